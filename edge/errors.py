@@ -1,0 +1,66 @@
+"""Whose fault it is, which status it becomes, and what to do about it.
+
+Everything that can go wrong for a request is an `EdgeError`. Foreign errors are translated where
+they enter, `from exc`; what is left over is a bug and becomes a 500 in one place, the handler.
+"""
+
+from typing import ClassVar
+
+
+class EdgeError(Exception):
+    """An answer that is an error, in the shape of the OpenAI API: message, type, param, code."""
+
+    status: int = 500
+    type: ClassVar[str] = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_s: int | None = None,
+        fields: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status or type(self).status
+        self.code = code or type(self).code
+        self.param = param
+        self.retry_after_s = retry_after_s
+        self.fields = fields
+        """Header fields that belong to this error, such as `allow`."""
+
+
+class ClientError(EdgeError):
+    """The request is at fault; sent again unchanged it fails again."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class Unauthorized(EdgeError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class UpstreamError(EdgeError):
+    """The upstream is at fault: 502 when it answered badly, 504 when it did not answer in time."""
+
+    status = 502
+    type = "upstream_error"
+    code = "upstream_error"
+
+
+class Overloaded(EdgeError):
+    status = 503
+    type = "server_error"
+    code = "overloaded"
+
+
+class StreamCut(Exception):  # noqa: N818  an end, not a fault of the code that raises it
+    """The rest of a stream will never come; what was sent must not look complete."""
