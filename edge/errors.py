@@ -64,3 +64,15 @@ class Overloaded(EdgeError):
 
 class StreamCut(Exception):  # noqa: N818  an end, not a fault of the code that raises it
     """The rest of a stream will never come; what was sent must not look complete."""
+
+
+def body_too_large(limit: int) -> ClientError:
+    return ClientError(
+        f"The request body is larger than {limit} bytes, the limit of this node.",
+        status=413,
+        code="body_too_large",
+    )
+
+
+def body_too_slow() -> ClientError:
+    return ClientError("The request body took too long to arrive.", status=408, code="timeout")

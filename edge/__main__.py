@@ -1,0 +1,193 @@
+"""The command line: reads arguments, calls, prints. Nothing is decided here.
+
+promptedge serve    run a node
+promptedge check    read the configuration and say whether a node could start with it
+promptedge status   ask a running node how it is
+promptedge purge    make a running node forget answers, now
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from edge.config import Config, ConfigError, load
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+CALL_TIMEOUT_S = 30
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except ConfigError as exc:
+        print(f"promptedge: configuration:\n{exc}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:
+        return EXIT_FAILED
+
+
+def serve(options: argparse.Namespace) -> int:
+    config = _config(options)
+    import uvloop
+
+    from edge import log
+    from edge.identity import IdentityError
+    from edge.listen import ListenError
+    from edge.node import Node
+    from index.store import StoreError
+
+    log.set_up(config.log.level)
+
+    async def run() -> None:
+        node = Node(config, os.environ)
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, node.shut_down)
+        await node.run()
+
+    try:
+        uvloop.run(run())
+    except* (ListenError, IdentityError, StoreError) as group:
+        for exc in group.exceptions:
+            print(f"promptedge: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    except* ConfigError as group:
+        for exc in group.exceptions:
+            print(f"promptedge: configuration:\n{exc}", file=sys.stderr)
+        return EXIT_USAGE
+    return EXIT_OK
+
+
+def check(options: argparse.Namespace) -> int:
+    config = _config(options)
+    from edge.node import check_files
+
+    check_files(config, os.environ)
+    print("The configuration is good.")
+    return EXIT_OK
+
+
+def status(options: argparse.Namespace) -> int:
+    facts = _call(options, "/admin/status")
+    if facts is None:
+        return EXIT_FAILED
+    print(json.dumps(facts, indent=2))
+    return EXIT_OK if facts.get("state") == "ready" else EXIT_FAILED
+
+
+def purge(options: argparse.Namespace) -> int:
+    asked: dict[str, Any] = {"dry_run": True} if options.dry_run else {}
+    if options.everything:
+        asked["everything"] = True
+    if options.tenant:
+        asked["tenant"] = options.tenant
+    if options.model:
+        asked["model"] = options.model
+    if options.request:
+        text = sys.stdin.read() if options.request == "-" else Path(options.request).read_text()
+        try:
+            asked["request"] = json.loads(text)
+        except ValueError as exc:
+            print(f"promptedge: {options.request}: not JSON: {exc}", file=sys.stderr)
+            return EXIT_USAGE
+    done = _call(options, "/admin/purge", asked)
+    if done is None:
+        return EXIT_FAILED
+    verb = "would be purged" if done["dry_run"] else "purged"
+    print(f"{done['matched']} answers {verb}")
+    return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="promptedge", description="A CDN node for LLM prompts.", epilog="See docs/ for more."
+    )
+    parser.add_argument("--version", action="version", version=f"promptedge {version('promptedge')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = commands.add_parser("serve", help="run a node")
+    _add_settings(one)
+    one.set_defaults(run=serve)
+
+    one = commands.add_parser("check", help="say whether a node could start with a configuration")
+    _add_settings(one)
+    one.set_defaults(run=check)
+
+    one = commands.add_parser("status", help="ask a running node how it is")
+    _add_admin(one)
+    one.set_defaults(run=status)
+
+    one = commands.add_parser("purge", help="make a running node forget answers, now")
+    _add_admin(one)
+    one.add_argument("--everything", action="store_true", help="all answers of all tenants")
+    one.add_argument("--tenant", metavar="NAME", help="only this tenant's")
+    one.add_argument("--model", metavar="NAME", help="only this model's")
+    one.add_argument(
+        "--request", metavar="FILE", help="only the answer to this chat request (JSON; - for stdin)"
+    )
+    one.add_argument("--dry-run", action="store_true", help="only count what would go")
+    one.set_defaults(run=purge)
+    return parser
+
+
+def _add_settings(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--config", metavar="FILE", type=Path, help="settings, as TOML (see docs/configuration.md)")
+    add("--upstream", metavar="URL", action="append", help="base URL with /v1; repeatable, in order")
+    add("--listen", metavar="HOST:PORT", help="HTTPS and HTTP/3 (default 127.0.0.1:8443)")
+    add("--plain", metavar="HOST:PORT", help="HTTP in clear text (default 127.0.0.1:8080)")
+    add("--admin", metavar="HOST:PORT", help="probes, metrics, purge (default 127.0.0.1:9090)")
+    add("--data", metavar="DIR", help="where answers are kept (default ./var)")
+
+
+def _add_admin(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--admin", metavar="HOST:PORT", default="127.0.0.1:9090", help="the node's admin listener"
+    )
+
+
+def _config(options: argparse.Namespace) -> Config:
+    names = ("listen", "plain", "admin", "data")
+    node = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    flags: dict[str, Any] = {"node": node}
+    if options.upstream:
+        key = {"api_key_env": UPSTREAM_KEY} if os.environ.get(UPSTREAM_KEY) else {}
+        flags["upstreams"] = [{"base_url": url, **key} for url in options.upstream]
+    return load(options.config, os.environ, flags)
+
+
+UPSTREAM_KEY = "PROMPTEDGE_UPSTREAM_KEY"
+"""The key for upstreams that are given by flag. In a file each upstream names its own."""
+
+
+def _call(options: argparse.Namespace, path: str, document: Any = None) -> Any:
+    """The admin listener's answer; None when there is none, which is then said on stderr."""
+    body = None if document is None else json.dumps(document).encode()
+    request = urllib.request.Request(
+        f"http://{options.admin}{path}", body, {"content-type": "application/json"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=CALL_TIMEOUT_S) as response:
+            return json.load(response)
+    except urllib.error.HTTPError as exc:
+        message = json.load(exc)["error"]["message"]
+        print(f"promptedge: {message}", file=sys.stderr)
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "reason", exc)
+        print(f"promptedge: no node answers at {options.admin}: {reason}", file=sys.stderr)
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Answers by meaning: prompts that arrive together are embedded in one call, off the loop.
+
+A single worker thread embeds and searches. While it works, newcomers queue; when it is free it takes
+up to `BATCH_MAX` of them at once. Nobody waits for a batch to fill: a lone prompt goes at once.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.decision import Miss
+from index.embedding import Embedder
+from index.entry import Match, Question, Scope, Timestamp
+
+BATCH_MAX = 8
+QUEUE_MAX = 256
+
+Vector = NDArray[np.float32]
+Similar = Callable[[Scope, Question, Vector, Timestamp], Match | Miss]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What meaning had to say. `vector` is there for the answer that will be stored."""
+
+    found: Match | Miss
+    vector: Vector | None = None
+    embed_s: float = 0.0
+    search_s: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    scope: Scope
+    question: Question
+    search: bool
+    done: asyncio.Future[Verdict]
+
+
+class Batcher:
+    """Given the embedder when it has loaded; until then every answer is `Miss("warming")`."""
+
+    def __init__(
+        self, similar: Similar, worker: Executor, clock: Callable[[], Timestamp],
+        stopwatch: Callable[[], float],
+    ) -> None:
+        self._similar = similar
+        self._worker = worker
+        self._clock = clock
+        self._stopwatch = stopwatch
+        self._embedder: Embedder | None = None
+        self._queue: deque[_Job] = deque()
+        self._busy = False
+        self.batches = 0
+        self.embedded = 0
+
+    @property
+    def ready(self) -> bool:
+        return self._embedder is not None
+
+    @property
+    def fingerprint(self) -> str:
+        """Which encoder makes the vectors; part of every partition."""
+        return self._embedder.fingerprint if self._embedder else ""
+
+    def load(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    async def similar(self, scope: Scope, question: Question, *, search: bool = True) -> Verdict:
+        """The stored answer to the nearest question that may stand for this one.
+
+        With `search` false only the vector is made, for an answer that is to be replaced.
+        """
+        if self._embedder is None:
+            return Verdict(Miss("warming"))
+        if len(self._queue) >= QUEUE_MAX:
+            return Verdict(Miss("busy"))
+        job = _Job(scope, question, search, asyncio.get_running_loop().create_future())
+        self._queue.append(job)
+        self._start()
+        return await job.done
+
+    def _start(self) -> None:
+        if self._busy:
+            return
+        batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
+        batch = [job for job in batch if not job.done.cancelled()]
+        if not batch:
+            return
+        self._busy = True
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._worker, self._run, batch)
+        work.add_done_callback(lambda done: self._finish(batch, done))
+
+    def _finish(self, batch: list[_Job], work: asyncio.Future[list[Verdict]]) -> None:
+        self._busy = False
+        error = None if work.cancelled() else work.exception()
+        verdicts = [] if error or work.cancelled() else work.result()
+        for at, job in enumerate(batch):
+            if job.done.done():
+                continue
+            if error:
+                job.done.set_exception(error)
+            else:
+                job.done.set_result(verdicts[at] if verdicts else Verdict(Miss("stopping")))
+        self._start()
+
+    def _run(self, batch: list[_Job]) -> list[Verdict]:
+        """On the worker thread."""
+        embedder = self._embedder
+        assert embedder is not None
+        began = self._stopwatch()
+        tokens = [embedder.read(job.question.text) for job in batch]
+        fit = [one for one in tokens if one.reason is None]
+        vectors = iter(embedder.embed_tokens(fit) if fit else ())
+        embed_s = self._stopwatch() - began
+        self.batches += 1
+        self.embedded += len(fit)
+        return [
+            Verdict(Miss(one.reason)) if one.reason else self._search(job, next(vectors), embed_s)
+            for job, one in zip(batch, tokens, strict=True)
+        ]
+
+    def _search(self, job: _Job, vector: Vector, embed_s: float) -> Verdict:
+        if not job.search:
+            return Verdict(Miss("not-asked"), vector, embed_s)
+        began = self._stopwatch()
+        found = self._similar(job.scope, job.question, vector, self._clock())
+        return Verdict(found, vector, embed_s, self._stopwatch() - began)

@@ -1,0 +1,234 @@
+"""One fill for equal requests in flight, streamed to all who wait, owned by none of them.
+
+Why the fill belongs to nobody: a waits, b joins, a leaves. Were the upstream call a's, a's leaving
+would cancel it under b, or worse, hand b what was left of a's exchange (OpenAI, 2023-03-20). So a
+`Flight` runs in a task of its own; those who wait hold an *interest* in it, and only when the last
+interest is gone is the call cancelled.
+
+Back-pressure: the fill asks for `room()` before it reads on. There is room while the reader that is
+furthest is less than `WINDOW_BYTES` behind; one slow reader among fast ones does not hold them up,
+for the events are kept anyhow until the answer is whole. Past `held_bytes_max` an answer will not be
+stored: then what all have read is dropped, and a reader that is still further behind is cut off.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from edge.dialects.events import Event
+from edge.errors import EdgeError, StreamCut
+from index.entry import Match
+
+WINDOW_BYTES = 64 * 1024
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
+"""Starts a named task in the node's task group."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Memory had the answer after all."""
+
+    match: Match
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The upstream's complete answer, as JSON."""
+
+    body: bytes
+    stored: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    error: EdgeError
+
+
+Outcome = Found | Whole | Failed
+
+
+@dataclass(slots=True, eq=False)
+class _Reader:
+    position: int
+    """Number of the next event to read."""
+    read_bytes: int = 0
+
+
+class Flight:
+    """One answer on its way. The fill writes; any number of waiters read."""
+
+    def __init__(self, held_bytes_max: int) -> None:
+        self.outcome: Outcome | None = None
+        self.opened = False
+        """Has the first event been published? From then on no other upstream may be tried."""
+        self.storable = True
+        self._held_bytes_max = held_bytes_max
+        self._events: deque[Event] = deque()
+        self._dropped = 0
+        self._published_bytes = 0
+        self._held_bytes = 0
+        self._readers: set[_Reader] = set()
+        self._interests = 0
+        self._waiting_for_whole = 0
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        state = type(self.outcome).__name__ if self.outcome else "open" if self.opened else "wait"
+        return f"<Flight {state} interests={self._interests} events={self._next}>"
+
+    @property
+    def wants_whole(self) -> bool:
+        """Must the answer be put together even if it will not be stored?"""
+        return self._waiting_for_whole > 0
+
+    # What the fill calls.
+
+    def publish(self, event: Event) -> None:
+        self.opened = True
+        self._events.append(event)
+        self._published_bytes += len(event.data)
+        self._held_bytes += len(event.data)
+        if self._held_bytes > self._held_bytes_max:
+            self.storable = False
+        if not self.storable:
+            self._trim()
+        self._notify()
+
+    def settle(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self._notify()
+
+    async def room(self) -> None:
+        while not self._waiting_for_whole and self._readers:
+            furthest = max(reader.read_bytes for reader in self._readers)
+            if self._published_bytes - furthest < WINDOW_BYTES:
+                return
+            await self._changed.wait()
+
+    # What those who wait call.
+
+    def hold(self) -> None:
+        """Take an interest: the fill goes on while anybody has one."""
+        self._interests += 1
+
+    def release(self) -> None:
+        """Give it up. The last one to do so cancels a fill that is not done."""
+        self._interests -= 1
+        if not self._interests and self.outcome is None and self._task:
+            self._task.cancel()
+
+    async def began(self) -> None:
+        """Until there is an outcome or a first event."""
+        while self.outcome is None and not self.opened:
+            await self._changed.wait()
+
+    async def whole(self) -> Found | Whole:
+        """The complete answer.
+
+        Raises:
+            EdgeError: there is none.
+        """
+        self._waiting_for_whole += 1
+        self._notify()
+        try:
+            while self.outcome is None:
+                await self._changed.wait()
+        finally:
+            self._waiting_for_whole -= 1
+        if isinstance(self.outcome, Failed):
+            raise self.outcome.error
+        return self.outcome
+
+    async def batches(self, silence_s: float) -> AsyncGenerator[list[Event], None]:
+        """Events as they come, those of one moment together; an empty list after each silence.
+
+        Raises:
+            EdgeError: the answer broke off; what was read is not all of it.
+            StreamCut: this reader fell so far behind that events it needs are gone.
+        """
+        reader = _Reader(0)
+        self._readers.add(reader)
+        try:
+            while True:
+                batch = self._take(reader)
+                if batch:
+                    yield batch
+                elif isinstance(self.outcome, Failed):
+                    raise self.outcome.error
+                elif self.outcome is not None:
+                    return
+                elif await self._silent(silence_s):
+                    yield []
+        finally:
+            self._readers.discard(reader)
+            self._notify()
+
+    # How it is done.
+
+    @property
+    def _next(self) -> int:
+        return self._dropped + len(self._events)
+
+    def _take(self, reader: _Reader) -> list[Event]:
+        if reader.position < self._dropped:
+            raise StreamCut("the reader is too slow for an answer of this size")
+        batch = [self._events[at - self._dropped] for at in range(reader.position, self._next)]
+        if batch:
+            reader.position = self._next
+            reader.read_bytes = self._published_bytes
+            self._notify()
+        return batch
+
+    async def _silent(self, silence_s: float) -> bool:
+        try:
+            async with asyncio.timeout(silence_s):
+                await self._changed.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    def _trim(self) -> None:
+        slowest = min((reader.position for reader in self._readers), default=self._next)
+        while self._events and (
+            self._dropped < slowest or self._held_bytes > self._held_bytes_max
+        ):
+            self._held_bytes -= len(self._events.popleft().data)
+            self._dropped += 1
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+
+class Collapse:
+    """The flights that equal requests may still join, by key."""
+
+    def __init__(self, spawn: Spawn, held_bytes_max: int) -> None:
+        self._spawn = spawn
+        self._held_bytes_max = held_bytes_max
+        self._joinable: dict[Hashable, Flight] = {}
+
+    def __len__(self) -> int:
+        return len(self._joinable)
+
+    def join(
+        self, key: Hashable | None, fill: Callable[[Flight], Coroutine[Any, Any, None]]
+    ) -> tuple[Flight, bool]:
+        """The flight for `key`, and whether this call started it. None joins nobody's."""
+        flight = None if key is None else self._joinable.get(key)
+        if flight is not None and flight.storable:
+            return flight, False
+        flight = Flight(self._held_bytes_max)
+        flight._task = self._spawn(fill(flight), f"fill {id(flight):x}")
+        if key is not None:
+            self._joinable[key] = flight
+            flight._task.add_done_callback(lambda _: self._forget(key, flight))
+        return flight, True
+
+    def _forget(self, key: Hashable, flight: Flight) -> None:
+        if self._joinable.get(key) is flight:
+            del self._joinable[key]

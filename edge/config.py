@@ -1,0 +1,233 @@
+"""Every setting of a node: defaults, then one TOML file, then the environment, then flags.
+
+Each part owns its settings and documents them; this module composes them, reads them and says
+exactly which line of which source is wrong. An environment variable is named after its setting:
+`PROMPTEDGE__CACHE__TTL_S=600` is `[cache] ttl_s = 600`; its value is read as TOML, or else as text.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from annotated_types import Ge, Gt, MinLen
+from pydantic import TypeAdapter, ValidationError
+
+from edge.cors import CorsSettings
+from edge.handler import HttpSettings
+from edge.local_model import LocalModelSettings
+from edge.policy import CacheSettings, RouteSettings
+from edge.routing import UpstreamSettings
+from edge.wire.http1 import Http1Settings
+from edge.wire.http3_settings import Http3Settings
+from index.decision import DecisionSettings
+from index.embedding import EmbeddingSettings
+from index.memory import MemorySettings
+from index.store import StoreSettings
+
+ENVIRONMENT_PREFIX = "PROMPTEDGE__"
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the message names its place and what it must be."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """This node, and where it listens."""
+
+    name: Annotated[str, MinLen(1)] = "edge"
+    """What `Cache-Status` calls this node, such as `fra-1`: letters, digits and `-._` only."""
+    data: Path = Path("var")
+    """The directory where answers, the secret and the certificate live. One node, one directory."""
+    listen: str = "127.0.0.1:8443"
+    """HTTPS: HTTP/1.1 on this TCP port and HTTP/3 on the same UDP port. Empty: off."""
+    plain: str = "127.0.0.1:8080"
+    """HTTP/1.1 in clear text, for use on this machine. Empty: off."""
+    admin: str = "127.0.0.1:9090"
+    """Probes, metrics and the operator's API. Keep it away from the public."""
+    public_port: Annotated[int, Ge(0)] = 0
+    """The port that `Alt-Svc` names, where a load balancer changes it. 0: the one listened on."""
+    drain_delay_s: Annotated[float, Ge(0)] = 0.0
+    """After SIGTERM, how long to go on as before while `/readyz` already says no, in seconds."""
+    drain_grace_s: Annotated[float, Gt(0)] = 30.0
+    """How long requests in flight may then take to finish, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """The certificate. Without one a self-signed certificate is made in the data directory."""
+
+    certificate: Path | None = None
+    """PEM file with the certificate and its chain."""
+    key: Path | None = None
+    """PEM file with its private key."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """What the nodes of a fleet have in common."""
+
+    secret_file: Path | None = None
+    """32 random bytes in hexadecimal, the same on every node: keys of cached answers are made with
+    it. Unset: `secret` in the data directory, made at the first start."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeySettings:
+    """An API key and the tenant it belongs to. With any, every request needs one."""
+
+    tenant: Annotated[str, MinLen(1)]
+    """Whose key it is. A tenant's answers are served to that tenant alone."""
+    key_file: Path | None = None
+    """A file that holds the key."""
+    key_env: str = ""
+    """An environment variable that holds the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged, to standard error. Never a prompt, an answer or a key."""
+
+    level: Annotated[str, MinLen(1)] = "INFO"
+    """DEBUG logs every request, INFO what was refused or went wrong, WARNING only the latter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting of a node. None has to be set."""
+
+    node: NodeSettings = NodeSettings()
+    tls: TlsSettings = TlsSettings()
+    fleet: FleetSettings = FleetSettings()
+    log: LogSettings = LogSettings()
+    http: HttpSettings = HttpSettings()
+    http1: Http1Settings = Http1Settings()
+    http3: Http3Settings = Http3Settings()
+    cors: CorsSettings = CorsSettings()
+    cache: CacheSettings = CacheSettings()
+    semantic: DecisionSettings = DecisionSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    memory: MemorySettings = MemorySettings()
+    store: StoreSettings = StoreSettings()
+    local_model: LocalModelSettings = LocalModelSettings()
+    routes: tuple[RouteSettings, ...] = ()
+    keys: tuple[KeySettings, ...] = ()
+    upstreams: tuple[UpstreamSettings, ...] = field(default=())
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None
+) -> Config:
+    """The configuration from `path` (TOML), the environment and flags, the later over the earlier.
+
+    `flags` has the shape of the file.
+
+    Raises:
+        ConfigError: listing every wrong value and unknown name with its place.
+    """
+    document = _read(path) if path else {}
+    problems = list(_unknown(document, Config, str(path)))
+    from_environment = _environment(environ)
+    problems += _unknown(from_environment, Config, "environment")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    merged = _merge(_merge(document, from_environment), flags or {})
+    try:
+        return TypeAdapter(Config).validate_python(merged)
+    except ValidationError as exc:
+        source = str(path) if path else "settings"
+        raise ConfigError("\n".join(_explain(error, source) for error in exc.errors())) from exc
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        *sections, last = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
+        table = found
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[last] = _value(text)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[name] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _unknown(document: Any, kind: Any, source: str, place: str = "") -> Iterator[str]:
+    """A line for each name in `document` that `kind` does not have, with the nearest one it has."""
+    if not isinstance(document, Mapping):
+        return
+    hints = get_type_hints(kind)
+    for name, value in document.items():
+        here = f"{place}.{name}" if place else name
+        if name not in hints:
+            yield f"{source}: {here}: unknown setting; there are {', '.join(sorted(hints))}"
+        elif is_dataclass(hints[name]):
+            yield from _unknown(value, hints[name], source, here)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            item = _item(hints[name])
+            for at, element in enumerate(value if item else ()):
+                yield from _unknown(element, item, source, f"{here}[{at}]")
+
+
+def _item(hint: Any) -> Any:
+    """The dataclass that a tuple setting holds, if it holds one."""
+    arguments = getattr(hint, "__args__", ())
+    return arguments[0] if arguments and is_dataclass(arguments[0]) else None
+
+
+def _explain(error: Any, source: str) -> str:
+    place = ""
+    for part in error["loc"]:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
+    given = "" if error["type"] == "missing" else f", is {error['input']!r}"
+    message = error["msg"].replace("Input should be", "must be")
+    return f"{source}: {place}: {message[:1].lower()}{message[1:]}{given}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, for the documentation."""
+
+    name: str
+    default: str
+
+
+def settings(kind: Any = Config, place: str = "") -> Iterator[Setting]:
+    """Every setting by its place, in order; the documentation is tested against it."""
+    hints = get_type_hints(kind)
+    for one in fields(kind):
+        hint = hints[one.name]
+        here = f"{place}.{one.name}" if place else one.name
+        item = _item(hint)
+        if is_dataclass(hint) or item:
+            yield from settings(item or hint, here)
+        else:
+            default = "" if one.default is MISSING else repr(one.default)
+            yield Setting(here, default)

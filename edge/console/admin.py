@@ -1,0 +1,145 @@
+"""Probes, metrics, status and purge: HTTP on a loopback listener, for operators and their tools.
+
+A page in a browser on the same machine can reach loopback too, so what changes anything takes JSON
+only (which a page cannot send across origins unasked) and a Host that is an address.
+"""
+
+import ipaddress
+import json
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from edge.metrics import Metrics
+from index.entry import CacheKey, Purge, Scope
+
+NO_STORE = {"cache-control": "no-store"}
+
+
+class Operated(Protocol):
+    """What an operator may ask of a node."""
+
+    def readiness(self) -> tuple[bool, Mapping[str, Any]]:
+        """Should new users be sent here? And the facts behind it."""
+
+    def status(self) -> Mapping[str, Any]: ...
+
+    async def purge(self, purge: Purge, *, dry_run: bool) -> int: ...
+
+    def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:
+        """The key of a request's answer. Raises EdgeError."""
+
+
+class AdminServer:
+    def __init__(self, sock: socket.socket, node: Operated, metrics: Metrics) -> None:
+        self._sock = sock
+        self._node = node
+        self._metrics = metrics
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        app = web.Application(middlewares=[_guard])
+        app.router.add_get("/livez", self._livez)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._render_metrics)
+        app.router.add_get("/admin/status", self._status)
+        app.router.add_post("/admin/purge", self._purge)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.SockSite(self._runner, self._sock).start()
+
+    async def stop(self) -> None:
+        if self._runner:
+            await self._runner.cleanup()
+
+    async def _livez(self, _request: web.Request) -> web.Response:
+        return _json(200, {"status": "ok"})
+
+    async def _readyz(self, _request: web.Request) -> web.Response:
+        ready, facts = self._node.readiness()
+        return _json(200 if ready else 503, facts)
+
+    async def _render_metrics(self, _request: web.Request) -> web.Response:
+        return web.Response(
+            body=self._metrics.render(),
+            headers={"content-type": "text/plain; version=0.0.4; charset=utf-8", **NO_STORE},
+        )
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return _json(200, self._node.status())
+
+    async def _purge(self, request: web.Request) -> web.Response:
+        try:
+            asked = await request.json()
+            purge = _purge_of(asked, self._node.key_of)
+        except ValueError as exc:
+            return _error(400, f"{exc}. {_PURGE_HELP}")
+        dry_run = asked.get("dry_run") is True
+        count = await self._node.purge(purge, dry_run=dry_run)
+        return _json(200, {"purged": 0 if dry_run else count, "matched": count, "dry_run": dry_run})
+
+
+_PURGE_HELP = (
+    'Say what to purge: {"everything": true}, or any of "tenant", "model" and "request" '
+    '(a chat request whose answer is to go); "dry_run": true only counts'
+)
+
+
+def _purge_of(asked: Any, key_of: Callable[[Scope, str, bytes], CacheKey]) -> Purge:
+    if not isinstance(asked, dict):
+        raise ValueError("The body must be a JSON object")
+    unknown = asked.keys() - {"everything", "tenant", "model", "request", "dry_run"}
+    if unknown:
+        raise ValueError(f"Unknown: {', '.join(sorted(unknown))}")
+    narrowed = asked.keys() & {"tenant", "model", "request"}
+    if bool(asked.get("everything")) == bool(narrowed):
+        raise ValueError("Either everything or a part")
+    tenant, model = asked.get("tenant"), asked.get("model")
+    if any(not isinstance(name, str) for name in (tenant, model) if name is not None):
+        raise ValueError("Tenant and model must be names")
+    scope = None if tenant is None else Scope(f"tenant:{tenant}")
+    key = None
+    if "request" in asked:
+        key = key_of(scope or Scope("shared"), "/v1/chat/completions", _body(asked["request"]))
+    return Purge(scope=scope, model=model, key=key)
+
+
+def _body(request: Any) -> bytes:
+    return json.dumps(request).encode()
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Any) -> web.StreamResponse:
+    if not _is_address(request.host):
+        return _error(421, "Call this listener by its address, not by a name")
+    if request.method == "POST" and request.content_type != "application/json":
+        return _error(415, "Send Content-Type: application/json")
+    try:
+        response: web.StreamResponse = await handler(request)
+    except web.HTTPException as exc:
+        return _error(exc.status, exc.reason, {k: v for k, v in exc.headers.items() if k == "Allow"})
+    return response
+
+
+def _is_address(host: str) -> bool:
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    if name == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
+
+
+def _json(status: int, document: Any) -> web.Response:
+    return web.json_response(document, status=status, headers=NO_STORE)
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    error = {"message": f"{message}.", "type": "invalid_request_error", "param": None, "code": None}
+    return web.json_response(
+        {"error": error}, status=status, headers={**NO_STORE, **(headers or {})}
+    )

@@ -1,0 +1,70 @@
+"""The LLM APIs this node speaks. One file each; nothing else in the node knows their shapes.
+
+events       server-sent events, as bytes in and out
+openai_chat  POST /v1/chat/completions
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge.dialects.events import Event
+from edge.errors import EdgeError
+from index.prompt import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as its dialect reads it."""
+
+    prompt: Prompt
+    stream: bool
+    wants_usage: bool
+    """Did the client ask for a usage event at the end of its stream?"""
+    bypass: str | None
+    """Why this request may not be answered from memory nor kept, if so."""
+
+
+class Assembly(Protocol):
+    """Folds the events of one stream into the JSON answer that they spell."""
+
+    def feed(self, event: Event) -> None:
+        """Raises UpstreamError when the event is an error or makes no sense."""
+
+    @property
+    def finished(self) -> bool:
+        """Has every choice ended?"""
+
+    def body(self) -> bytes:
+        """The JSON answer, once finished."""
+
+
+class Dialect(Protocol):
+    """One API: how its requests are read, and how its answers are written."""
+
+    operation: str
+    paths: Sequence[str]
+    """Where clients post, with and without `/v1`."""
+    upstream_path: str
+    """Where upstreams take it, after their base URL."""
+
+    def parse(self, body: bytes) -> Call:
+        """Raises ClientError."""
+
+    def upstream_body(self, body: bytes, stream: bool, usage: bool) -> bytes:
+        """What an upstream is sent; `usage` asks a stream for its usage event."""
+
+    def unfit(self, answer: dict[str, Any]) -> str | None:
+        """Why a complete JSON answer may not be stored; None if it may."""
+
+    def assembly(self) -> Assembly: ...
+
+    def live(self, event: Event, wants_usage: bool) -> bytes | None:
+        """An upstream's event as this client is to see it; None to leave it out."""
+
+    def replay(self, body: bytes, wants_usage: bool) -> bytes:
+        """The whole event stream of a stored JSON answer, framed as it was when live."""
+
+    def error_body(self, error: EdgeError) -> bytes: ...
+
+    def error_event(self, error: EdgeError) -> bytes: ...

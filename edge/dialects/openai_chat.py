@@ -1,0 +1,319 @@
+"""OpenAI chat completions: `POST /v1/chat/completions`, JSON and `stream: true`.
+
+https://platform.openai.com/docs/api-reference/chat
+"""
+
+import json
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from edge import json_body
+from edge.dialects import Assembly, Call
+from edge.dialects.events import DONE, Event, write
+from edge.errors import ClientError, EdgeError, UpstreamError
+from index.prompt import Prompt, effective
+
+TRANSPORT = frozenset({"stream", "stream_options"})
+"""Parameters that say how an answer travels, not what it is."""
+
+COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
+"""Finish reasons of an answer that the model ended itself; `length` and `content_filter` are not."""
+
+_NAMES_AN_UPSTREAM = re.compile(
+    r"(^|_)(api_base|base_url|api_key|api_host|api_url|custom_host|target_url|azure_endpoint"
+    r"|azure_ad_token|aws_access_key_id|aws_secret_access_key|aws_session_token|extra_headers)$"
+)
+"""A client that could name a host would be sent the operator's key (LiteLLM CVE-2024-6587)."""
+
+_PIECE = re.compile(r"\s*\S+\s?", re.DOTALL)
+_PIECE_CHARS = 24
+
+
+class OpenAiChat:
+    """The dialect of `chat.completion` and `chat.completion.chunk` objects."""
+
+    operation = "chat.completions"
+    paths: Sequence[str] = ("/v1/chat/completions", "/chat/completions")
+    upstream_path = "/chat/completions"
+
+    def __init__(self, ignored: Collection[str] = (), cacheable_temperature: float = 2.0) -> None:
+        """`ignored` parameters are left out of the key; above the temperature nothing is cached."""
+        self._ignored = TRANSPORT | frozenset(ignored)
+        self._cacheable_temperature = cacheable_temperature
+
+    def parse(self, body: bytes) -> Call:
+        payload = json_body.read_object(body)
+        _refuse_upstream_names(payload)
+        model = payload.get("model")
+        if not isinstance(model, str) or not model:
+            raise _missing("model", "the name of a model; GET /v1/models lists them")
+        _check_messages(payload.get("messages"))
+        stream = _flag(payload, "stream")
+        options = payload.get("stream_options") or {}
+        if not isinstance(options, dict):
+            raise _wrong("stream_options", "an object")
+        canonical = json_body.canonical(effective(payload, self._ignored))
+        return Call(
+            prompt=Prompt(self.operation, model, canonical),
+            stream=stream,
+            wants_usage=options.get("include_usage") is True,
+            bypass=self._bypass(payload),
+        )
+
+    def _bypass(self, payload: dict[str, Any]) -> str | None:
+        temperature = payload.get("temperature")
+        hot = isinstance(temperature, int | float) and temperature > self._cacheable_temperature
+        return "temperature" if hot else None
+
+    def upstream_body(self, body: bytes, stream: bool, usage: bool) -> bytes:
+        payload = json_body.read_object(body)
+        if stream and usage:
+            options = payload.get("stream_options") or {}
+            payload["stream_options"] = {**options, "include_usage": True}
+        return json_body.write(payload)
+
+    def unfit(self, answer: dict[str, Any]) -> str | None:
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or not choices or "error" in answer:
+            return "no-choices"
+        for choice in choices:
+            if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+                return "no-message"
+            if choice.get("finish_reason") not in COMPLETE:
+                return "finish-reason"
+            message = choice["message"]
+            if message.get("refusal"):
+                return "refusal"
+            if not (message.get("content") or message.keys() & {"tool_calls", "function_call"}):
+                return "empty"
+        return None
+
+    def assembly(self) -> Assembly:
+        return ChatAssembly()
+
+    def live(self, event: Event, wants_usage: bool) -> bytes | None:
+        if wants_usage or event == DONE or '"usage"' not in event.data:
+            return write(event)
+        chunk = json.loads(event.data)
+        if "usage" not in chunk:  # the word is in the model's text
+            return write(event)
+        if not chunk.get("choices"):
+            return None
+        del chunk["usage"]
+        return write(Event(_dumps(chunk)))
+
+    def replay(self, body: bytes, wants_usage: bool) -> bytes:
+        answer = json.loads(body)
+        frame = {k: v for k, v in answer.items() if k not in ("choices", "usage", "object")}
+        frame = {**frame, "object": "chat.completion.chunk"}
+        unused = {"usage": None} if wants_usage else {}
+        chunks = [
+            {**frame, "choices": [part], **unused}
+            for choice in answer["choices"]
+            for part in _parts(choice)
+        ]
+        if wants_usage:
+            chunks.append({**frame, "choices": [], "usage": answer.get("usage")})
+        return b"".join(write(Event(_dumps(chunk))) for chunk in chunks) + write(DONE)
+
+    def error_body(self, error: EdgeError) -> bytes:
+        return _dumps(_error(error)).encode()
+
+    def error_event(self, error: EdgeError) -> bytes:
+        return write(Event(_dumps(_error(error))))
+
+
+class ChatAssembly:
+    """Folds `chat.completion.chunk` events into the `chat.completion` that they spell."""
+
+    def __init__(self) -> None:
+        self._frame: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._usage: Any = None
+
+    def feed(self, event: Event) -> None:
+        if event == DONE:
+            return
+        try:
+            chunk = json.loads(event.data)
+        except ValueError as exc:
+            raise UpstreamError("The upstream sent an event that is not JSON.") from exc
+        if not isinstance(chunk, dict):
+            raise UpstreamError("The upstream sent an event that is not an object.")
+        if chunk.get("error"):
+            raise in_band_error(chunk["error"])
+        self._usage = chunk.get("usage") or self._usage
+        for name, value in chunk.items():
+            if name not in ("choices", "usage") and value is not None:
+                self._frame[name] = value
+        for part in chunk.get("choices") or ():
+            self._fold(part)
+
+    def _fold(self, part: Any) -> None:
+        if not isinstance(part, dict) or not isinstance(part.get("index", 0), int):
+            raise UpstreamError("The upstream sent a choice that is not an object.")
+        index = part.get("index", 0)
+        choice = self._choices.setdefault(index, {"index": index, "message": {}})
+        merge(choice["message"], part.get("delta") or {})
+        if part.get("logprobs"):
+            merge(choice.setdefault("logprobs", {}), part["logprobs"])
+        if part.get("finish_reason"):
+            choice["finish_reason"] = part["finish_reason"]
+
+    @property
+    def finished(self) -> bool:
+        return bool(self._choices) and all("finish_reason" in c for c in self._choices.values())
+
+    def body(self) -> bytes:
+        choices = [_choice(self._choices[index]) for index in sorted(self._choices)]
+        answer = {**self._frame, "object": "chat.completion", "choices": choices}
+        if self._usage is not None:
+            answer["usage"] = self._usage
+        return _dumps(answer).encode()
+
+
+def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
+    """Add a delta to what came before: texts grow, lists grow (by `index` where items carry one)."""
+    for name, value in delta.items():
+        old = whole.get(name)
+        if old is None or value is None:
+            if name not in whole or value is not None:
+                whole[name] = _indexed([], value) if isinstance(value, list) else value
+        elif isinstance(old, str) and isinstance(value, str):
+            whole[name] = value if name in ("role", "id", "type") else old + value
+        elif isinstance(old, list) and isinstance(value, list):
+            whole[name] = _indexed(old, value)
+        elif isinstance(old, dict) and isinstance(value, dict):
+            merge(old, value)
+        else:
+            whole[name] = value
+
+
+def _indexed(items: list[Any], added: list[Any]) -> list[Any]:
+    for item in added:
+        index = item.get("index") if isinstance(item, dict) else None
+        same = [old for old in items if index is not None and old.get("index") == index]
+        if same:
+            merge(same[0], item)
+        else:
+            items.append(dict(item) if isinstance(item, dict) else item)
+    return items
+
+
+def _choice(choice: dict[str, Any]) -> dict[str, Any]:
+    """A finished choice in the shape of the JSON form: tool calls there carry no `index`."""
+    message = {"role": "assistant", "content": None, **choice["message"]}
+    if calls := message.get("tool_calls"):
+        message["tool_calls"] = [{k: v for k, v in c.items() if k != "index"} for c in calls]
+    return {**choice, "message": message, "logprobs": choice.get("logprobs")}
+
+
+def _parts(choice: dict[str, Any]) -> list[dict[str, Any]]:
+    """The chunks of one stored choice: role, content piece by piece, what else it holds, the end."""
+    index, message = choice.get("index", 0), choice["message"]
+    content = message.get("content")
+    deltas: list[dict[str, Any]] = [{"role": message.get("role", "assistant"), "content": ""}]
+    if isinstance(content, str):
+        deltas += [{"content": piece} for piece in _pieces(content)]
+    elif content is not None:
+        deltas.append({"content": content})
+    rest = {k: v for k, v in message.items() if k not in ("role", "content") and v is not None}
+    if isinstance(calls := rest.get("tool_calls"), list):
+        rest["tool_calls"] = [{"index": at, **call} for at, call in enumerate(calls)]
+    if rest:
+        deltas.append(rest)
+    parts: list[dict[str, Any]] = [
+        {"index": index, "delta": delta, "finish_reason": None} for delta in deltas
+    ]
+    if choice.get("logprobs"):
+        parts[-1]["logprobs"] = choice["logprobs"]
+    known = ("index", "message", "logprobs", "finish_reason")
+    extra = {k: v for k, v in choice.items() if k not in known}
+    end = {"index": index, "delta": {}, "finish_reason": choice.get("finish_reason"), **extra}
+    return [*parts, end]
+
+
+def _pieces(text: str) -> list[str]:
+    """`text` in pieces of whole words: enough to read as a stream, few enough to be cheap."""
+    pieces: list[str] = []
+    for word in _PIECE.findall(text) or ([text] if text else []):
+        if pieces and len(pieces[-1]) + len(word) <= _PIECE_CHARS:
+            pieces[-1] += word
+        else:
+            pieces.append(word)
+    lost = len(text) - sum(map(len, pieces))  # whitespace at the very end
+    return [*pieces, text[len(text) - lost :]] if lost else pieces
+
+
+def in_band_error(error: Any) -> UpstreamError:
+    """An error object that came with status 200, as the status that it should have had."""
+    fields = error if isinstance(error, dict) else {"message": str(error)}
+    statuses = (fields.get("status"), fields.get("status_code"), fields.get("code"))
+    status = next((int(s) for s in statuses if str(s) in _STATUSES), 0)
+    named = {"rate_limit": 429, "overloaded": 503, "insufficient_quota": 429}
+    kind = f"{fields.get('type')} {fields.get('code')}"
+    status = status or next((named[word] for word in named if word in kind), 502)
+    return UpstreamError(
+        f"The upstream answered with an error: {fields.get('message')}",
+        status=status,
+        code="rate_limit_exceeded" if status == 429 else None,
+    )
+
+
+_STATUSES = {str(status) for status in (400, 404, 408, 413, 422, 429, 500, 502, 503, 504, 529)}
+
+
+def _refuse_upstream_names(payload: dict[str, Any]) -> None:
+    for name in payload:
+        if _NAMES_AN_UPSTREAM.search(name.lower().replace("-", "_")):
+            raise ClientError(
+                f"The parameter {name!r} names an upstream or its key. Which upstream answers is "
+                "the operator's choice: leave it out.",
+                code="unknown_parameter",
+                param=name,
+            )
+
+
+def _check_messages(messages: Any) -> None:
+    if not isinstance(messages, list) or not messages:
+        raise _missing("messages", "a list with at least one message")
+    for at, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise _wrong(f"messages[{at}]", 'an object with a "role"')
+
+
+def _flag(payload: dict[str, Any], name: str) -> bool:
+    value = payload.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise _wrong(name, "true or false")
+    return bool(value)
+
+
+def _missing(name: str, what: str) -> ClientError:
+    return ClientError(
+        f"The parameter {name!r} is required: {what}.", code="missing_required_parameter", param=name
+    )
+
+
+def _wrong(name: str, what: str) -> ClientError:
+    return ClientError(f"{name} must be {what}.", code="invalid_type", param=name)
+
+
+def _error(error: EdgeError) -> dict[str, Any]:
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+
+
+def _dumps(document: Any) -> str:
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    if text.isascii():
+        return text
+    # A stream may cut an emoji between two events: its surrogates meet again only here.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

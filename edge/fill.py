@@ -1,0 +1,282 @@
+"""Getting an answer that memory does not have at hand: disk, then meaning, then an upstream.
+
+A fill runs in a flight (see `edge.collapse`) and tells it everything it learns. It stores the answer
+*before* it lets the last event go, so that whoever has received an answer whole may rely on it being
+remembered; and it stores only what is complete: ended by the model itself, not refused or filtered,
+no error, and no purge of it since the fill began.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge.ask import Ask
+from edge.batcher import Batcher, Vector
+from edge.collapse import Failed, Flight, Found, Whole
+from edge.dialects import Assembly
+from edge.dialects.events import DONE, EventReader
+from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
+from edge.metrics import Metrics
+from edge.policy import Mode
+from edge.routing import Upstream, order
+from index import prompt
+from index.answers import Answers
+from index.entry import Entry, Instant, Match, Question, Timestamp
+
+log = logging.getLogger("fill")
+
+JSON_ANSWER_BYTES_MAX = 64 * 1024 * 1024
+
+
+class UpstreamReply(Protocol):
+    """The begun answer of an upstream: status 200, body still to come."""
+
+    is_stream: bool
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+    async def read(self, bytes_max: int) -> bytes: ...
+
+
+class Fetch(Protocol):
+    """One exchange with an upstream. Anything but a 200 is raised: an `UpstreamError` when another
+    upstream may do better, a `ClientError` when the request itself is at fault."""
+
+    def __call__(
+        self, upstream: Upstream, path: str, body: bytes, trace: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[UpstreamReply]: ...
+
+
+@dataclass(slots=True)
+class _Memo:
+    """What a fill has to remember until it can store."""
+
+    began: int
+    question: Question | None = None
+    vector: Vector | None = None
+    time_bound: bool = False
+
+
+class Fill:
+    """Fills flights. One for the node; each call is one fill."""
+
+    def __init__(
+        self,
+        *,
+        answers: Answers,
+        batcher: Batcher,
+        upstreams: Sequence[Upstream],
+        fetch: Fetch,
+        reader: Executor,
+        secret: bytes,
+        wall: Callable[[], Timestamp],
+        monotonic: Callable[[], Instant],
+        time_bound_ttl_s: float,
+        metrics: Metrics,
+    ) -> None:
+        self._answers = answers
+        self._batcher = batcher
+        self._upstreams = upstreams
+        self._fetch = fetch
+        self._reader = reader
+        self._secret = secret
+        self._wall = wall
+        self._monotonic = monotonic
+        self._time_bound_ttl_s = time_bound_ttl_s
+        self._metrics = metrics
+
+    async def __call__(self, ask: Ask, flight: Flight) -> None:
+        """Fill `flight`. Raises nothing but cancellation: what goes wrong is the flight's outcome."""
+        try:
+            memo = _Memo(self._answers.begin())
+            match = await self._look_up(ask, memo)
+            if match is not None:
+                flight.settle(Found(match))
+            elif ask.allowed.only_if_cached:
+                raise EdgeError(
+                    "No stored answer, and the request asked for nothing else (only-if-cached).",
+                    status=504,
+                    code="not_cached",
+                )
+            else:
+                await self._forward(ask, memo, flight)
+        except EdgeError as error:
+            flight.settle(Failed(error))
+        except asyncio.CancelledError:
+            flight.settle(Failed(Overloaded("The node is stopping. Try again.", retry_after_s=1)))
+            raise
+        except Exception:
+            log.exception("event=bug rid=%s", ask.request_id)
+            flight.settle(Failed(EdgeError("The node made a mistake. It has been logged.")))
+
+    # Memory
+
+    async def _look_up(self, ask: Ask, memo: _Memo) -> Match | None:
+        if ask.allowed.lookup:
+            stored = await asyncio.get_running_loop().run_in_executor(
+                self._reader, self._answers.fetch, ask.scope, ask.key, self._wall()
+            )
+            if stored is not None:
+                self._answers.keep(stored)
+                if young_enough(ask, stored, self._wall()):
+                    return Match(stored, "exact", 1.0)
+        return await self._by_meaning(ask, memo)
+
+    async def _by_meaning(self, ask: Ask, memo: _Memo) -> Match | None:
+        if ask.allowed.mode == Mode.OFF or not (ask.allowed.lookup or ask.allowed.store):
+            return None
+        asked = prompt.question(ask.call.prompt, ask.scope, self._secret, self._batcher.fingerprint)
+        if isinstance(asked, str):
+            memo.time_bound = asked == "time-bound"
+            self._metrics.semantic_miss(asked)
+            log.debug("event=ineligible rid=%s why=%s", ask.request_id, asked)
+            return None
+        if ask.allowed.mode < Mode.SEMANTIC:
+            return None
+        verdict = await self._batcher.similar(ask.scope, asked, search=ask.allowed.lookup)
+        memo.vector = verdict.vector
+        memo.question = asked if verdict.vector is not None else None
+        ask.timings.steps.update(embed=verdict.embed_s, search=verdict.search_s)
+        if not isinstance(verdict.found, Match):
+            self._metrics.semantic_miss(verdict.found.reason)
+            log.debug("event=semantic_miss rid=%s why=%s", ask.request_id, verdict.found.reason)
+            return None
+        return verdict.found if young_enough(ask, verdict.found.entry, self._wall()) else None
+
+    # Upstreams
+
+    async def _forward(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
+        """Try the upstreams in order until one begins to answer; after that, it alone."""
+        model = ask.call.prompt.model
+        if not self._upstreams:
+            raise Overloaded(
+                "No model is ready on this node yet. Try again shortly.",
+                code="no_upstream",
+                retry_after_s=2,
+            )
+        candidates = order(self._upstreams, model, self._monotonic())
+        if not candidates:
+            raise unknown_model(model, self._upstreams)
+        last: UpstreamError | None = None
+        for upstream in candidates:
+            upstream.health.asked()
+            try:
+                await self._exchange(ask, memo, flight, upstream)
+            except UpstreamError as error:
+                if error.status == 429:  # its quota, not its health
+                    upstream.health.abandoned()
+                else:
+                    upstream.health.failed(self._monotonic())
+                log.warning(
+                    "event=upstream_error upstream=%s status=%d rid=%s opened=%s",
+                    upstream.name, error.status, ask.request_id, flight.opened,
+                )  # fmt: skip
+                if flight.opened:
+                    raise
+                last = error
+            except ClientError:
+                upstream.health.succeeded()  # it works; the request was at fault
+                raise
+            except asyncio.CancelledError:
+                upstream.health.abandoned()
+                raise
+            else:
+                upstream.health.succeeded()
+                return
+        assert last is not None
+        raise last
+
+    async def _exchange(self, ask: Ask, memo: _Memo, flight: Flight, upstream: Upstream) -> None:
+        call = ask.call
+        body = ask.dialect.upstream_body(ask.body, call.stream, upstream.settings.stream_usage)
+        trace = {k: ask.head.headers[k] for k in _TRACE if k in ask.head.headers}
+        began = self._monotonic()
+        async with self._fetch(upstream, ask.dialect.upstream_path, body, trace) as reply:
+            ask.timings.steps["ttfb"] = self._monotonic() - began
+            if reply.is_stream:
+                await self._stream(ask, memo, flight, reply)
+            else:
+                whole = await reply.read(JSON_ANSWER_BYTES_MAX)
+                stored = self._keep(ask, memo, whole, _json_object(whole))
+                flight.settle(Whole(whole, stored))
+
+    async def _stream(self, ask: Ask, memo: _Memo, flight: Flight, reply: UpstreamReply) -> None:
+        reader = EventReader()
+        assembly = ask.dialect.assembly()
+        async for chunk in reply.chunks():
+            for event in reader.feed(chunk):
+                assembly.feed(event)
+                if event == DONE:
+                    self._land(ask, memo, flight, assembly)
+                    return
+                flight.publish(event)
+            await flight.room()
+        if not assembly.finished:
+            raise UpstreamError("The upstream broke off before its answer was complete.")
+        # Every choice has ended, but not the stream: good enough to read, not to keep.
+        flight.settle(Whole(assembly.body(), stored=False))
+
+    def _land(self, ask: Ask, memo: _Memo, flight: Flight, assembly: Assembly) -> None:
+        if not assembly.finished:
+            raise UpstreamError("The upstream ended its stream before its answer was complete.")
+        whole = assembly.body()
+        stored = flight.storable and self._keep(ask, memo, whole, json.loads(whole))
+        flight.publish(DONE)
+        flight.settle(Whole(whole, stored))
+
+    def _keep(self, ask: Ask, memo: _Memo, body: bytes, answer: dict[str, Any]) -> bool:
+        """Store a complete answer if everything speaks for it."""
+        if not ask.allowed.store or len(body) > ask.answer_bytes_max:
+            return False
+        unfit = ask.dialect.unfit(answer)
+        if unfit:
+            log.info("event=not_stored rid=%s why=%s", ask.request_id, unfit)
+            return False
+        now = self._wall()
+        ttl_s = ask.route.ttl_s
+        if memo.time_bound:
+            ttl_s = min(ttl_s, self._time_bound_ttl_s)
+        entry = Entry(
+            scope=ask.scope,
+            key=ask.key,
+            model=ask.call.prompt.model,
+            body=body,
+            stored_at=now,
+            expires_at=Timestamp(now + ttl_s),
+            question=memo.question,
+        )
+        return self._answers.put(entry, memo.vector, began=memo.began)
+
+
+_TRACE = ("traceparent", "tracestate")
+
+
+def young_enough(ask: Ask, entry: Entry, now: Timestamp) -> bool:
+    """Does the entry satisfy the request's own `max-age`?"""
+    limit = ask.allowed.age_max_s
+    return limit is None or now - entry.stored_at <= limit
+
+
+def unknown_model(model: str, upstreams: Sequence[Upstream]) -> ClientError:
+    names = sorted({name for upstream in upstreams for name in upstream.models})
+    return ClientError(
+        f"The model {model!r} does not exist on this node. Models here: {', '.join(names)}.",
+        status=404,
+        code="model_not_found",
+        param="model",
+    )
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except ValueError as exc:
+        raise UpstreamError("The upstream's answer is not JSON.") from exc
+    if not isinstance(document, dict):
+        raise UpstreamError("The upstream's answer is not a JSON object.")
+    return document

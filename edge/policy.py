@@ -1,0 +1,135 @@
+"""May memory answer this request, and may its answer be remembered?
+
+Two voices are heard, and the stricter one wins: the operator's route, and the request's own
+`Cache-Control` (RFC 9111, 5.2.1) and `Prompt-Cache: exact | semantic | off`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt
+
+from edge.errors import ClientError
+
+
+class Mode(IntEnum):
+    """How far memory may go for an answer; the lower, the tighter."""
+
+    OFF = 0
+    EXACT = 1
+    SEMANTIC = 2
+
+
+ModeName = Literal["off", "exact", "semantic"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """How answers of some models are cached; the first route whose `model` matches counts."""
+
+    model: str
+    """A model name, or a pattern with `*` and `?`."""
+    ttl_s: Annotated[float, Gt(0)] | None = None
+    """How long their answers stay fresh, in seconds; unset: `cache.ttl_s`."""
+    mode: ModeName | None = None
+    """How far memory may go for them; unset: `cache.mode`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """What is cached, and for how long."""
+
+    mode: ModeName = "semantic"
+    """How far memory may go: `semantic`, `exact` or `off`. A request may tighten it, never loosen."""
+    ttl_s: Annotated[float, Gt(0)] = 86_400
+    """How long an answer stays fresh, in seconds."""
+    time_bound_ttl_s: Annotated[float, Gt(0)] = 60
+    """The same for prompts that speak of now, today or the latest, whose answers age quickly."""
+    temperature_max: Annotated[float, Ge(0)] = 2.0
+    """Requests above this temperature are not cached. 2.0, the API's highest, never forbids it."""
+    ignored_parameters: tuple[str, ...] = ()
+    """Request parameters left out of the key, such as `user` or `metadata`. Naming one says that it
+    never changes an answer: two requests that differ in it will share theirs."""
+    answer_bytes_max: Annotated[int, Gt(0)] = 4 * 1024 * 1024
+    """Larger answers pass through and are not stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`RouteSettings` with its gaps filled."""
+
+    ttl_s: float
+    mode: Mode
+
+
+def route(model: str, routes: tuple[RouteSettings, ...], default: CacheSettings) -> Route:
+    """The caching rules for `model`."""
+    for candidate in routes:
+        if fnmatchcase(model, candidate.model):
+            mode = candidate.mode or default.mode
+            return Route(candidate.ttl_s or default.ttl_s, Mode[mode.upper()])
+    return Route(default.ttl_s, Mode[default.mode.upper()])
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What one request allows memory to do."""
+
+    mode: Mode
+    """OFF: neither look up nor store."""
+    lookup: bool
+    store: bool
+    age_max_s: float | None = None
+    only_if_cached: bool = False
+
+
+def allowed(headers: Mapping[str, str], ceiling: Mode) -> Allowed:
+    """What the request's own fields leave of `ceiling`.
+
+    Raises:
+        ClientError: `Prompt-Cache` has a value we do not know; obeying it by half could be wrong.
+    """
+    mode = min(ceiling, _prompt_cache(headers.get("prompt-cache")))
+    field = headers.get("cache-control")
+    if field is None and headers.get("pragma", "").strip().lower() == "no-cache":
+        field = "no-cache"  # RFC 9111, 5.4
+    if not field:
+        return Allowed(mode, lookup=mode > Mode.OFF, store=mode > Mode.OFF)
+    directives = dict(_directive(part) for part in field.split(","))
+    age_max_s = _seconds(directives.get("max-age"))
+    fresh_enough = not directives.keys() & {"no-cache", "no-store"} and age_max_s != 0
+    return Allowed(
+        mode,
+        lookup=mode > Mode.OFF and fresh_enough,
+        store=mode > Mode.OFF and "no-store" not in directives,
+        age_max_s=age_max_s,
+        only_if_cached="only-if-cached" in directives,
+    )
+
+
+def _prompt_cache(value: str | None) -> Mode:
+    if value is None:
+        return Mode.SEMANTIC
+    try:
+        return Mode[value.strip().upper()]
+    except KeyError as exc:
+        raise ClientError(
+            f"Prompt-Cache must be exact, semantic or off, not {value!r}.",
+            code="invalid_header",
+            param="Prompt-Cache",
+        ) from exc
+
+
+def _directive(part: str) -> tuple[str, str]:
+    name, _, value = part.partition("=")
+    return name.strip().lower(), value.strip().strip('"')
+
+
+def _seconds(value: str | None) -> float | None:
+    """A delta-seconds; one that cannot be read counts as stale (RFC 9111, 4.2.1)."""
+    if value is None:
+        return None
+    return float(value) if value.isascii() and value.isdecimal() else 0.0
