@@ -1,0 +1,377 @@
+# ruff: noqa: E501 -- a pattern is read whole, on its line
+"""Which texts may be matched by meaning at all, and the reason when not.
+
+The gate comes before any vector: a text that is refused here is neither embedded for lookup nor
+stored for others to find; exact matching is not affected. Refused are texts whose answer depends on
+more than their words (the moment, the asker, a text they carry, chance), whose meaning sits in
+characters that an encoder does not see, or where one character is everything (code, identifiers).
+
+The rules are for English, the language of the encoder's training; other languages are refused by
+name (`language`). The tokenizer's own limits (256 tokens, unknown tokens) are `embedding`'s matter.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+from index import english
+from index.reading import fold
+
+CHARACTERS_MAX: Final = 1_000
+"""All-MiniLM-L6-v2 reads 256 word pieces: about a thousand characters of English prose."""
+
+WORDS_MIN: Final = 2
+
+
+def _any(*alternatives: str) -> re.Pattern[str]:
+    return re.compile("|".join(alternatives), re.IGNORECASE)
+
+
+_SECRET: Final = _any(
+    r"[\w.+-]+@[\w-]+\.\w",
+    r"\b(?:sk|pk|rk|pe|ghp|gho|xox[abp]|glpat)[-_][A-Za-z0-9_-]{8,}",
+    r"\bAKIA[0-9A-Z]{8,}|-----BEGIN|\bBearer\s+\S{8,}|\beyJ[\w-]{10,}",
+    r"\b\d{3}-\d{2}-\d{4}\b",
+    r"\b(?:\d[ -]?){13,19}\b",
+    r"(?:\+|\b00)\d[\d ().-]{6,}\d|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b",
+    r"\b(?:password|passwort|passcode|pin|token|secret|api[ _-]?key)\b\s*(?:is\s+\S*\d|[:=]\s*\S)",
+)
+_IDENTIFIER: Final = _any(
+    r"\bhttps?://|\bwww\.|\b[\w-]+\.(?:com|org|net|io|gov|edu)\b",
+    r"#\d+",
+    r"\b[0-9a-f]{8}-[0-9a-f]{4}-",
+    r"(?:^|\s)(?:~|\.{1,2})?/[\w.-]+/|\b[A-Za-z]:\\|\\\\\w",
+    r"\b[A-Z]{2,}-\d{2,}\b",
+    r"(?<![\d,.])\d{5,}(?![\d,])",
+    r"\b\d{1,3}(?:\.\d{1,3}){3}\b",
+    r"\b(?=\w*\d)(?=\w*[a-z])[\w-]{16,}\b",
+    r"\b(?:order|ticket|invoice|case|tracking|reference|booking|flight|confirmation) "
+    r"(?:number |no\.? |id |ref )?(?=\w*\d)\w{3,}\b",
+)
+_CODE: Final = _any(
+    r"```|~~~|[{}]|;\s*(?:$|\n)|</?\w+[^>]*>|&&|\|\||[=!<>]=|=>|->|::|\$\(|\$\{",
+    r"\b\w+\([^)]*\)",
+    r"(?:^|\n)\s*(?:def|class|import|from|function|const|let|var|public|private|#include|SELECT|sudo"
+    r"|git|npm|pip|docker|kubectl)\s+\S+.*[(;*=/]",
+    r"\w+\[[^\]]*\]|\b\w+_\w+_\w+\b|(?<=\s)--?\w+=",
+    r"(?i:traceback|stack ?trace|exception in thread|error:\s)",
+)
+_NUMBER: Final = (
+    r"(?:\d+|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|fifty|hundred)"
+)
+_MATHS: Final = _any(
+    r"\d\s*[+*/^×÷=]\s*[\d(a-z]",  # noqa: RUF001
+    r"\d\s+[-x]\s+\d|\b[a-z]\s*[=^]\s*[\d(a-z]|=",
+    r"[∑∫√π∞≤≥≠±]|\\(?:frac|sum|int|sqrt)|\^",
+    rf"\b{_NUMBER} (?:plus|minus|times|divided by|multiplied by|modulo|mod|squared|cubed|to the power)\b",
+    r"\b(?:percent|%) of \W?\d|%\s*of\s+\W?\d|\bfactorial\b",
+    r"\b(?:square|cube|cubic) root of \W?\d|\blog(?:arithm)? of \W?\d",
+    r"\b(?:calculate|compute|evaluate|solve|simplify|factori[sz]e|integrate|differentiate)\b.*\d",
+)
+_TIME_BOUND: Final = _any(
+    r"\b(?:now|today|tonight|tomorrow|yesterday|currently|latest|nowadays|recent|recently|presently)\b",
+    r"\bcurrent\b(?! accounts?\b| assets?\b| liabilit| directory| ratio)",
+    r"\b(?:at the moment|right now|these days|at present|so far|as of|up[- ]to[- ]date|any ?more|just "
+    r"released|upcoming|trending|still (?:alive|open|available|valid|free))\b",
+    r"\b(?:this|last|past|next|coming|previous) (?:\w+ )?(?:year|month|week|weekend|night|morning|afternoon"
+    r"|evening|day|hour|season|quarter|decade|spring|summer|autumn|fall|winter|monday|tuesday|wednesday"
+    r"|thursday|friday|saturday|sunday|january|february|march|april|may|june|july|august|september"
+    r"|october|november|december|term|semester|holiday|christmas|easter)s?\b",
+    r"\b(?:this|the next|the last) (?:game|match|election|train|bus|flight|episode|release|race|fixture"
+    r"|update|version|meeting|appointment)\b",
+    r"\b(?:days?|hours?|minutes?|weeks?|months?|years?) ago\b",
+    r"\bhow (?:many|long)\b.*\b(?:until|till|left)\b",
+    r"\b(?:weather|forecast|temperature (?:in|outside)|news|headlines?|raining|snowing)\b",
+    r"\bprices?\b(?! elasticit| theory)|\b(?:stocks?|shares?) (?:price|worth|trading|doing)|\bexchange rates?\b",
+    r"\bhow much (?:is|are) (?:a |one |an )?(?:bitcoin|gold|silver|oil|ethereum|dollar|euro|pound|yen)s?\b",
+    r"\b(?:worth|market cap|net worth|interest rates?|mortgage rates?|inflation rates?|unemployment rates?)\b"
+    r"(?=.*\b(?:is|are|of|in)\b)(?<!credit worth)",
+    r"\b(?<!credit )(?<!test )(?<!exam )scores?\b(?! (?:a|an) )|\bstandings\b|\bwho is (?:winning|playing|leading)\b",
+    r"\bwhat(?: ?'?i?s)? (?:the )?(?:time|day|date)(?: is it| is today|$|\?| in\b| right)",
+    r"\bwho(?: ?'?i?s| are|s)? (?:the |a )?(?:\w+ )?(?:president|prime minister|premier|chancellor|ceo|cto|cfo"
+    r"|king|queen|monarch|pope|mayor|governor|champions?|manager|coach|captain|head|minister|secretary"
+    r"|chair\w*|leader|owner|speaker|director|richest|world record)\b",
+    r"\bwho (?:runs|leads|heads|owns|governs|holds|rules)\b",
+    r"\b(?:president|prime minister|ceo|king|queen|pope|mayor|governor) of .* (?:is|called)\b",
+    r"\b(?:richest|highest[- ]paid|most[- ]followed|best[- ]selling|world record|most popular|top[- ]ranked)\b",
+    r"\b(?:living|alive|open) (?:person|today)\b|\bopen now\b|\bstatus of\b|\bon time\b.*\?$",
+)
+_MADE: Final = (
+    r"(?:poems?|poetry|story|stories|haikus?|jokes?|limericks?|songs?|lyrics|raps?|tweets?|slogans?|taglines?"
+    r"|essays?|emails?|e-mails?|letters?|speech|speeches|scripts?(?= (?:for|about) (?:a|an) (?:play|film|movie"
+    r"|scene|video))|dialogues?|blog(?: post)?s?|articles?|captions?|headlines?|ads?|advert\w*|bios?|toasts?"
+    r"|riddles?|puns?|plots?|novels?|sonnets?|verses?|paragraphs?|posts?|scenes?|screenplays?|fairy ?tales?"
+    r"|tales?|ballads?|quiz|quizzes|proposals?|reviews?|resumes?|cover letters?|press release|itinerary"
+    r"|itineraries|names?|nicknames?|usernames?|passwords?|titles?|ideas?|prompts?|characters?|reports?"
+    r"|messages?|fables?|monologues?|odes?|conversations?|newsletters?|sentences?|meal plans?|workout plans?"
+    r"|plans?|birthday wish\w*|icebreakers?|trivia|fun facts?|questions?)"
+)
+_CREATIVE: Final = _any(
+    r"\b(?:write|compose|create|generate|make up|make me|invent|draft|tell|give|craft|produce|come up with|design"
+    r"|suggest|think of|pen|imagine|need|want|share|plan)\b(?: me| us)?(?: \S+){0,5}? "
+    + _MADE
+    + r"\b",
+    r"^(?:an? |some )?(?:\w+ )?(?:poem|haiku|limerick|sonnet|joke|short story|riddle|song|story|essay|fable|ode)s?"
+    r" (?:about|on|for|of)\b",
+    r"\b(?:brainstorm\w*|recommend\w*|suggest\w*|inspir(?:e me|ation)|surprise me|improvise|role-?play)\b",
+    r"\bideas?\b(?! (?:of|behind)\b)",
+    r"\brandom(?:ly|i[sz]e)?\b(?! (?:forest|access|variable|walk|number generator|seed|sampling|error))",
+    r"\banother (?:one|joke|story|poem|example|idea|fact|name|quote)\b|^another\b|\bmore (?:jokes|ideas|examples|facts)\b",
+    r"\b(?:pick|choose|guess) (?:a|an|one|any)\b|\b(?:roll|throw) (?:a |the )?(?:dice|die)\b|\bflip (?:a )?coin\b",
+    r"\b(?:act|behave|respond|answer) (?:as|like)\b|\bpretend\b|^you are (?:a|an|my|the)\b|\bimagine\b",
+    r"\b(?:what(?: i|')?s?|which|any|some|an?) (?:(?:are|is) )?(?:an? |some |the )?(?:really )?(?:good|great|best|nice|cool|fun"
+    r"|funny|interesting|creative|unique|top)\b(?: \S+){0,3}? (?:books?|movies?|films?|series|shows?|songs?|names?"
+    r"|gifts?|presents?|restaurants?|places|recipes?|games?|podcasts?|albums?|hotels?|beaches|destinations?"
+    r"|wines?|bars|cafes|hobbies|jokes?|quotes?|pickup lines?|titles?|laptops?|phones?|cars?|tv)\b",
+    r"\bwhat (?:should|shall|could|can) (?:i|we) (?:cook|eat|wear|watch|read|do|play|name|buy|get|listen|call)\b"
+    r"(?! (?:if|when|after|before|with|about|to|while|during|in case|for a)\b)",
+    r"\b(?:fun|random|interesting|cool) facts?\b|\b(?:tell|give) me something\b|\bentertain me\b",
+    r"\bwould you rather\b|\bdo you (?:think|like|prefer|believe|feel)\b|\byour (?:favou?rite|opinion)\b",
+)
+_LANGUAGES: Final = (
+    r"(?:english|french|german|spanish|italian|portuguese|dutch|russian|chinese|mandarin|cantonese|japanese|korean"
+    r"|arabic|hindi|turkish|polish|greek|latin|swedish|norwegian|danish|finnish|hebrew|thai|vietnamese|ukrainian"
+    r"|czech|hungarian|romanian|bengali|urdu|swahili|indonesian|malay|welsh|irish|esperanto)"
+)
+_TRANSLATION: Final = _any(
+    r"\btranslat(?:e|es|ed|ing|ion|ions)\b(?! (?:studies|theory|invariance|in biology))",
+    rf"\b(?:say|said|word for|call|called|spell|pronounce|express|phrase|term for)\b.*\b(?:in|into) {_LANGUAGES}\b",
+    rf"\b(?:in|into|to) {_LANGUAGES}\s*[:?.]?$",
+    rf"\b{_LANGUAGES} (?:word|words|translation|phrase|equivalent|for)\b",
+)
+_SUPPLIED: Final = _any(
+    r"\b(?:rewrite|rephrase|reword|paraphrase|proofread|summari[sz]e|summary of|tl;?dr|shorten|condense|transcribe"
+    r"|expand on|polish (?:this|my|the)|edit (?:this|my|the)|correct (?:this|my|the)|classify|extract|parse"
+    r"|fix (?:this|my|the) (?:grammar|sentence|text|code|spelling|paragraph|essay))\b",
+    r"\b(?:the )?(?:following|attached|below|above)\b|\bgiven (?:the|this|that|these)\b|\bbased on (?:the|this|these)\b",
+    r"\bthis (?:text|paragraph|sentence|article|email|code|essay|passage|document|snippet|function|story|letter"
+    r"|message|image|picture|photo|file|table|data|dataset|list|quote|tweet|review|conversation|error|output)\b",
+    r":\s*\S.{60,}$",
+    r"(?<!\w)[\"'][^\"']{40,}[\"']",
+)
+_HELD: Final = (
+    r"(?:accounts?|orders?|parcels?|packages?|deliver(?:y|ies)|shipments?|balance|bills?|invoices?|statements?"
+    r"|subscriptions?|appointments?|bookings?|reservations?|flights?|tickets?|refunds?|payments?|salary|payslips?"
+    r"|paycheck|address|name|age|birthday|scores?|claims?|application|status|number|email|emails|messages?|inbox"
+    r"|calendar|meetings?|plan|usage|history|password|pin|card|loan|mortgage|policy|insurance|data|location|ip"
+    r"|schedule|grades?|results?|transactions?|savings|debt|credit|limit|files?|documents?|notes|contacts?|tasks?"
+    r"|reminders?|profile|membership|points|rewards|wallet|portfolio|income|weight|height|blood\w*|test|diagnosis)"
+)
+_PERSONAL: Final = _any(
+    r"\b(?:what|which|when|where|who|whose|how (?:much|many|long|old|far))(?:'s|'re| is| are| was| were| will| did| does"
+    rf"| do| has)\b(?! (?:i|we|you) )(?: \S+){{0,4}}? (?:my|our) (?:\S+ ){{0,2}}?{_HELD}\b",
+    rf"^(?:is|are|was|were|has|have|did|does|do|will|why (?:is|are|was|did|has|does)) (?:my|our) (?:\S+ ){{0,2}}?{_HELD}\b",
+    r"^(?:please )?(?:show|list|check|track|find|get|tell|give|display|cancel|update|change|transfer|pay|send|book|move"
+    r"|look up|delete|remove|reset|renew|remind|order|add|email|call|text|message|schedule|set|open|close|read|forward"
+    r"|reserve|rebook|upgrade|pull up)\b(?:(?! how\b).)*\b(?:my|our|me (?:a|an|the|at|to|when|in|on))\b(?! (?:how|what|a recipe"
+    r"|recipe|the (?:definition|difference|capital|formula|meaning)))",
+    r"^(?:please )?(?:remind me|set (?:an?|the) (?:\w+ )?(?:timer|alarm|reminder)|wake me|call me|send (?:an?|the) |transfer "
+    r"|book me|play |turn (?:on|off) (?:the|my) (?:lights?|tv|heating|fan)|track )",
+    r"\bhow (?:much|many)\b.* (?:do|did|have|am|was|will) (?:i|we) (?:owe|owed|spent|spend|paid|earned|used|have left|charged)\b",
+    r"(?:^|[.,;:!?] )(?:hi[,!]? |hello[,!]? )?(?:i am|i'?m|we are|we're)\b(?! (?:trying|looking|wondering|curious|interested|having"
+    r"|getting|unable|not sure|new to|struggling|seeing|confused))",
+    r"\bmy name is\b|\bcall me [A-Z]|\bi (?:live|work|reside) (?:in|at|for)\b|\bi(?: ha|')ve (?:been|just|got|lost|already)\b",
+    r"\b(?:i|we) (?:was|were) (?:charged|billed|told|born|diagnosed)\b|\bmy (?:wife|husband|boyfriend|girlfriend|ex|son|daughter"
+    r"|mother|father|mom|dad|boss|symptoms?|doctor)\b(?= (?:is|was|has|said|says|wants|keeps|told|and i|did))",
+    r"\b(?:do|did|does) (?:i|we) (?:have|own) (?:any|a) (?:meetings?|appointments?|messages?|orders?|emails?)",
+)
+_CONTEXT: Final = _any(
+    r"^(?:and|but|or|also|then|plus|because|so|same|instead)\b",
+    r"^(?:what|how) about\b|^what if\b.{0,15}$|^why not\b|^(?:really|sure|yes|no|nope|yep|ok|okay|thanks?|thank you)\b.{0,20}$",
+    r"^(?:continue|go on|more|again|next|keep going|proceed|elaborate|repeat|try again|redo|regenerate|shorter|longer"
+    r"|stop|help|retry|undo|carry on|expand)\b.{0,20}$",
+    r"\b(?:the (?:first|second|third|last|other|former|latter|previous|same) (?:one|option|answer|point|question|part))\b",
+    r"\b(?:you (?:said|mentioned|wrote|just|told)|your (?:last|previous|first|earlier) (?:answer|message|response|reply)|"
+    r"earlier|previously|the former|the latter|that one|this one|those ones?|as (?:before|above))\b",
+    r"^(?:can you |could you |please )?(?:explain|tell me|do|show|fix|change|make|give|describe|translate|use|try|redo|rewrite"
+    r"|summari[sz]e)?(?: me)? ?(?:it|that|this|them|those|these|more|again|him|her)(?: (?:again|more|please|to me|in (?:more )?detail"
+    r"|better|shorter|further|differently|simpler|simply|work|mean|mean\?))*\W*$",
+    r"^(?:what|who|where|when|why|how)(?:'s| is| was| are| were| does| do| did| would| can)? ?(?:it|that|this|they|he|she|them|those"
+    r"|these)?(?: (?:mean|work|happen|called|so|one|for|about|like))?\W*$",
+)
+_FOREIGN: Final = frozenset(
+    [
+        "el",
+        "los",
+        "las",
+        "una",
+        "por",
+        "para",
+        "como",
+        "qué",
+        "que",
+        "con",
+        "del",
+        "está",
+        "cómo",
+        "cuál",
+        "der",
+        "und",
+        "ist",
+        "nicht",
+        "ein",
+        "eine",
+        "wie",
+        "kann",
+        "ich",
+        "zu",
+        "mit",
+        "auf",
+        "für",
+        "wir",
+        "sind",
+        "wo",
+        "dem",
+        "den",
+        "les",
+        "des",
+        "une",
+        "est",
+        "dans",
+        "pour",
+        "comment",
+        "quelle",
+        "quel",
+        "sont",
+        "avec",
+        "je",
+        "vous",
+        "nous",
+        "où",
+        "il",
+        "di",
+        "che",
+        "della",
+        "sono",
+        "dove",
+        "perché",
+        "gli",
+        "het",
+        "een",
+        "van",
+        "niet",
+        "hoe",
+        "wat",
+        "ik",
+        "je",
+        "zijn",
+        "och",
+        "att",
+        "det",
+        "som",
+        "är",
+        "hur",
+        "på",
+        "og",
+        "er",
+        "jeg",
+        "hvordan",
+        "não",
+        "uma",
+        "são",
+        "você",
+        "onde",
+        "hva",
+        "hvor",
+        "jak",
+        "co",
+        "jest",
+        "nie",
+        "czy",
+        "kde",
+        "jsem",
+        "nasıl",
+        "ne",
+        "için",
+        "bir",
+        "ve",
+        "apa",
+        "yang",
+        "dan",
+        "ini",
+        "itu",
+        "bagaimana",
+        "adalah",
+        "cara",
+        "la",
+        "le",
+        "de",
+    ]
+)
+_WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
+
+
+@lru_cache(maxsize=4096)
+def ineligible(text: str) -> str | None:
+    """Why this text may only be matched exactly; None when it may be matched by meaning."""
+    if len(text) > CHARACTERS_MAX:
+        return "too-long"
+    return _characters(text) or _words(text) or _subject(text)
+
+
+def _characters(text: str) -> str | None:
+    """Characters that a reader does not see, or that the encoder does not know."""
+    normal = unicodedata.normalize("NFKC", text)
+    for character in text + normal:
+        if character.isascii():
+            if (character < " " and character not in "\n\t\r") or character == "\x7f":
+                return "invisible"
+            continue
+        category = unicodedata.category(character)
+        if category[0] == "C" or category in ("Zl", "Zp") or "VARIATION" in _name(character):
+            return "invisible"
+        if character in "\u115f\u1160\u3164\uffa0\u2800":  # blanks that count as letters or symbols
+            return "invisible"
+        if category[0] == "L" and not _name(character).startswith(
+            ("LATIN", "FEMININE", "MASCULINE")
+        ):
+            return "language"
+    if any(unicodedata.category(c)[0] == "M" for c in normal if not c.isascii()):
+        return "language"
+    return None
+
+
+def _name(character: str) -> str:
+    return unicodedata.name(character, "")
+
+
+def _words(text: str) -> str | None:
+    words = _WORD.findall(text)
+    if not words:
+        return "no-words"
+    if len(words) < WORDS_MIN:
+        return "too-short"
+    small = [word for word in words if word.islower()]
+    foreign = len(_FOREIGN.intersection(small))
+    if foreign >= 2 or ("¿" in text or "¡" in text):
+        return "language"
+    long = [word for word in small if len(word) >= 4 and "'" not in word]
+    unknown = sum(not english.known(word) for word in long)
+    if len(long) >= 3 and unknown * 2 > len(long):
+        return "language"
+    return None
+
+
+_SUBJECTS: Final = (
+    ("secret", _SECRET),
+    ("identifier", _IDENTIFIER),
+    ("translation", _TRANSLATION),
+    ("supplied-text", _SUPPLIED),
+    ("code", _CODE),
+    ("maths", _MATHS),
+    ("time-bound", _TIME_BOUND),
+    ("creative", _CREATIVE),
+    ("personal", _PERSONAL),
+    ("context", _CONTEXT),
+)
+
+
+def _subject(text: str) -> str | None:
+    if text.count("\n") > 2:
+        return "supplied-text"
+    folded = fold(text)
+    for reason, pattern in _SUBJECTS:
+        if pattern.search(folded):
+            return reason
+    return None

@@ -1,0 +1,115 @@
+"""What the guard knows of English words: is this one, what is it a form of, what else says it.
+
+From WordNet (see `scripts/build_english.py`). Membership is kept as sorted 32-bit checksums,
+so that eighty thousand words cost 330 kB and not ten megabytes. A false "known" happens once
+in fifty thousand made-up words, and then merely forbids to read the word as a misspelling.
+"""
+
+import gzip
+from array import array
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from importlib.resources import files
+from zlib import crc32
+
+_NOUN_ENDINGS = (
+    ("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"),
+    ("ies", "y"), ("men", "man"),
+)  # fmt: skip
+_VERB_ENDINGS = (
+    ("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"),
+    ("ing", ""),
+)  # fmt: skip
+
+_STEM_LETTERS_MIN = 3
+_NOT_PLURAL = ("ss", "us", "is", "as", "os")
+
+
+class _Words:
+    """A set of words as sorted checksums."""
+
+    __slots__ = ("_sums",)
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._sums = array("I", sorted(crc32(word.encode()) for word in words))
+
+    def __contains__(self, word: str) -> bool:
+        wanted = crc32(word.encode())
+        at = bisect_left(self._sums, wanted)
+        return at < len(self._sums) and self._sums[at] == wanted
+
+
+def _sections() -> dict[str, list[str]]:
+    text = gzip.decompress((files("index") / "english.txt.gz").read_bytes()).decode()
+    found: dict[str, list[str]] = {}
+    for part in text.removeprefix("# ").split("\n# "):
+        name, *rows = part.splitlines()
+        found[name] = rows
+    return found
+
+
+def _both_ways(rows: Iterable[str]) -> dict[str, frozenset[str]]:
+    related: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        one, other = row.split()
+        related[one].add(other)
+        related[other].add(one)
+    return {word: frozenset(others) for word, others in related.items()}
+
+
+_loaded = _sections()
+_NOUNS = _Words(_loaded["nouns"])
+_VERBS = _Words(_loaded["verbs"])
+_OTHERS = _Words(_loaded["others"])
+_IRREGULAR = {form: tuple(bases) for form, *bases in map(str.split, _loaded["irregular"])}
+_ANTONYMS = _both_ways(_loaded["antonyms"])
+_RELATED = _both_ways(_loaded["synonyms"] + _loaded["nominal"])
+del _loaded
+
+
+@lru_cache(maxsize=8192)
+def forms(word: str) -> frozenset[str]:
+    """The word and what it may be an inflection of: {"lives", "life", "live"}.
+
+    Inflection only. A stemmer is not used: it makes one of *universe* and *university*, of
+    *policy* and *police*; and comparison stays, since *oldest* is not *old*.
+    """
+    found = {word, *_IRREGULAR.get(word, ())}
+    for endings, words in ((_NOUN_ENDINGS, _NOUNS), (_VERB_ENDINGS, _VERBS)):
+        for ending, replacement in endings:
+            if word.endswith(ending) and len(word) - len(ending) >= _STEM_LETTERS_MIN:
+                base = word[: len(word) - len(ending)] + replacement
+                if base in words:
+                    found.add(base)
+    unknown = len(found) == 1 and not _listed(word)
+    if unknown and word.endswith("s") and not word.endswith(_NOT_PLURAL) and len(word) > 3:
+        found.add(word[:-1])  # iphones, repos
+    return frozenset(found)
+
+
+def _listed(word: str) -> bool:
+    return word in _NOUNS or word in _VERBS or word in _OTHERS
+
+
+@lru_cache(maxsize=8192)
+def known(word: str) -> bool:
+    """Whether the word, or something it is a form of, is in the dictionary."""
+    return any(map(_listed, forms(word)))
+
+
+def noun(word: str) -> bool:
+    return any(form in _NOUNS for form in forms(word))
+
+
+@lru_cache(maxsize=8192)
+def related(word: str) -> frozenset[str]:
+    """Words that say the same: synonyms of its main sense, and the noun of a verb's act."""
+    return frozenset().union(*(_RELATED.get(form, frozenset()) for form in forms(word)))
+
+
+def opposite(one: str, other: str) -> bool:
+    """Whether the dictionary calls the two antonyms; used to name a veto, never to decide it."""
+    others = forms(other)
+    return any(not others.isdisjoint(_ANTONYMS.get(form, frozenset())) for form in forms(one))

@@ -1,0 +1,271 @@
+# ruff: noqa: E501 -- a pattern is read whole, on its line
+"""Phrasings that ask the same, brought to one form before words are compared.
+
+*How many people live in Peru*, *Peru's population* and *what is the population of Peru* differ in
+every word that is not Peru. Rules about words cannot see that; these rewrites can. Each takes a
+lower-case text, single-spaced, and gives another; they run in order, so later ones may rely on what
+earlier ones produce. A rewrite must keep the meaning for every filling of its gaps.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+Replacement = str | Callable[[re.Match[str]], str]
+
+_CONTRACTIONS: Final = [
+    (r"\b(can|could|should|would|is|are|was|were|do|does|did|has|have|had|must|need|might)n'?t\b",
+     r"\1 not"),
+    (r"\bcan'?t\b|\bcannot\b", "can not"),
+    (r"\bwon't\b|\bwont\b", "will not"),
+    (r"\bshan't\b", "shall not"),
+    (r"\bain't\b", "is not"),
+    (r"\b(what|who|where|when|how|why|that|there|here|it|he|she)'s\b", r"\1 is"),
+    (r"\b(what|who|where|how|that)s\b(?= (?:the|a|an|my|your|this|it|up|your)\b)", r"\1 is"),
+    (r"\blet's\b", "let us"),
+    (r"\bi'?m\b", "i am"),
+    (r"'re\b", " are"),
+    (r"'ve\b", " have"),
+    (r"'ll\b", " will"),
+    (r"\b(i|you|we|he|she|they|it|who|what|how)'d\b", r"\1 would"),
+]  # fmt: skip
+
+_GREETINGS: Final = [
+    (r"^(?:(?:hi|hello|hey|hiya|dear|greetings|good (?:morning|afternoon|evening))"
+     r"(?: there| all| everyone| team| guys)?\s*[,.!]?\s+)+(?=\w+ )", ""),
+    (r"^(?:(?:um+|uh+|er+|erm|hmm+|so|well|ok|okay|yeah|right|now then|oh)\b\s*,?\s*)+(?=\w+ \w)", ""),
+    (r"\b(?:um+|uh+|erm)\b ?", ""),
+    (r"^(?:just )?(?:a )?quick (?:one|question)\s*[:,-]?\s*", ""),
+    (r"^(?:i (?:was|am) )?(?:just )?(?:wondering|curious)(?: about)?\s*[,:-]?\s*(?:if you (?:can|could) "
+     r"tell me |if |whether )?", ""),
+    (r"^(?:question|q|query|prompt)\s*:\s*", ""),
+    (r"[,.!?]? *(?:many )?(?:thanks|thank you|thx|cheers|ty)(?: (?:in advance|so much|a lot|very much))?"
+     r"\s*[.!]*$", ""),
+    (r"\s*,? please\b\s*,?", ""),
+    (r"^please ", ""),
+    (r"^(?:hi|hello|hey|hiya)\s*[,.!]?\s+(?=\w+ )", ""),
+    (r"^(?:um+|uh+|er+|so)\s+(?=\w+ )", ""),
+]  # fmt: skip
+
+_TELL = r"(?:tell|explain|show|describe|clarify)(?: to)?(?: me| us)?"
+_POLITE: Final = [
+    (rf"^(?:can|could|would|will) (?:you|someone|anyone|somebody)(?: kindly)? {_TELL} "
+     r"(?=(?:how|what|why|who|when|where|which|whether|if)\b)", ""),
+    (r"^(?:can|could|would|will) (?:you|someone|anyone)(?: kindly)? "
+     r"(?=(?:explain|describe|define|list|give|provide|show|tell|help|write|compare|outline)\b)", ""),
+    (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?=(?:how|what|why|who|when|where|which|if)\b)", ""),
+    (r"^(?:i|we) (?:would like|want|need|would love|wish|am trying|am looking)(?: to)? "
+     r"(?:know|understand|find out|learn|figure out)(?: about)? (?=(?:how|what|why|who|when|where|which)\b)", ""),
+    (rf"^{_TELL} (?=(?:how|what|why|who|when|where|which)\b)", ""),
+    (r"^(?:give me|provide|show me|i need|i want|i am looking for|get me|help me with) "
+     r"(?=(?:a|an|the|some)\b)", ""),
+    (r"^write (?=(?:a|an|the|some)\b)", ""),
+]  # fmt: skip
+
+# "explain what inflation is" -> "explain inflation": the verb at the end comes home.
+_EMBEDDED: Final = [
+    (r"^explain (?:what|who) (?:is |are )?(.+?)(?: is| are| means)?(?= like | simply|$)", r"what is \1"),
+    (r"^(what|who|where|when|why|how) (.{1,60}?) (is|are|was|were)\s*\??$", r"\1 \3 \2"),
+    (r"^explain how (.+?) works?$", r"how does \1 work"),
+    (r"^(?:tell me about|describe|define|explain to me)\b", "explain"),
+]  # fmt: skip
+
+_STYLE: Final = [
+    (r"\b(?:in|using|with) (?:simple|plain|easy|layman'?s|lay) (?:terms|words|language|english)\b",
+     "simply"),
+    (r"\b(?:to|for|like i am|like|as if i were|as if i was|as if i am)(?: an?)? "
+     r"(?:5|five)(?: |-)?(?:year|yr)?(?:s)?(?: |-)?(?:old)?(?: child| kid)?$", "eli5"),
+    (r"^eli5 ?:? ?(.+)$", r"explain \1 eli5"),
+]  # fmt: skip
+
+_HOW = "how to "
+_TASK: Final = [
+    (r"^(?:what|which) do (?:i|you|we) (?:need|have) to do (?:in order )?to ", _HOW),
+    (r"^(?:what|which) (?:is|are|would be) (?:the |a |some )?(?:best |correct |right |proper |good |usual |"
+     r"standard )?(?:ways?|methods?|process|procedures?|steps?|approach|means)(?: i need)?(?: to take)? "
+     r"(?:to|for|of|in) ", _HOW),
+    (r"^(?:is there|are there) (?:a|any|some)? ?(?:good |easy )?ways? (?:to|of|for) ", _HOW),
+    (r"^how (?:do|can|could|would|does|might) (?:i|you|we|one|someone|a person|people) "
+     r"(?:go about|start to|begin to|actually)? ?", _HOW),
+    (r"^(?:the )?(?:best |right |correct |proper )?(?:ways?|steps?|instructions?|guide|tutorial|method|"
+     r"process) (?:to|for|on|of) ", _HOW),
+    (r"^(?:show me|teach me|tell me|help me|explain|learn|i need to know|i want to know)(?: on)? how to ", _HOW),
+    (r"^help me (?:to )?", _HOW),
+    (r"^(?:i|we) (?:want|need|would like|have|wish|am trying|would love) to (.+?)\s*[,.;-]+\s*"
+     r"(?:but )?(?:how|what do i do|what steps do i take|what should i do)(?: (?:do|can|could|would) (?:i|we)"
+     r"(?: do)?(?: that| it| this| so)?| does that work)?$", r"how to \1"),
+    (r"^how (?:do|can|would) (?:i|you|we) do (?:it|that) to ", _HOW),
+    (r"^how (?:should|would) one ", _HOW),
+    (r"^how is it possible to ", _HOW),
+    (r"^how to (?:be able to )?", _HOW),
+]  # fmt: skip
+
+_BE = r"(?:is|are|was|were)"
+_RELATIONS: Final = [
+    # measures: how ADJ is X
+    (rf"^how old ({_BE}) (.+)$", r"what \1 the age of \2"),
+    (rf"^how tall ({_BE}) (.+)$", r"what \1 the height of \2"),
+    (rf"^how high ({_BE}) (.+)$", r"what \1 the height of \2"),
+    (rf"^how deep ({_BE}) (.+)$", r"what \1 the depth of \2"),
+    (rf"^how (?:big|large) ({_BE}) (.+)$", r"what \1 the size of \2"),
+    (rf"^how heavy ({_BE}) (.+)$", r"what \1 the weight of \2"),
+    (r"^how much (?:does|do) (.+?) weigh$", r"what is the weight of \1"),
+    (rf"^how hot ({_BE}) (.+)$", r"what \1 the temperature of \2"),
+    (rf"^how wide ({_BE}) (.+)$", r"what \1 the width of \2"),
+    (rf"^how fast ({_BE}) (.+)$", r"what \1 the speed of \2"),
+    (r"^how (?:fast|quickly) (?:does|do|can) (.+?) (?:travel|move|go|run|fly|swim)(?= |$)",
+     r"what is the speed of \1"),
+    (rf"^how far ({_BE}) (.+?) from (.+)$", r"what \1 the distance from \2 to \3"),
+    (r"^how far is it from ", "what is the distance from "),
+    (rf"^how (?:expensive|costly|much) ({_BE}) (.+)$", r"what \1 the cost of \2"),
+    (r"^(?:how much|what) (?:does|do|would|will) (?:it )?cost to ", "what is the cost to "),
+    (r"^(?:how much|what) (?:does|do) (.+?) cost(?= |$)", r"what is the cost of \1"),
+    (r"^(?:what|how much) (?:is|are) the (?:price|fee|charge|cost)s? (?:of|for) ", "what is the cost of "),
+    (r"^how many (?:people|inhabitants|residents|persons) (?:live|are|are living|reside|are there)"
+     r"(?: there)? in (.+)$", r"what is the population of \1"),
+    (r"^how many (.+?) (?:are|is) there(?: (in|on|of|within) (.+))?$",
+     lambda m: f"how many {m[1]} {m[2] or ''} {m[3] or ''}"),
+    (r"^(?:what is )?(?:the )?(?:total )?(?:number|count|quantity) of (.+)$", r"how many \1"),
+    (r"^how many (.+?) (?:does|do) (.+?) (?:have|contain|include|consist of)$", r"how many \1 in \2"),
+    (r"^how long (?:does|do|will|would) it (?:usually |typically |normally )?take (?:for )?",
+     "how long takes "),
+    (r"^how long (?:does|do|will) (.+?) take(?= |$)", r"how long takes \1"),
+    # people and what they did: the author of X
+    (r"^(?:who|what) (is|was|are|were) (?:the )?(?:name of the )?(?:people|person|man|woman|artist|one|ones) "
+     r"(?:who|that) ", "who "),
+    (r"^(?:who (?:is|was) )?(?:the )?author of ", "who wrote "),
+    (r"^(?:who (?:is|was) )?(?:the )?(?:painter|artist) (?:of|behind) ", "who painted "),
+    (r"^(?:who (?:is|was) )?(?:the )?inventor of ", "who invented "),
+    (r"^(?:who (?:is|was) )?(?:the )?founder of ", "who founded "),
+    (r"^(?:who (?:is|was) )?(?:the )?discoverer of ", "who discovered "),
+    (r"^(?:who (?:is|was) )?(?:the )?composer of ", "who composed "),
+    (r"^(?:who (?:is|was) )?(?:the )?director of (?=the (?:film|movie)\b)", "who directed "),
+    (r"^(?:who (?:is|was) )?(?:the )?(?:creator|maker) of ", "who created "),
+    (r"^(?:who (?:is|was) )?(?:the )?winner of ", "who won "),
+    (r"^(?:which|what) (?:author|writer|novelist|poet|playwright) (?:wrote|penned) ", "who wrote "),
+    (r"^(?:which|what) (?:painter|artist) painted ", "who painted "),
+    (r"^(?:which|what) (?:scientist|inventor|person|physicist) (?=(?:invented|discovered)\b)", "who "),
+    (r"^by (?:whom|who) (is|was|were|are) (.+?) (\w+(?:ed|en|wn|t))$", r"who \3 \2"),
+    (rf"^(.+?) {_BE} (\w+) by (?:whom|who|which (?:author|artist|person))$", r"who \2 \1"),
+    (rf"^who {_BE} (.+?) (\w+(?:ed|en|tten|unded)) by$", r"who \2 \1"),
+    # time and place
+    (r"^(?:in |on |at )?(?:what|which) (year|date|day|month|time) (?:of the (?:day|year) )?", r"when \1 "),
+    (r"^when (?:year |date )?(?:is|was) (.+?)'s (?:birthday|birth)$", r"when was \1 born"),
+    (r"^(?:what|when) (?:is|was) (?:the )?(?:birth ?date|date of birth|birthday) of (.+)$", r"when was \1 born"),
+    (r"^what is (.+?)'s (?:birth ?date|date of birth|birthday)$", r"when was \1 born"),
+    (r"^(?:when date )?what (?:is|was) the date of (?=the )", "when was "),
+    (rf"^where ({_BE}) (.+?) (?:located|situated|found)$", r"where \1 \2"),
+    (r"^what (?:is|are) the locations? of ", "where is "),
+    (r"^where can (?:i|you|we|one) find ", "where is "),
+    # meaning and difference
+    (r"^what does (.+?) (?:mean|signify)$", r"what is the meaning of \1"),
+    (r"^(?:what is the |give the )?(?:definition|meaning) of ", "what is the meaning of "),
+    (r"^(?:what does|what is) (.+?) (?:stand|short) for$", r"what is the full form of \1"),
+    (r"^how (?:does|do|is|are) (.+?) (?:differ|different) from (.+)$",
+     r"what is the difference between \1 and \2"),
+    (r"^(?:what is )?(?:the )?differences? (?:between|of) (.+?) (?:and|vs|versus) ",
+     r"what is the difference between \1 and "),
+    (r"^what are the (?:main |key )?differences between ", "what is the difference between "),
+    # reasons
+    (r"^what makes (.+?) (?:look |appear |seem |turn |become )(.+)$", r"why is \1 \2"),
+    (r"^what makes (.+)$", r"why is \1"),
+    (r"^what (?:is|are) (?:the )?(?:reasons?|causes?) (?:for|of|behind|that|why) ", "why is "),
+    (r"^(?:what|which) (?:causes|leads to) ", "why is "),
+    (r"^(?:how come|for what reason|what is the reason)(?: that)? ", "why is "),
+    (r"^(?:explain|the reasons?) why ", "why "),
+    # permission, ability, need
+    (r"^is it (?:possible|feasible) (?:for me |for us |for one )?to ", "can i "),
+    (r"^(?:am i|are we) able to ", "can i "),
+    (r"^(?:am i|are we) (?:allowed|permitted) to ", "may i "),
+    (r"\b(?:have|has|need|needs|required) to\b", "must"),
+    (r"\b(?:ought|supposed|meant) to\b", "should"),
+    (r"^is it (?:a )?(?:good|wise|advisable)(?: idea)? to ", "should i "),
+    (r"^do (?:i|we|you) must\b", "must i"),
+    # sets and names
+    (r"^(?:what|which) (.+?) do you (?:have|offer|sell)(?= |$)", r"what \1 are there"),
+    (r"^(?:do you|does it|do they) (?:have|offer|provide) ", "is there "),
+    (r"^(?:is|are) there (?:a|an|any|some) ", "is there "),
+    (r"\b(?:in|of|on) the (?:whole |entire )?(?:world|planet|globe)$|\bon (?:planet )?earth$", ""),
+    (r"\b(?:i|you|we) ('s)?(?:should|must) know\b", " "),
+]  # fmt: skip
+
+_NAMES: Final = [
+    (r"\b(?:two|2)[ -]?(?:factor|fa|step)\b(?: ?(?:authentication|auth|verification))?", "2fa"),
+    (r"\b2 ?fa\b", "2fa"),
+    (r"\b(?:world war|ww) ?(?:ii|2|two)\b|\b(?:the )?second world war\b|\bwwii\b", "worldwartwo"),
+    (r"\b(?:world war|ww) ?(?:i|1|one)\b|\b(?:the )?first world war\b|\bwwi\b", "worldwarone"),
+    (r"\bunited states(?: of america)?\b|\bu\.s\.a?\.?(?!\w)|\bthe us(?=$| |\?)|\bin us\b$", " usa "),
+    (r"\b(?:the )?united kingdom\b|\bgreat britain\b|\bu\.k\.?(?!\w)", "uk"),
+    (r"\bunited arab emirates\b", "uae"),
+    (r"\beuropean union\b", "eu"),
+    (r"\bunited nations\b", "un"),
+    (r"\bnew york city\b", "nyc"),
+    (r"\bchief executive(?: officer)?\b", "ceo"),
+    (r"\bartificial intelligence\b", "ai"),
+    (r"\bmachine learning\b", "ml"),
+    (r"\bnatural language processing\b", "nlp"),
+    (r"\bsingle sign[ -]on\b", "sso"),
+    (r"\bvirtual private network\b", "vpn"),
+    (r"\bgross domestic product\b", "gdp"),
+    (r"\bobject[ -]oriented programming\b", "oop"),
+    (r"\bapplication programming interface\b", "api"),
+    (r"\boperating system\b", "os"),
+    (r"\bfrequently asked questions\b", "faq"),
+    (r"\bwi[ -]fi\b", "wifi"),
+    (r"\be-mail\b", "email"),
+    (r"\b(?:on-line)\b", "online"),
+    (r"\bair[ -]conditioning\b", "ac"),
+    (r"\bsearch engine optimi[sz]ation\b", "seo"),
+    (r"\bpost[ -]traumatic stress disorder\b", "ptsd"),
+    (r"\bstep by step\b", "step-by-step"),
+    (r"\b(?:work(?:ing)? from home|remote(?:ly)? work(?:ing)?|work(?:ing)? remotely)\b", "remotework"),
+    (r"\b(?:cash ?point|cash machine|atm machine)\b", "atm"),
+    (r"\b(?:vs\.?|versus)(?= )", "vs"),
+    (r"(?<![\w.])\.net\b", "dotnet"),
+    (r"\b(switch|turn)(ing|ed|s)? (on|off)\b", r"turn-\3"),
+    (r"\bturn (.{1,40}?) (on|off)$", r"turn-\2 \1"),
+    (r"\bset(?:ting)? up\b", "set-up"),
+    (r"\bget(?:ting)? rid of\b", "get-rid-of"),
+    (r"\bthrow(?:ing)? away\b", "throw-away"),
+    (r"\blook(?:ing)? up\b", "look-up"),
+    (r"\blook(?:ing)? after\b", "look-after"),
+    (r"\bsign(?:ing)? up\b", "sign-up"),
+    (r"\b(?:sign|log)(?:ging|ing)? (?:in|on)(?: to| into)?\b", "log-in"),
+    (r"\b(?:sign|log)(?:ging|ing)? out(?: of)?\b", "log-out"),
+    (r"\bshut(?:ting)? down\b", "shut-down"),
+    (r"\bgiv(?:e|ing) up\b", "give-up"),
+    (r"\bout of\b", "out-of"),
+    (r"\baccording to\b", "by"),
+    (r"\bby means of\b|\bwith the help of\b|\bmaking use of\b", "using"),
+    (r"\bso as to\b|\bin order to\b", "to"),
+    (r"\bprior to\b|\bahead of\b", "before"),
+    (r"\bregarding\b|\bconcerning\b|\bwith (?:regard|respect) to\b|\bon the topic of\b", "about"),
+    (r"\ba couple(?: of)?\b", "two"),
+    (r"\b(?:a|an) (hundred|thousand|million|billion|dozen)\b", r"one \1"),
+    (r"\bdozen\b", "12"),
+]  # fmt: skip
+
+
+def _compiled(*tables: list[tuple[str, Replacement]]) -> list[tuple[re.Pattern[str], Replacement]]:
+    return [(re.compile(pattern), new) for table in tables for pattern, new in table]
+
+
+_LABEL = re.compile(r"^([a-z][\w+#.-]*(?: [a-z][\w+#.-]*)?)\s*:\s+(.+)$")
+_FRONTED = re.compile(
+    r"^((?:in|on|at|for|from|with|using|to|during) [^,?]{2,50}), (?!and\b|or\b)(.+?)$"
+)
+
+_OPENING = _compiled(_CONTRACTIONS, _NAMES, _GREETINGS, _POLITE)  # type: ignore[arg-type]
+_ASKING = _compiled(_STYLE, _POLITE, _EMBEDDED, _TASK, _RELATIONS)  # type: ignore[arg-type]
+
+
+def plain(text: str) -> str:
+    """The text, lower-case and single-spaced, in its plainest equivalent phrasing."""
+    for pattern, new in _OPENING:
+        text = pattern.sub(new, text)
+    text = text.strip(" .?!,;:")
+    text = _LABEL.sub(r"\2 in \1", text)
+    text = _FRONTED.sub(r"\2 \1", text.replace("?", " "))
+    for pattern, new in _ASKING:
+        text = pattern.sub(new, text)
+    return " ".join(text.split())

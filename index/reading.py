@@ -1,0 +1,391 @@
+"""One text as the guard sees it: what it asks for, of what, about what, in which order.
+
+A text is folded (Unicode compatibility, case, quotes), brought to its plainest phrasing
+(`frames`), and cut into words. Function words set the *kind* of question, tense, person and the
+*role* of the phrase that follows; every word that is left is content. Case is looked at before it
+is folded, for *US*, *IT* and *Polish*.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from index import english, frames, lexicon
+
+_QUOTES: Final = str.maketrans(
+    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "«": '"', "»": '"',
+     "–": "-", "—": "-", "−": "-", "‐": "-", "‑": "-", "…": " "}  # noqa: RUF001
+)  # fmt: skip
+
+_TOKEN = re.compile(
+    r"(?P<quoted>\"[^\"]{1,80}\"|(?<!\w)'[^']{1,80}'(?!\w))"
+    r"|(?P<time>\d{1,2}:\d{2}(?::\d{2})?)"
+    r"|(?P<ordinal>\d+(?:st|nd|rd|th)\b)"
+    r"|(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*)"
+    r"|(?P<phrase>[a-z]+(?:-[a-z]+)+)"
+    r"|(?P<word>[^\W\d_]+(?:\+\+|\#)?)"
+    r"|(?P<owner>'s\b|(?<=s)'(?!\w))"
+    r"|(?P<comma>[,;:.](?!\d)|\s-\s)"
+    r"|(?P<minus>(?<![\w)])-(?=\d))"
+    r"|(?P<symbol>[^\w\s.,;:?!'\"()\[\]-])"
+)
+_HYPHENED = frozenset(
+    word for table in (lexicon.SAME, lexicon.UNITS) for word in table if "-" in word
+) | {"step-by-step", "out-of"}
+_ORDINARY = re.compile(r"[A-Z][a-z]*|[a-z]+")
+
+
+class Token(NamedTuple):
+    """A content word, a number or a symbol, and its place in the sentence."""
+
+    word: str
+    kind: str
+    """word, number, unit, ordinal, negation, quantifier, comparator, modal, quoted or symbol."""
+    forms: frozenset[str]
+    related: frozenset[str]
+    role: str
+    """The preposition its phrase hangs on; "-" when that is a neutral one, "" when there is none."""
+    leads: bool
+    """Directly before another content word, or an owner: it may be that word's modifier."""
+    known: bool
+    """A dictionary word, as opposed to a name or a slip of the pen."""
+    facet: bool
+    """Says only what kind of answer is awaited (which *city*), so the other text may lack it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What `veto` compares. Immutable and cheap to keep beside a cached question."""
+
+    plain: str
+    kind: str
+    """how, what, who, when, where, why, howmany, yesno, explain or bare (no question form)."""
+    tense: str
+    subject: int
+    """Grammatical person of the first pronoun: 1, 2, or 0 for none."""
+    owners: frozenset[str]
+    """Possessives: the asker's (my) and the reader's (your)."""
+    tokens: tuple[Token, ...]
+    numbers: tuple[str, ...]
+    capitals: frozenset[str]
+    """Words of `lexicon.CASE_MATTERS` written with a capital inside the sentence."""
+    lowers: frozenset[str]
+    """The same words written small."""
+
+
+def fold(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).translate(_QUOTES).split())
+
+
+_EMPTY: frozenset[str] = frozenset()
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> Reading:
+    """Everything the guard wants to know of one text. Never raises."""
+    folded = fold(text)
+    capitals, lowers = _cased(folded)
+    plain = frames.plain(_mark_acronyms(folded).lower())
+    return _Reader(plain, capitals, lowers).reading()
+
+
+def _shouted(text: str) -> bool:
+    letters = [c for c in text if c.isalpha()]
+    return sum(c.isupper() for c in letters) > len(letters) / 2
+
+
+def _mark_acronyms(text: str) -> str:
+    """IT, US and WHO are not it, us and who; World War I and Type A are not followed by pronouns."""
+    if _shouted(text):
+        return text
+    text = re.sub(r"(?<=\w )(US|IT|WHO|AM|OR|IN|MAY|ARE|NOT|AND|IS|AS|AT|SO|DO|BE|WE)\b",
+                  lambda m: {"US": "usa"}.get(m[1], m[1] + "acronym"), text)  # fmt: skip
+    text = re.sub(r"\b((?!If|When|Can|Do|Should|May|And|But|So|Or|Am|Will|Would|Could|Must|Because)"
+                  r"[A-Z][a-z]+|type|phase|part|class|level|war|grade|stage) I\b(?!')",
+                  r"\1 1", text)  # fmt: skip
+    return re.sub(
+        r"\b((?!Is|Was|Are|Does|Did|Has|Had)[A-Za-z]{3,}) A(?= |$|\?|,)", r"\1 letter-a", text
+    )
+
+
+def _cased(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    words = re.findall(r"[A-Za-z]+", text)
+    small = sum(word[0].islower() for word in words)
+    if not words or small * 2 < len(words):  # Title Case or all capitals say nothing
+        return _EMPTY, _EMPTY
+    inner = [w for w in words[1:] if w.lower() in lexicon.CASE_MATTERS]
+    return (
+        frozenset(w.lower() for w in inner if w[0].isupper()),
+        frozenset(w for w in inner if w[0].islower()) - {"us", "it", "who", "may", "will", "go"},
+    )
+
+
+class _Reader:
+    """Walks the plain text once, left to right."""
+
+    def __init__(self, plain: str, capitals: frozenset[str], lowers: frozenset[str]) -> None:
+        self.plain = plain
+        self.capitals = capitals
+        self.lowers = lowers
+        self.kind = "bare"
+        self.tense = ""
+        self.subject = 0
+        self.owners: set[str] = set()
+        self.tokens: list[Token] = []
+        self.numbers: list[str] = []
+        self.role = ""
+        self.open = False
+        """Whether the last piece was content, so that the next content word belongs to it."""
+        self.started = False
+        self.awaits_facet = False
+
+    def reading(self) -> Reading:
+        pieces = [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(self.plain)]
+        pieces = _joined_numbers(_unhyphened(pieces))
+        for at, (group, text) in enumerate(pieces):
+            following = pieces[at + 1] if at + 1 < len(pieces) else ("end", "")
+            self._take(group, text, following)
+        return Reading(
+            self.plain, self.kind, self.tense, self.subject, frozenset(self.owners),
+            tuple(_passives_turned(self.tokens)), tuple(self.numbers), self.capitals, self.lowers,
+        )  # fmt: skip
+
+    def _take(self, group: str, text: str, following: tuple[str, str]) -> None:
+        if group == "word":
+            self._word(text, following)
+        elif group == "phrase":
+            self._content(text, "word")
+        elif group in ("number", "time"):
+            value = text.replace(",", "")
+            self.numbers.append(value)
+            self._content(value, "number")
+        elif group == "ordinal":
+            self._content(lexicon.ORDINALS.get(text, text), "ordinal")
+        elif group == "quoted":
+            self._quoted(text[1:-1])
+        elif group == "owner":
+            self._owner()
+        elif group == "comma":
+            self._break()
+        else:
+            self._symbol(text)
+
+    def _word(self, word: str, following: tuple[str, str]) -> None:
+        first = not self.started
+        self.started = True
+        if first and self._opens(word, following):
+            return
+        if word in lexicon.NUMBER_WORDS:  # _joined_numbers left it: not reached
+            self._content(str(lexicon.NUMBER_WORDS[word]), "number")
+        elif word in lexicon.ROMAN:
+            self.numbers.append(str(lexicon.ROMAN[word]))
+            self._content(str(lexicon.ROMAN[word]), "number")
+        elif word in lexicon.ARTICLES:
+            self.open = False
+        elif word in lexicon.PERSONS:
+            self._person(word)
+        elif word in lexicon.BE_DO_HAVE:
+            self._auxiliary(word)
+        elif word in lexicon.MODALS:
+            self._content(word, "modal")
+            self._break()
+        elif word in lexicon.PREPOSITIONS:
+            self._preposition(word, following)
+        elif word in lexicon.LINKS:
+            self._link(word)
+        elif word in lexicon.FILLERS:
+            pass
+        else:
+            self._plain_word(word)
+
+    def _opens(self, word: str, following: tuple[str, str]) -> bool:
+        """The first word often says what kind of answer is awaited; then it is not content."""
+        if word == "how":
+            self.kind = "how" if following[1] in ("to", "") else "howis"
+            if following[1] in ("many", "much"):
+                self.kind = "howmany"
+        elif word in ("what", "which"):
+            self.kind = "what"
+            self.awaits_facet = True
+        elif word in ("who", "whom"):
+            self.kind = "who"
+        elif word in ("when", "where", "why", "whose"):
+            self.kind = word
+            self.awaits_facet = word == "when"
+        elif word in lexicon.BE_DO_HAVE:
+            self.kind = "yesno"
+            self._auxiliary(word)
+        elif word in lexicon.MODALS:
+            self.kind = "yesno"
+            self._content(word, "modal")
+            self.open = False
+        elif word == "explain":
+            self.kind = "explain"
+        else:
+            return False
+        return True
+
+    def _person(self, word: str) -> None:
+        if word in ("my", "our", "mine", "ours"):
+            self.owners.add("my")
+        elif word in ("your", "yours"):
+            self.owners.add("your")
+        elif self.subject == 0:
+            self.subject = lexicon.PERSONS[word]
+        self.open = False
+
+    def _auxiliary(self, word: str) -> None:
+        if not self.tense:
+            self.tense = lexicon.BE_DO_HAVE[word] or "present"
+        self.awaits_facet = False
+        self._break()
+
+    def _preposition(self, word: str, following: tuple[str, str]) -> None:
+        named = following[0] in ("end", "comma") or following[1] in ("and", "or", "vs")
+        before = self.tokens[-1].word if self.tokens else ""
+        if named and before in ("between", "difference", "mean", "meaning", "and", "use"):
+            self._content(word, "word")  # the preposition itself is what is asked about
+            return
+        self.role = lexicon.PREPOSITIONS[word] or "-"
+        self.open = False
+
+    def _link(self, word: str) -> None:
+        self.open = False
+        if word == "or" and self.tokens:
+            self._content("or", "word")
+            self.open = False
+
+    def _owner(self) -> None:
+        if self.tokens:
+            self.tokens[-1] = self.tokens[-1]._replace(leads=True)
+
+    def _break(self) -> None:
+        self.role = ""
+        self.open = False
+
+    def _plain_word(self, word: str) -> None:
+        kind = "word"
+        if word in lexicon.NEGATIONS:
+            kind = "negation"
+        elif word in lexicon.QUANTIFIERS:
+            kind = "quantifier"
+        elif word in lexicon.COMPARATORS:
+            kind = "comparator"
+        elif word in lexicon.UNITS and self.tokens and self.tokens[-1].kind == "number":
+            kind = "unit"
+        facet = self.awaits_facet and word in lexicon.FACETS
+        self.awaits_facet = False
+        self._content(word, kind, facet=facet)
+        if kind in ("negation", "comparator"):
+            self._break()
+            self.role = word if kind == "comparator" else ""
+
+    def _quoted(self, text: str) -> None:
+        for word in re.findall(r"[^\W_]+|[^\s\w]", text):
+            if word.isdigit():
+                self.numbers.append(word)
+            self._content(word, "quoted")
+        self.started = True
+
+    def _symbol(self, text: str) -> None:
+        if text in lexicon.CURRENCIES:
+            self._content(lexicon.CURRENCIES[text], "unit")
+        elif text == "%":
+            self._content("percent", "unit")
+        else:
+            self._content(text, "symbol")
+        self.open = False
+
+    def _content(self, word: str, kind: str, *, facet: bool = False) -> None:
+        if self.open:
+            self.tokens[-1] = self.tokens[-1]._replace(leads=True)
+        exact = kind in ("number", "quoted", "symbol", "modal")
+        forms = frozenset((word,)) if exact else english.forms(word)
+        related = _EMPTY if exact else _related(word, forms)
+        known = exact or word in lexicon.SAME or english.known(word)
+        self.tokens.append(Token(word, kind, forms, related, self.role, False, known, facet))
+        self.open = True
+        self.started = True
+
+
+@lru_cache(maxsize=8192)
+def _related(word: str, forms: frozenset[str]) -> frozenset[str]:
+    found = set(english.related(word))
+    for form in forms:
+        found |= lexicon.SAME.get(form, _EMPTY) | lexicon.UNITS.get(form, _EMPTY)
+    return frozenset(found)
+
+
+def _unhyphened(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Hyphens are spelling (*check-in*, *check in*) unless the compound is in our own lists."""
+    found: list[tuple[str, str]] = []
+    for group, text in pieces:
+        if group != "phrase" or text in _HYPHENED:
+            found.append((group, text))
+        else:
+            found += [("word", part) for part in text.split("-")]
+    return found
+
+
+def _joined_numbers(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Numbers in words become digits: *twenty five thousand* is 25000, *2.5 million* 2500000."""
+    found: list[tuple[str, str]] = []
+    at = 0
+    while at < len(pieces):
+        length, value = _number_at(pieces, at)
+        if length:
+            found.append(("number", value))
+            at += length
+        else:
+            found.append(pieces[at])
+            at += 1
+    return found
+
+
+def _number_at(pieces: list[tuple[str, str]], at: int) -> tuple[int, str]:
+    group, text = pieces[at]
+    if group == "number":
+        scale = pieces[at + 1][1] if at + 1 < len(pieces) else ""
+        if scale in lexicon.SCALES or scale == "k":
+            whole = float(text.replace(",", "")) if text.count(".") < 2 else 0.0
+            return 2, f"{whole * lexicon.SCALES.get(scale, 1000):.10g}"
+        return 0, ""
+    if text not in lexicon.NUMBER_WORDS or group != "word":
+        return 0, ""
+    total, current, length = 0, 0, 0
+    last = 0
+    for _, word in pieces[at:]:
+        if word in lexicon.NUMBER_WORDS:
+            value = lexicon.NUMBER_WORDS[word]
+            if length and not (last >= 20 and last % 10 == 0 and value < 10) and last != 100:
+                break
+            current += value
+            last = value
+        elif word == "hundred":
+            current, last = current * 100, 100
+        elif word in lexicon.SCALES:
+            total, current, last = total + current * lexicon.SCALES[word], 0, 100
+        else:
+            break
+        length += 1
+    return length, str(total + current)
+
+
+def _passives_turned(tokens: list[Token]) -> list[Token]:
+    """*Brazil beaten by Germany* is read as *Germany beat Brazil*, so that order can be compared.
+
+    Only when exactly one phrase hangs on *by*, it is the last but for neutral phrases, and the
+    word before it is a participle.
+    """
+    at = [i for i, token in enumerate(tokens) if token.role == "by"]
+    if not at or at != list(range(at[0], at[-1] + 1)) or at[0] < 2:
+        return tokens
+    verb = tokens[at[0] - 1]
+    participle = len(verb.forms) > 1 and not verb.word.endswith(("ing", "s"))
+    if not participle or verb.role:
+        return tokens
+    agent = [tokens[i]._replace(role="") for i in at]
+    before = tokens[: at[0] - 1]
+    return [*agent, verb, *before, *tokens[at[-1] + 1 :]]
