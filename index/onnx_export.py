@@ -11,37 +11,50 @@ import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
-from index import onnx_bert, onnx_torch
 from index.model_files import ModelError, ModelFiles, digest
+
+VERSION = 1
+"""Raise it whenever an exporter would write another file for the same weights."""
 
 EXPORT_S_MAX = 300.0
 """The built-in export takes a second or two; one by torch of a large model may take minutes."""
 
+Precision = Literal["fp32", "int8"]
 
-def exported(files: ModelFiles, name: str, cache_dir: Path) -> Path:
+
+def exported(files: ModelFiles, precision: Precision, name: str, cache_dir: Path) -> Path:
     """The path of the ONNX graph for these files; `name` changes whenever its bytes would."""
-    own = files.plain and onnx_bert.supports(files.config) and _has_safetensors(files)
-    if not own and files.graph is not None and files.plain:
-        return files.graph
+    exporter = "onnx_bert.py"
+    if not _is_bert(files):
+        if precision != "fp32":
+            raise ModelError(f"embedding.precision: {precision} is for BERT models only")
+        if files.graph is not None and files.plain:
+            return files.graph
+        exporter = "onnx_torch.py"
     graph = cache_dir / f"{name}.onnx"
     if not _intact(graph):
-        _export(files.directory, onnx_bert.__file__ if own else _torch_exporter(files), graph)
+        if exporter == "onnx_torch.py" and find_spec("sentence_transformers") is None:
+            raise ModelError(
+                f"{files.directory} is a {files.config.get('model_type')} model without an "
+                "onnx/model.onnx: its export needs pip install 'promptedge[models]', "
+                f"once, on any machine that shares {cache_dir}"
+            )
+        _export(exporter, files.directory, precision, graph)
     return graph
 
 
-def _has_safetensors(files: ModelFiles) -> bool:
-    return files.weights.suffix == ".safetensors"
-
-
-def _torch_exporter(files: ModelFiles) -> str:
-    if find_spec("sentence_transformers") is None:
-        raise ModelError(
-            f"{files.directory} is a {files.config.get('model_type')} model without an "
-            "onnx/model.onnx: its export needs pip install 'promptedge[models]' (on this machine, "
-            "once; the running node does not use torch)"
-        )
-    return onnx_torch.__file__
+def _is_bert(files: ModelFiles) -> bool:
+    """Whether `onnx_bert` writes this model."""
+    return (
+        files.plain
+        and files.weights.suffix == ".safetensors"
+        and files.config.get("model_type") == "bert"
+        and files.config.get("position_embedding_type", "absolute") == "absolute"
+        and files.config.get("hidden_act") in ("gelu", "gelu_new", "gelu_pytorch_tanh")
+        and not files.config.get("is_decoder", False)
+    )
 
 
 def _sums(graph: Path) -> Path:
@@ -57,12 +70,12 @@ def _intact(graph: Path) -> bool:
         return False
 
 
-def _export(model: Path, exporter: str, graph: Path) -> None:
+def _export(exporter: str, model: Path, precision: Precision, graph: Path) -> None:
     try:
         graph.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=graph.parent) as scratch:
             made = Path(scratch) / graph.name
-            _run(exporter, model, made)
+            _run(exporter, str(model), str(made), precision)
             files = sorted(Path(scratch).iterdir())
             sums = "".join(f"{digest(file)}  {file.name}\n" for file in files)
             _sums(made).write_text(sums, "utf-8")
@@ -74,16 +87,17 @@ def _export(model: Path, exporter: str, graph: Path) -> None:
         raise ModelError(f"cannot write the exported model {graph}: {exc}") from exc
 
 
-def _run(exporter: str, model: Path, graph: Path) -> None:
+def _run(exporter: str, model: str, graph: str, precision: Precision) -> None:
     # -P: the script's own folder stays off the path, where our `store` or `memory` would be found
     # before a library's module of that name.
-    command = [sys.executable, "-P", exporter, str(model), str(graph)]
+    script = str(Path(__file__).with_name(exporter))
+    command = [sys.executable, "-P", script, model, graph, precision]
     try:
         done = subprocess.run(
             command, check=False, capture_output=True, text=True, timeout=EXPORT_S_MAX
         )
     except subprocess.TimeoutExpired as exc:
         raise ModelError(f"export of {model} took over {EXPORT_S_MAX:.0f} s") from exc
-    if done.returncode != 0 or not graph.is_file():
+    if done.returncode != 0:
         reason = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
         raise ModelError(f"export of {model} failed: {reason}")

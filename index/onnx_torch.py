@@ -1,43 +1,40 @@
 """Writes any sentence-transformers model as an ONNX file, by way of torch.
 
 For models whose architecture `onnx_bert` does not know. Always run as a child process
-(`python -P onnx_torch.py MODEL_DIR GRAPH`): the node itself never imports torch.
+(`python -P onnx_torch.py MODEL_DIR GRAPH PRECISION`): the node itself never imports torch.
 The graph is the whole model, every module of it, and gives `sentence_embedding`.
 """
-
-from __future__ import annotations
 
 import sys
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
-"""Raise it whenever the same weights would give another file: old exports are then not reused."""
+import torch
+from sentence_transformers import SentenceTransformer
+
+
+class _Whole(torch.nn.Module):  # type: ignore[misc,unused-ignore]
+    def __init__(self, model: Path) -> None:
+        super().__init__()
+        self.inner = SentenceTransformer(
+            str(model),
+            device="cpu",
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True, "attn_implementation": "eager"},
+        )
+
+    def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+        features = {"input_ids": input_ids, "attention_mask": attention_mask}
+        return self.inner(features)["sentence_embedding"]
 
 
 def export(model: Path, graph: Path) -> None:
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    class Whole(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = SentenceTransformer(
-                str(model),
-                device="cpu",
-                trust_remote_code=False,
-                local_files_only=True,
-                model_kwargs={"use_safetensors": True, "attn_implementation": "eager"},
-            )
-
-        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            features = {"input_ids": input_ids, "attention_mask": attention_mask}
-            return self.inner(features)["sentence_embedding"]
-
     names = ["input_ids", "attention_mask"]
+    example = torch.ones(2, 8, dtype=torch.long)
     torch.onnx.export(
-        Whole().eval(),
-        (torch.ones(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.long)),
+        _Whole(model).eval(),
+        (example, example),
         str(graph),
         input_names=names,
         output_names=["sentence_embedding"],
