@@ -1,0 +1,345 @@
+"""Memory, store and vectors in step: everything a node remembers, behind one object.
+
+    the event loop .... begin, recall, touch, put, keep: memory only, never blocks
+    worker threads .... fetch, similar, count, purge, and at start warm_memory, warm_vectors
+    the writer ........ tells us what the file gained and lost; vectors and memory follow it
+
+What holds, and `check` audits: a vector is there because its row is; what leaves the file leaves
+memory and vectors; what a finished purge covers is nowhere. Memory may hold more than the file
+while answers wait to be written, or could not be.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.decision import DecisionSettings, Miss, decide
+from index.entry import CacheKey, Entry, Match, Purge, Question, Scope, Timestamp
+from index.generations import Generation, Generations
+from index.memory import OVERHEAD_BYTES, Hot, Memory, MemorySettings, MemoryStats
+from index.questions import Nearest, Questions
+from index.rows import Stored, rounded
+from index.store import Store, StoreSettings, StoreStats
+from index.vectors import Vectors
+from index.writer import Follower, Put
+
+KEYS = "1"
+"""Names the rules that cache keys are made by. Raised with them: answers kept under keys that
+nobody can ask for again are then set aside, with the file they are in."""
+
+_STORE_GAUGES = {
+    "entries": "Answers on disk.",
+    "file_bytes": "Bytes of the cache file in use.",
+    "hits": "Answers read from disk.",
+    "misses": "Lookups that found nothing on disk.",
+    "written": "Answers written.",
+    "evicted": "Answers deleted for room.",
+    "expired": "Answers deleted long after they expired.",
+    "purged": "Answers purged.",
+    "rotten": "Rows deleted because their checksum did not match.",
+    "set_aside": "Cache files set aside because they were damaged or of another format.",
+    "dropped_busy": "Answers not stored because the writer was behind.",
+    "dropped_unwritable": "Answers not stored because the disk was full or failing.",
+    "failed": "Groups of answers lost to an unforeseen error; see the log.",
+    "unwritable": "1 while nothing can be stored.",
+    "queued": "Answers waiting to be written.",
+}
+
+TEXTS_MAX_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class AnswersStats:
+    memory: MemoryStats
+    store: StoreStats
+    semantic_hits: int
+    refused: int
+    """Candidates that were chosen, and then were not of the scope, partition or text asked for."""
+    vectors: int
+    vectors_stored: int
+    """How many the file held when they began to be rebuilt; of these `vectors_loaded` are ready."""
+    vectors_loaded: int
+    semantic_ready: bool
+    preloaded: int
+
+
+class Answers:
+    """Owns its directory until `close`."""
+
+    def __init__(
+        self,
+        open_store: Callable[[Follower], Store],
+        memory: Memory,
+        decision: DecisionSettings,
+        vectors: Callable[[int], Nearest] = Vectors,
+    ) -> None:
+        self._memory = memory
+        self._decision = decision
+        self._vectors = vectors
+        self._questions: Questions | None = None
+        # Held over "is it dead? no: keep it" and over "a purge begins", each microseconds.
+        self._lock = Lock()
+        self._generations = Generations()
+        self._closing = False
+        self._semantic_hits = self._refused = self._preloaded = 0
+        self._vectors_stored = self._vectors_loaded = 0
+        self.semantic_ready = False
+        """True once all stored vectors can be found; until then some are, and new ones."""
+        self._store = open_store(_InStep(self))
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        store: StoreSettings,
+        memory: MemorySettings,
+        decision: DecisionSettings,
+        normaliser: str = KEYS,
+    ) -> Self:
+        """Ready for exact hits when it returns. Raises DirectoryInUse, OSError."""
+        return cls(
+            lambda follower: Store(directory, store, normaliser=normaliser, follower=follower),
+            Memory(memory),
+            decision,
+        )
+
+    # The event loop.
+
+    def begin(self) -> Generation:
+        """To be noted before an answer is fetched: `put` needs it to respect purges meanwhile."""
+        return self._generations.latest
+
+    def recall(self, scope: Scope, key: CacheKey, now: Timestamp) -> Hot | None:
+        return self._memory.get(scope, key, now)
+
+    def put(self, entry: Entry, vector: NDArray[np.float32] | None, *, began: Generation) -> bool:
+        """Remember an answer, in place of the one with its scope and key.
+
+        In memory at once; on disk some 10 ms later, then found by meaning. False when it was
+        purged since `began`, and when it is in memory alone as the store is full or cannot keep up.
+        """
+        with self._lock:
+            if self._generations.dead(entry, began):
+                return False
+            id_ = self._store.next_id()
+            self._memory.put(id_, entry)
+            return self._store.put(id_, entry, vector if self._questions is not None else None)
+
+    def keep(self, entry: Entry) -> Hot:
+        """Where renderings of an entry just put, fetched or matched are kept with it.
+
+        A place of its own, soon forgotten, when the entry is not in memory (any more).
+        """
+        return self._memory.resident(entry) or Hot(entry)
+
+    def touch(self, hot: Hot) -> None:
+        """The entry was served: what is served stays."""
+        self._memory.touch(hot)
+
+    # Worker threads.
+
+    def fetch(self, scope: Scope, key: CacheKey, now: Timestamp) -> Entry | None:
+        """Ask the disk; what is found is in memory from then on."""
+        began = self._generations.settled
+        stored = self._store.get(scope, key)
+        return None if stored is None else self._admit(stored, began, now)
+
+    def similar(
+        self, scope: Scope, question: Question, vector: NDArray[np.float32], now: Timestamp
+    ) -> Match | Miss:
+        """The nearest answered question that may stand for this one, and its answer."""
+        questions = self._questions
+        if questions is None:
+            return Miss("warming")
+        began = self._generations.settled
+        candidates = questions.candidates(question, rounded(vector))
+        while True:
+            decision = decide(question.text, candidates, self._decision)
+            if isinstance(decision, Miss):
+                return decision
+            (chosen,) = (one for one in candidates if one.id == decision.id)
+            stored = self._by_id(decision.id)
+            if stored is not None and self._may_stand_for(stored, scope, question, chosen.text):
+                entry = self._admit(stored, began, now)
+                if entry is not None:
+                    self._semantic_hits += 1
+                    return Match(entry, "semantic", decision.similarity)
+            candidates.remove(chosen)
+
+    def purge(self, purge: Purge) -> int:
+        """Remove what `purge` covers, now: when it returns, from disk, memory and vectors.
+
+        The disk has confirmed it (fsync). Answers on their way since before are dead on arrival.
+        Returns how many entries were removed.
+        """
+        with self._lock:
+            last_id = self._store.last_id
+            generation = self._generations.begin(purge, last_id)
+            deleted = self._store.purge(purge, last_id)
+        try:
+            removed = set(self._memory.purge(purge, last_id))
+            removed |= deleted.result()
+        finally:
+            with self._lock:
+                self._generations.finish(generation)
+        return len(removed)
+
+    def count(self, purge: Purge) -> int:
+        """How many stored entries `purge` would remove."""
+        return self._store.count(purge)
+
+    def warm_memory(self, now: Timestamp) -> int:
+        """Fill the memory with what is worth most, until it is full; how many it took.
+
+        Then have the file examined for damage, aside: 1.5 s a GB. A damaged one is set aside.
+        """
+        count_max = self._memory.settings.max_bytes // OVERHEAD_BYTES
+        began = self._generations.settled
+        for stored, again in self._store.hottest(count_max):
+            if stored.entry.expires_at <= now:
+                continue
+            with self._lock:
+                if self._closing:
+                    break
+                if self._generations.dead(stored.entry, began, stored.id):
+                    continue
+                hot = self._memory.put(stored.id, stored.entry, proven=again, room_only=True)
+            if self._memory.by_id(stored.id) is hot:
+                self._preloaded += 1
+            elif self._memory.full:
+                break
+        if not self._closing:
+            self._store.examine_aside()
+        return self._preloaded
+
+    def warm_vectors(self, fingerprint: str, dimensions: int) -> None:
+        """The encoder is loaded: answer by meaning from now on, and rebuild what was stored.
+
+        Vectors of another encoder are dropped. Returns when all that were stored can be found.
+        """
+        self._store.use_encoder(fingerprint)
+        questions = Questions(self._store, self._vectors, dimensions, TEXTS_MAX_BYTES)
+        self._vectors_stored = self._store.count_vectors()
+        with self._lock:
+            self._questions = questions
+            last_id = self._store.last_id
+        reached = 0
+        while not self._closing:
+            if not (reached := questions.load(last_id, reached)):
+                break
+            self._vectors_loaded = len(questions)
+        self.semantic_ready = not self._closing
+
+    # Anyone.
+
+    @property
+    def stats(self) -> AnswersStats:
+        return AnswersStats(
+            memory=self._memory.stats,
+            store=self._store.stats,
+            semantic_hits=self._semantic_hits,
+            refused=self._refused,
+            vectors=len(self._questions or ()),
+            vectors_stored=self._vectors_stored,
+            vectors_loaded=self._vectors_loaded,
+            semantic_ready=self.semantic_ready,
+            preloaded=self._preloaded,
+        )
+
+    def report(self) -> dict[str, Any]:
+        """The same for people, ready for JSON."""
+        return asdict(self.stats)
+
+    def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
+        """What a monitor should see of it: name, meaning, how to read it."""
+        yield "memory_entries", "Answers ready in memory.", lambda: len(self._memory)
+        yield "memory_bytes", "Their bytes.", lambda: self._memory.stats.nbytes
+        yield (
+            "memory_evictions",
+            "Answers evicted from memory.",
+            lambda: self._memory.stats.evictions,
+        )
+        yield "vectors", "Questions that can be found by meaning.", lambda: self.stats.vectors
+        for name, meaning in _STORE_GAUGES.items():
+            yield (
+                f"store_{name}",
+                meaning,
+                lambda name=name: float(getattr(self._store.stats, name)),  # type: ignore[misc]
+            )
+
+    def flush(self) -> None:
+        """Wait until what was put before is committed and can be found by meaning, or dropped."""
+        self._store.flush()
+
+    def check(self) -> None:
+        """Audit everything against everything; for tests and operators, O(n)."""
+        with_vector = self._store.check()
+        self._memory.check()
+        if self._questions is not None and self.semantic_ready:
+            self._questions.check(with_vector)
+
+    def close(self) -> None:
+        """Write what waits, copy the log into the file, give the directory back.
+
+        To be called when no other call is under way, except preload, understand and examine:
+        these end early.
+        """
+        self._closing = True
+        self._store.close()
+
+    def __repr__(self) -> str:
+        return f"<Answers {self._memory!r} {self._store!r} {len(self._questions or ())} vectors>"
+
+    def _admit(self, stored: Stored, began: Generation, now: Timestamp) -> Entry | None:
+        """Make resident what was asked for, unless it expired or a purge reached it meanwhile."""
+        if stored.entry.expires_at <= now:
+            return None
+        with self._lock:
+            if self._generations.dead(stored.entry, began, stored.id):
+                return None
+            return self._memory.put(stored.id, stored.entry, proven=True).entry
+
+    def _by_id(self, id_: int) -> Stored | None:
+        if (hot := self._memory.by_id(id_)) is not None:
+            return Stored(id_, hot.entry)
+        return self._store.by_id(id_)
+
+    def _may_stand_for(self, stored: Stored, scope: Scope, asked: Question, judged: str) -> bool:
+        """The border, proven on the entry itself whatever led here; and it is what was judged."""
+        of = stored.entry.question
+        proven = (
+            stored.entry.scope == scope
+            and of is not None
+            and of.partition == asked.partition
+            and of.text == judged
+        )
+        self._refused += not proven
+        return proven
+
+
+class _InStep:
+    """Follows the file, on the writer's thread."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def stored(self, puts: Sequence[Put]) -> None:
+        if (questions := self._answers._questions) is not None:
+            questions.stored(puts)
+
+    def removed(self, ids: Sequence[int]) -> None:
+        self._answers._memory.remove(ids)
+        if (questions := self._answers._questions) is not None:
+            questions.remove(ids)
+
+    def emptied(self) -> None:
+        if (questions := self._answers._questions) is not None:
+            questions.clear()
+
+    def touched(self) -> Sequence[tuple[int, int]]:
+        return self._answers._memory.touched()

@@ -1,0 +1,135 @@
+"""Questions that were answered, found by meaning: vectors and their texts, in step with the file.
+
+The vectors are all in memory; the texts of those found are needed by the guard, and are kept in
+memory too, least recently found first out, up to `texts_max_bytes`; the rest is read from the
+file in one query (some 60 us for eight). A resident text costs its length and about 200 bytes, a
+vector what `index.vectors` says.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.decision import Candidate
+from index.entry import PartitionKey, Question
+from index.rows import rounded
+from index.store import Store
+from index.writer import Put
+
+CANDIDATES = 8
+_TEXT_OVERHEAD_BYTES = 200
+
+
+class Nearest(Protocol):
+    """What is needed of `index.vectors.Vectors`; safe to call from several threads."""
+
+    def add(self, partition: bytes, ids: Sequence[int], vectors: NDArray[np.float32]) -> None: ...
+    def search(
+        self, partition: bytes, vector: NDArray[np.float32], k: int
+    ) -> list[tuple[int, float]]: ...
+    def remove(self, ids: Sequence[int]) -> None: ...
+    def check(self) -> None: ...
+    def __len__(self) -> int: ...
+
+
+class Questions:
+    def __init__(
+        self,
+        store: Store,
+        empty: Callable[[int], Nearest],
+        dimensions: int,
+        texts_max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._empty = empty
+        self._vectors = empty(dimensions)
+        self._dimensions = dimensions
+        # Held over "read from the file, add" and over "remove": a row that is deleted in between
+        # would otherwise leave its vector behind.
+        self._in_step = Lock()
+        self._texts: OrderedDict[int, str] = OrderedDict()
+        self._texts_bytes = 0
+        self._texts_max_bytes = texts_max_bytes
+        self._texts_lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._vectors)
+
+    def candidates(self, question: Question, vector: NDArray[np.float32]) -> list[Candidate]:
+        """The nearest in the question's partition, best first."""
+        found = self._vectors.search(question.partition, vector, CANDIDATES)
+        texts = self._texts_of([id_ for id_, _ in found])
+        return [Candidate(id_, texts[id_], cosine) for id_, cosine in found if id_ in texts]
+
+    def load(self, last_id: int, after: int) -> int:
+        """Add the next stored vectors up to `last_id`; where to go on, 0 at the end."""
+        with self._in_step:
+            batches, reached = self._store.vectors(self._dimensions, last_id, after)
+            for batch in batches:
+                self._vectors.add(batch.partition, batch.ids, rounded(batch.vectors))
+        return reached
+
+    def stored(self, puts: Sequence[Put]) -> None:
+        """Entries that the file now holds."""
+        by_partition: dict[PartitionKey, list[Put]] = {}
+        for put in puts:
+            if put.vector is not None and put.entry.question is not None:
+                by_partition.setdefault(put.entry.question.partition, []).append(put)
+                self._remember(put.id, put.entry.question.text)
+        with self._in_step:
+            for partition, group in by_partition.items():
+                vectors = np.stack([put.vector for put in group if put.vector is not None])
+                self._vectors.add(partition, [put.id for put in group], rounded(vectors))
+
+    def remove(self, ids: Sequence[int]) -> None:
+        with self._in_step:
+            self._vectors.remove(ids)
+        with self._texts_lock:
+            for id_ in ids:
+                if (text := self._texts.pop(id_, None)) is not None:
+                    self._texts_bytes -= _cost(text)
+
+    def clear(self) -> None:
+        """The file was lost, and what pointed into it goes with it."""
+        with self._in_step:
+            self._vectors = self._empty(self._dimensions)
+        with self._texts_lock:
+            self._texts.clear()
+            self._texts_bytes = 0
+
+    def check(self, ids: set[int]) -> None:
+        """Audit against the ids that have a vector in the file."""
+        self._vectors.check()
+        assert len(self._vectors) == len(ids)
+        with self._texts_lock:
+            assert self._texts_bytes == sum(map(_cost, self._texts.values()))
+
+    def _texts_of(self, ids: Sequence[int]) -> dict[int, str]:
+        with self._texts_lock:
+            texts = {id_: self._texts[id_] for id_ in ids if id_ in self._texts}
+            for id_ in texts:
+                self._texts.move_to_end(id_)
+        if missing := [id_ for id_ in ids if id_ not in texts]:
+            fetched = self._store.texts(missing)
+            texts |= fetched
+            for id_, text in fetched.items():
+                self._remember(id_, text)
+        return texts
+
+    def _remember(self, id_: int, text: str) -> None:
+        with self._texts_lock:
+            if id_ in self._texts:
+                return
+            self._texts[id_] = text
+            self._texts_bytes += _cost(text)
+            while self._texts_bytes > self._texts_max_bytes:
+                _, forgotten = self._texts.popitem(last=False)
+                self._texts_bytes -= _cost(forgotten)
+
+
+def _cost(text: str) -> int:
+    return len(text) + _TEXT_OVERHEAD_BYTES

@@ -1,0 +1,321 @@
+"""Entries and vectors that outlive the process: SQLite, one writer, any number of readers.
+
+    index/rows.py ........ bytes of a row and their checksum
+    index/database.py .... the file: owner, layout, damage
+    index/writer.py ...... the thread that writes: groups, room, trouble
+    here ................. what the rest of the house asks for
+
+Reading blocks for the disk (some 30 us when cached) and is safe from any thread; `put` never
+blocks. Nothing is returned whose checksum does not match: that row is deleted, counted, a miss.
+A failing disk is a miss as well, never an exception.
+"""
+
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index.database import CacheFile, DirectoryInUse, damaged, lock, wall_clock
+from index.entry import CacheKey, Entry, PartitionKey, Purge, Scope
+from index.rows import RottenRow, Stored, decode, decode_vector, question_text
+from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, Writer, covered
+
+__all__ = ["DirectoryInUse", "Store", "StoreSettings", "StoreStats", "VectorBatch"]
+
+_READERS_KEPT = 4
+_COLUMNS = (
+    "SELECT e.id, e.scope, e.key, e.model, e.stored_at, e.expires_at, e.question, e.checksum,"
+    " b.body FROM entry e LEFT JOIN body b ON b.id = e.id "
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBatch:
+    """Vectors of one partition: ids (n), float16 values (n, d) as they were stored."""
+
+    partition: PartitionKey
+    ids: list[int]
+    vectors: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """Counts since the start, and the state of the file; see `index.writer.Counters`."""
+
+    entries: int
+    file_bytes: int
+    max_bytes: int
+    hits: int
+    misses: int
+    written: int
+    evicted: int
+    expired: int
+    purged: int
+    rotten: int
+    set_aside: int
+    dropped_busy: int
+    dropped_unwritable: int
+    failed: int
+    unwritable: bool
+    """True while nothing can be stored: disk full, or failing."""
+    queued: int
+    queued_bytes: int
+
+
+class _Nobody:
+    """Follows a store that is used alone."""
+
+    def stored(self, puts: Sequence[Put]) -> None: ...
+    def removed(self, ids: Sequence[int]) -> None: ...
+    def emptied(self) -> None: ...
+    def touched(self) -> Sequence[tuple[int, int]]:
+        return ()
+
+
+class Store:
+    """Owns `directory` from construction to `close`. Raises DirectoryInUse, OSError."""
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: StoreSettings | None = None,
+        *,
+        normaliser: str,
+        follower: Follower | None = None,
+        clock: Callable[[], float] = wall_clock,
+    ) -> None:
+        self.settings = settings or StoreSettings()
+        self._locked = lock(directory)
+        self._file = CacheFile(directory, normaliser, clock)
+        self._counters = Counters()
+        self._writer = Writer(self.settings, self._file, follower or _Nobody(), self._counters)
+        self._readers: deque[tuple[int, sqlite3.Connection]] = deque()
+        self._examined: sqlite3.Connection | None = None
+        self._examiner: Thread | None = None
+        self._ids = Lock()
+        self._hits = self._misses = 0
+        self._closed = False
+        self._writer.start()
+        # Without a file to ask, ids begin where no file that we wrote can have come to.
+        self.last_id = self._writer.last_id or int(clock() * 1e6) * self._counters.unwritable
+
+    def next_id(self) -> int:
+        with self._ids:
+            self.last_id += 1
+            return self.last_id
+
+    def put(self, id_: int, entry: Entry, vector: NDArray[np.float32] | None) -> bool:
+        """Queue `entry` in place of the one with its scope and key; False when it was dropped."""
+        if len(entry.body) > self.settings.entry_max_bytes:
+            return False
+        return self._writer.submit(Put(id_, entry, vector))
+
+    def get(self, scope: Scope, key: CacheKey) -> Stored | None:
+        blob = scope.encode("utf-8", "surrogatepass")
+        found = self._entry("WHERE e.scope=? AND e.key=?", (blob, key))
+        if found and (found.entry.scope != scope or found.entry.key != key):
+            self._damage()  # the row is whole: the index led to a wrong one
+            found = None
+        if found:
+            self._hits += 1
+        else:
+            self._misses += 1
+        return found
+
+    def by_id(self, id_: int) -> Stored | None:
+        return self._entry("WHERE e.id=?", (id_,))
+
+    def texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """Question texts, unproven: compare with the entry's own before serving it."""
+        marks = ",".join("?" * len(ids))
+        rows = self._rows(f"SELECT id, question FROM entry WHERE id IN ({marks})", tuple(ids))
+        return {id_: text for id_, blob in rows if (text := question_text(blob)) is not None}
+
+    def hottest(self, count_max: int) -> Iterator[tuple[Stored, bool]]:
+        """Those to keep longest first, and whether each was ever asked for again."""
+        turns = self._rows(
+            "SELECT id, hits FROM entry ORDER BY turn DESC, id DESC LIMIT ?", (count_max,)
+        )
+        for id_, hits in turns:
+            if (stored := self.by_id(id_)) is not None:
+                yield stored, hits > 0
+
+    def vectors(self, dimensions: int, last_id: int, after: int) -> tuple[list[VectorBatch], int]:
+        """The next vectors with `after` < id <= `last_id`, by partition, and the last id seen.
+
+        The last id seen is 0 when there are no more.
+        """
+        rows = self._rows(
+            "SELECT id, partition, emb, checksum FROM vec WHERE id > ? AND id <= ?"
+            " ORDER BY id LIMIT 512",
+            (after, last_id),
+        )
+        found: dict[PartitionKey, tuple[list[int], list[NDArray[np.float16]]]] = {}
+        for row in rows:
+            try:
+                vector = decode_vector(row, dimensions)
+            except RottenRow:
+                self._rot(row[0])
+                continue
+            ids, vectors = found.setdefault(PartitionKey(row[1]), ([], []))
+            ids.append(row[0])
+            vectors.append(vector)
+        batches = [
+            VectorBatch(partition, ids, np.stack(vectors))
+            for partition, (ids, vectors) in found.items()
+        ]
+        return batches, rows[-1][0] if rows else 0
+
+    def count_vectors(self) -> int:
+        rows = self._rows("SELECT count(*) FROM vec", ())
+        return int(rows[0][0]) if rows else 0
+
+    def use_encoder(self, fingerprint: str) -> None:
+        """From now on vectors are of this encoder; those of another are deleted."""
+        with suppress(sqlite3.Error, OSError):  # then nothing can be stored, nor is it
+            self._writer.run(lambda: self._writer.use_encoder(fingerprint)).result()
+
+    def purge(self, purge: Purge, last_id: int) -> "Future[set[int]]":
+        """Delete what `purge` covers, up to `last_id`; done when it is on disk. The ids deleted."""
+        return self._writer.run(lambda: self._writer.purge(purge, last_id))
+
+    def flush(self) -> None:
+        """Wait until what was put before is committed, or dropped."""
+        self._writer.run(lambda: None).result()
+
+    def examine(self) -> bool:
+        """Walk the whole file (1.5 s a GB); a damaged one is set aside. Not for the hot path."""
+        try:
+            epoch, connection = self._file.epoch, self._file.open_reader()
+        except (sqlite3.Error, OSError):
+            return False
+        self._examined = connection
+        try:
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.Error as exc:
+            verdict = b"" if damaged(exc) else b"ok"
+        finally:
+            self._examined = None
+            connection.close()
+        if verdict != b"ok" and epoch == self._file.epoch:
+            self._damage()
+        return bool(verdict == b"ok")
+
+    def examine_aside(self) -> None:
+        """`examine` on a thread of its own, which `close` interrupts."""
+        self._examiner = Thread(target=self.examine, name="store-examiner", daemon=True)
+        self._examiner.start()
+
+    def count(self, purge: Purge) -> int:
+        """How many stored entries `purge` would remove."""
+        return len(self._rows(*covered(purge, self.last_id)))
+
+    @property
+    def stats(self) -> StoreStats:
+        queued, queued_bytes = self._writer.queued
+        return StoreStats(
+            **asdict(self._counters),
+            max_bytes=self.settings.max_bytes,
+            hits=self._hits,
+            misses=self._misses,
+            queued=queued,
+            queued_bytes=queued_bytes,
+        )
+
+    def check(self) -> set[int]:
+        """Audit the file against itself and the counters; the ids that have a vector. O(n)."""
+        self.flush()
+        entries = {id_ for (id_,) in self._rows("SELECT id FROM entry", ())}
+        bodies = {id_ for (id_,) in self._rows("SELECT id FROM body", ())}
+        vectors = {id_ for (id_,) in self._rows("SELECT id FROM vec", ())}
+        assert bodies == entries
+        assert vectors <= entries
+        assert len(entries) == self._counters.entries
+        assert self._counters.file_bytes <= self.settings.max_bytes
+        return vectors
+
+    def close(self) -> None:
+        """Write what is queued, copy the log into the file, give the directory back."""
+        if self._closed:
+            return
+        self._closed = True
+        if (examined := self._examined) is not None:
+            with suppress(sqlite3.Error):
+                examined.interrupt()
+        if self._examiner is not None:
+            self._examiner.join()
+        while self._readers:
+            self._readers.pop()[1].close()
+        self._writer.close()
+        os.close(self._locked)
+
+    def __repr__(self) -> str:
+        counters = self._counters
+        return (
+            f"<Store {self._file.path}: {counters.entries} entries, {counters.file_bytes} bytes, "
+            f"{self._writer.queued[0]} queued{', no store' * counters.unwritable}>"
+        )
+
+    # Reading.
+
+    def _entry(self, where: str, values: tuple[Any, ...]) -> Stored | None:
+        for row in self._rows(_COLUMNS + where, values):
+            try:
+                return decode(row)
+            except RottenRow:
+                self._rot(row[0])
+        return None
+
+    def _rows(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
+        try:
+            with self._reader() as connection:
+                return connection.execute(sql, values).fetchall()
+        except sqlite3.Error as exc:
+            if damaged(exc):
+                self._damage()
+            return []
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection of this file, for one statement; kept for the next if all went well."""
+        try:
+            epoch, connection = self._readers.pop()
+        except IndexError:
+            epoch, connection = self._file.epoch, self._file.open_reader()
+        if epoch != self._file.epoch:
+            connection.close()
+            epoch, connection = self._file.epoch, self._file.open_reader()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if self._closed or len(self._readers) >= _READERS_KEPT:
+            connection.close()
+        else:
+            self._readers.append((epoch, connection))
+
+    def _rot(self, id_: int) -> None:
+        if self._writer.queued[0] >= self.settings.queue_entries_max:
+            return  # it will be found again
+        with suppress(StoreClosed):
+            self._writer.run(lambda: self._writer.drop_rotten(id_))
+
+    def _damage(self) -> None:
+        epoch = self._file.epoch
+
+        def set_aside() -> None:
+            if epoch == self._file.epoch:  # several readers may have met the same damage
+                self._writer.set_aside()
+
+        with suppress(StoreClosed):
+            self._writer.run(set_aside)

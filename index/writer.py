@@ -1,0 +1,597 @@
+"""The one thread that writes: it owns the only connection that may, commits in groups, makes room.
+
+What an acknowledgement means. `submit` returns at once; the entry is committed when its group is:
+`linger_s` later at most, plus the commit. A commit survives the death of the process (kill -9) at
+once, and a power cut after the next checkpoint. Only purges are forced to disk there and then.
+
+Eviction is LFU with dynamic aging (Arlitt et al., "Evaluating content management techniques for
+Web proxy caches", 1999; Squid's heap LFUDA): an entry's `turn` is the age of the cache when it was
+last wanted, plus its hits; the lowest turn goes first, and the cache's age is the turn of what went
+last. A flood of answers asked for once passes by those asked for twice, yet fame fades with each
+turnover. No clock takes part, so none can upset it.
+
+When nothing can be written (disk full, over quota, failing, held by someone else) the store keeps
+answering, drops what it is given and counts it, and tries again every `retry_s`.
+"""
+
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Condition, Thread
+from time import monotonic  # noqa: TID251  ticks and retries of this thread, no decision
+from typing import Annotated, Any, Protocol, TypeVar
+
+import numpy as np
+from annotated_types import Gt, Interval
+from numpy.typing import NDArray
+
+from index.database import CacheFile, Unreadable, damaged
+from index.entry import Entry, Purge
+from index.rows import Stored, encode, encode_vector
+
+log = logging.getLogger("promptedge.store")
+
+T = TypeVar("T")
+
+_GROUP_MAX = 100
+_ATTEMPTS = 3
+_EVICT_ROWS = 200
+_EVICTIONS_MAX = 10
+"""Helpings of evictions after one group, so that a long one does not keep the next from disk."""
+_DELETE_ROWS = 500
+_VACUUM_PAGES = 256
+_PROBE_BYTES = 64 << 10
+_MARGIN = 32
+"""One part in so many of `max_bytes` stays free: room for the group that is being written."""
+_FAME_MAX = 15
+"""Turns that hits can buy: yesterday's fame leaves after fifteen turnovers."""
+_PUT_OVERHEAD_BYTES = 512
+
+
+class StoreClosed(RuntimeError):  # noqa: N818  reads as what happened
+    """Work was given to a store that is closing."""
+
+
+class FileNotOpen(OSError):  # noqa: N818  reads as what happened
+    """The disk did not let the cache file be opened; it is tried again every `retry_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    max_bytes: Annotated[int, Gt(1 << 20)] = 4 << 30
+    """Size of cache.db at most; its log adds up to some `checkpoint_bytes`."""
+    min_free_bytes: Annotated[int, Gt(0)] = 256 << 20
+    """Nothing is stored while the disk has less free space than this."""
+    entry_max_bytes: Annotated[int, Gt(0)] = 4 << 20
+    """A larger answer is not kept."""
+    queue_entries_max: Annotated[int, Gt(0)] = 4096
+    """Answers waiting to be written; more are dropped, because writing must never delay one."""
+    queue_bytes_max: Annotated[int, Gt(0)] = 32 << 20
+    """The same bound in bytes."""
+    linger_s: Annotated[float, Interval(gt=0, le=0.05)] = 0.01
+    """How long the first answer of a group waits for others, to share one commit."""
+    checkpoint_bytes: Annotated[int, Gt(0)] = 16 << 20
+    """Size of the log at which it is copied into the file even while answers are waiting."""
+    expired_kept_s: Annotated[float, Gt(0)] = 3600.0
+    """Expired answers are deleted this much later: a wrong clock must not empty the cache."""
+    retry_s: Annotated[float, Interval(gt=0, le=5)] = 2.0
+    """How often a store that cannot write tries again."""
+    tick_s: Annotated[float, Gt(0)] = 5.0
+    """How often hits are written down, expired answers deleted and free pages given back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    id: int
+    entry: Entry
+    vector: NDArray[np.float32] | None
+
+    @property
+    def nbytes(self) -> int:
+        vector = 0 if self.vector is None else self.vector.nbytes
+        return _PUT_OVERHEAD_BYTES + len(self.entry.body) + vector
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    work: Callable[[], Any]
+    done: Future[Any]
+
+
+class Follower(Protocol):
+    """Who keeps in step with the file. Called on the writer's thread, after the commit."""
+
+    def stored(self, puts: Sequence[Put]) -> None: ...
+    def removed(self, ids: Sequence[int]) -> None: ...
+    def emptied(self) -> None:
+        """The file was set aside: nothing that was stored is stored now."""
+
+    def touched(self) -> Sequence[tuple[int, int]]:
+        """(id, hits) since the last call."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """Written by the writer's thread, except `dropped_*`; read by anyone."""
+
+    entries: int = 0
+    file_bytes: int = 0
+    written: int = 0
+    evicted: int = 0
+    expired: int = 0
+    purged: int = 0
+    rotten: int = 0
+    """Rows whose checksum did not match."""
+    set_aside: int = 0
+    """Files found damaged, foreign or of another format."""
+    dropped_busy: int = 0
+    dropped_unwritable: int = 0
+    failed: int = 0
+    """Groups lost to an unforeseen error, which is in the log."""
+    unwritable: bool = False
+
+
+class Writer:
+    def __init__(
+        self, settings: StoreSettings, file: CacheFile, follower: Follower, counters: Counters
+    ) -> None:
+        self._settings = settings
+        self._file = file
+        self._follower = follower
+        self._counters = counters
+        self._connection: sqlite3.Connection | None = None
+        self._queue: deque[Put | _Job] = deque()
+        self._queued_bytes = 0
+        self._urgent = 0
+        self._closing = False
+        self._wake = Condition()
+        self._tick_at = 0.0
+        self._checkpoint_at = settings.checkpoint_bytes
+        self._age = 0
+        self.last_id = 0
+        """The highest id in the file when it was opened."""
+        self._thread = Thread(target=self._run, name="store-writer", daemon=True)
+
+    def start(self) -> None:
+        """Open the file, or an empty one in its place, or none while the disk does not allow it."""
+        try:
+            self._adopt(self._file.open())
+        except Unreadable as exc:
+            self._start_over(str(exc), exc.__cause__)
+        except (sqlite3.Error, OSError) as exc:
+            self._suffer(exc)
+        self._thread.start()
+
+    # From any thread.
+
+    def submit(self, put: Put) -> bool:
+        """Queue an entry; False when it was dropped. Never blocks."""
+        nbytes = put.nbytes
+        with self._wake:
+            if self._counters.unwritable:
+                self._counters.dropped_unwritable += 1
+                return False
+            if (
+                self._closing
+                or len(self._queue) >= self._settings.queue_entries_max
+                or self._queued_bytes + nbytes > self._settings.queue_bytes_max
+            ):
+                self._counters.dropped_busy += 1
+                return False
+            self._queue.append(put)
+            self._queued_bytes += nbytes
+            if len(self._queue) in (1, _GROUP_MAX):
+                self._wake.notify()
+            return True
+
+    def run(self, work: Callable[[], T]) -> Future[T]:
+        """Run `work` on the writer's thread, after everything queued before it."""
+        done: Future[T] = Future()
+        with self._wake:
+            if self._closing:
+                raise StoreClosed
+            self._queue.append(_Job(work, done))
+            self._urgent += 1
+            self._wake.notify()
+        return done
+
+    @property
+    def queued(self) -> tuple[int, int]:
+        """Entries and bytes that wait."""
+        return len(self._queue), self._queued_bytes
+
+    def close(self) -> None:
+        """Write what is queued, copy the log into the file, end the thread."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        self._thread.join()
+
+    # On the writer's thread, through `run`.
+
+    def purge(self, purge: Purge, last_id: int) -> set[int]:
+        """Delete what `purge` covers up to `last_id`, forced to disk; the ids deleted.
+
+        A purge that cannot be written wins all the same: then the whole file goes.
+        """
+        ids: list[int] = []
+        try:
+            connection = self._opened()
+            found = connection.execute(*covered(purge, last_id))
+            ids = [id_ for (id_,) in found.fetchall()]
+            connection.execute("PRAGMA synchronous=FULL")
+            for batch in _batches(ids, _DELETE_ROWS):
+                self._delete(connection, batch)
+                self._write_waiting()
+            connection.execute("PRAGMA synchronous=NORMAL")
+        except (sqlite3.Error, OSError) as exc:
+            self._start_over("purge", exc, keep=False)
+        self._counters.purged += len(ids)
+        return set(ids)
+
+    def drop_rotten(self, id_: int) -> None:
+        self._counters.rotten += self._delete(self._opened(), [id_])
+
+    def use_encoder(self, fingerprint: str) -> None:
+        """Vectors of another encoder are of no use; their entries still are."""
+        connection = self._opened()
+        (known,) = connection.execute("SELECT value FROM stamp WHERE name='encoder'").fetchone()
+        if known != fingerprint:
+            with _Transaction(connection):
+                connection.execute("DELETE FROM vec")
+                connection.execute("UPDATE stamp SET value=? WHERE name='encoder'", (fingerprint,))
+
+    def set_aside(self) -> None:
+        """Somebody found the file damaged."""
+        self._start_over("corrupt", None)
+
+    # The thread itself.
+
+    def _run(self) -> None:
+        while True:
+            puts, job = self._take()
+            try:
+                if puts:
+                    self._write(puts)
+                if job is not None:
+                    self._do(job)
+                self._tick()
+            except Exception:
+                # Nothing foreseen: whatever it was, the next group deserves its try.
+                log.exception("event=failed action=dropped entries=%d", len(puts))
+                self._counters.failed += 1
+            if self._closing and not self._queue:
+                break
+        self._finish()
+
+    def _take(self) -> tuple[list[Put], _Job | None]:
+        with self._wake:
+            if not self._queue and not self._closing:
+                self._wake.wait(max(0.0, self._tick_at - monotonic()))
+            if self._queue:
+                self._wake.wait_for(self._group_is_ready, self._settings.linger_s)
+            if self._queue and isinstance(job := self._queue[0], _Job):
+                self._queue.popleft()
+                self._urgent -= 1
+                return [], job
+            return self._next_puts(), None
+
+    def _group_is_ready(self) -> bool:
+        return bool(self._closing or self._urgent or len(self._queue) >= _GROUP_MAX)
+
+    def _next_puts(self) -> list[Put]:
+        puts: list[Put] = []
+        while self._queue and len(puts) < _GROUP_MAX and isinstance(put := self._queue[0], Put):
+            self._queue.popleft()
+            self._queued_bytes -= put.nbytes
+            puts.append(put)
+        return puts
+
+    def _write_waiting(self) -> None:
+        """Between the parts of long work: what waits must not wait for the end of it."""
+        with self._wake:
+            puts = self._next_puts()
+        if puts:
+            self._write(puts)
+
+    def _do(self, job: _Job) -> None:
+        try:
+            job.done.set_result(job.work())
+        except Exception as exc:
+            job.done.set_exception(exc)
+            if isinstance(exc, sqlite3.Error):
+                self._suffer(exc)
+
+    def _write(self, puts: list[Put]) -> None:
+        for _ in range(_ATTEMPTS):
+            if self._counters.unwritable:
+                break
+            try:
+                if self._file.free_bytes() < self._settings.min_free_bytes:
+                    self._stop_writing("disk_full")
+                    break
+                connection = self._opened()
+                self._make_room(connection, sum(put.nbytes for put in puts))
+                self._commit(connection, puts)
+                self._checkpoint_if_long(connection)
+                return
+            except (sqlite3.Error, OSError) as exc:
+                self._suffer(exc)
+        self._counters.dropped_unwritable += len(puts)
+
+    def _commit(self, connection: sqlite3.Connection, puts: list[Put]) -> None:
+        replaced: list[int] = []
+        with _Transaction(connection):
+            for put in puts:
+                replaced += _insert(connection, put, self._age + 1)
+            _delete_rows(connection, replaced)
+        gone = set(replaced)
+        self._counters.entries += len(puts) - len(replaced)
+        self._counters.written += len(puts)
+        if replaced:
+            self._follower.removed(replaced)
+        self._follower.stored([put for put in puts if put.id not in gone])
+
+    def _suffer(self, exc: sqlite3.Error | OSError) -> None:
+        """Answer a failure so that the same work may be tried again, or is known to be in vain."""
+        if isinstance(exc, sqlite3.Error) and damaged(exc):
+            self._start_over("corrupt", exc)
+        elif getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL and self._over_quota():
+            try:
+                self._evict(self._opened(), self._settings.max_bytes // _MARGIN)
+            except sqlite3.Error as again:
+                self._stop_writing(str(again))
+        else:
+            self._stop_writing(str(exc))
+
+    # Room.
+
+    def _over_quota(self) -> bool:
+        return self._counters.file_bytes > self._settings.max_bytes * (1 - 2 / _MARGIN)
+
+    def _measure(self, connection: sqlite3.Connection) -> int:
+        pages, free = _pragma(connection, "page_count"), _pragma(connection, "freelist_count")
+        self._counters.file_bytes = (pages - free) * _pragma(connection, "page_size")
+        return self._counters.file_bytes
+
+    def _make_room(self, connection: sqlite3.Connection, nbytes: int) -> None:
+        limit = self._settings.max_bytes - self._settings.max_bytes // _MARGIN
+        for _ in range(_EVICTIONS_MAX):
+            excess = self._measure(connection) + nbytes - limit
+            if excess <= 0 or not self._evict(connection, excess):
+                return
+
+    def _evict(self, connection: sqlite3.Connection, nbytes: int) -> int:
+        """Delete expired entries, else those of the lowest turn, worth about `nbytes`."""
+        if expired := self._expire(connection):
+            return expired
+        ids: list[int] = []
+        lowest = connection.execute(
+            "SELECT id, size, turn FROM entry ORDER BY turn, id LIMIT ?", (_EVICT_ROWS,)
+        )
+        for id_, size, turn in lowest.fetchall():
+            ids.append(id_)
+            self._age = max(self._age, turn)
+            nbytes -= size
+            if nbytes <= 0:
+                break
+        self._counters.evicted += self._delete(connection, ids)
+        return len(ids)
+
+    def _expire(self, connection: sqlite3.Connection) -> int:
+        past = self._file.now() - self._settings.expired_kept_s
+        found = connection.execute(
+            "SELECT id FROM entry WHERE expires_at < ? LIMIT ?", (past, _EVICT_ROWS)
+        )
+        count = self._delete(connection, [id_ for (id_,) in found.fetchall()])
+        self._counters.expired += count
+        return count
+
+    def _delete(self, connection: sqlite3.Connection, ids: Sequence[int]) -> int:
+        if not ids:
+            return 0
+        with _Transaction(connection):
+            count = connection.executemany(
+                "DELETE FROM entry WHERE id=?", [(id_,) for id_ in ids]
+            ).rowcount
+            _delete_rows(connection, ids)
+        self._counters.entries -= count
+        self._follower.removed(ids)
+        return count
+
+    # Now and then.
+
+    def _tick(self) -> None:
+        now = monotonic()
+        if now < self._tick_at:
+            return
+        self._tick_at = now + self._settings.tick_s
+        if self._counters.unwritable:
+            self._try_again()
+            self._tick_at = now + self._settings.retry_s
+            return
+        try:
+            connection = self._opened()
+            self._write_down_hits(connection)
+            if self._expire(connection) == _EVICT_ROWS:
+                self._tick_at = now  # there are more, and this was one helping
+            self._give_back(connection)
+            if not self._queue:
+                self._checkpoint(connection)
+        except (sqlite3.Error, OSError) as exc:
+            self._suffer(exc)
+
+    def _write_down_hits(self, connection: sqlite3.Connection) -> None:
+        hits = self._follower.touched()
+        for batch in _batches(hits, _DELETE_ROWS):
+            with _Transaction(connection):
+                connection.executemany(
+                    "UPDATE entry SET hits = hits + ?2, turn = ?3 + min(hits + ?2, ?4) WHERE id=?1",
+                    [(id_, count, self._age + 1, _FAME_MAX) for id_, count in batch],
+                )
+            self._write_waiting()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        """Shrink the file, a little at a time, when much of it is free."""
+        free, pages = _pragma(connection, "freelist_count"), _pragma(connection, "page_count")
+        if free > pages // 8 and not self._queue:
+            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            self._tick_at = monotonic() + 0.05
+        self._measure(connection)
+
+    def _checkpoint_if_long(self, connection: sqlite3.Connection) -> None:
+        if self._file.log_bytes() >= self._checkpoint_at:
+            self._checkpoint(connection)
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        if not (size := self._file.log_bytes()):
+            return
+        _, frames, copied = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        # A reader may hold back a part: try again when the log has grown by as much once more.
+        behind = 0 if copied == frames else size
+        self._checkpoint_at = behind + self._settings.checkpoint_bytes
+
+    # Trouble.
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise FileNotOpen("the cache file is not open")
+        return self._connection
+
+    def _adopt(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        pages = self._settings.max_bytes // _pragma(connection, "page_size")
+        connection.execute(f"PRAGMA max_page_count={pages}").fetchall()
+        self._age, self.last_id, self._counters.entries = connection.execute(
+            "SELECT ifnull((SELECT min(turn) FROM entry), 0),"
+            " ifnull((SELECT max(id) FROM entry), 0), (SELECT count(*) FROM entry)"
+        ).fetchone()
+        self._measure(connection)
+
+    def _start_over(self, why: str, cause: BaseException | None, *, keep: bool = True) -> None:
+        """Leave the file behind, set aside or deleted, and begin an empty one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._counters.entries = 0
+        try:
+            if keep:
+                aside = self._file.set_aside(why)
+                self._counters.set_aside += 1
+                log.error("event=corrupt action=quarantined file=%s cause=%r", aside, cause or why)
+            else:
+                self._file.delete()
+                log.error("event=%s action=file_deleted cause=%r", why, cause)
+            self._adopt(self._file.open())
+        except (sqlite3.Error, Unreadable, OSError) as exc:
+            self._stop_writing(str(exc))
+        self._follower.emptied()
+
+    def _stop_writing(self, cause: str) -> None:
+        if not self._counters.unwritable:
+            log.warning("event=disk_full mode=no_store cause=%r", cause)
+        self._counters.unwritable = True
+        self._tick_at = monotonic() + self._settings.retry_s
+
+    def _try_again(self) -> None:
+        try:
+            if self._file.free_bytes() < self._settings.min_free_bytes:
+                return
+            if self._connection is None:
+                self._adopt(self._file.open())
+            with _Transaction(connection := self._opened()):
+                connection.execute(
+                    "REPLACE INTO stamp VALUES('probe', zeroblob(?))", (_PROBE_BYTES,)
+                )
+            with _Transaction(connection):
+                connection.execute("DELETE FROM stamp WHERE name='probe'")
+        except Unreadable as exc:
+            self._start_over(str(exc), exc.__cause__)
+            return
+        except (sqlite3.Error, OSError) as exc:
+            if isinstance(exc, sqlite3.Error) and damaged(exc):
+                self._start_over("corrupt", exc)
+            return
+        self._counters.unwritable = False
+        log.warning("event=disk_full mode=ended dropped=%d", self._counters.dropped_unwritable)
+
+    def _finish(self) -> None:
+        if self._connection is None:
+            return
+        try:
+            if not self._counters.unwritable:
+                self._write_down_hits(self._connection)
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as exc:
+            log.warning("event=close_incomplete cause=%r", str(exc))
+        self._connection.close()
+
+
+class _Transaction:
+    """All of it or nothing; also when the commit itself fails."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+
+
+def _insert(connection: sqlite3.Connection, put: Put, turn: int) -> list[int]:
+    """Store one entry; the ids of what it replaces, whose other rows are still to be deleted."""
+    id_, scope, key, model, stored_at, expires_at, size, question, checksum = encode(
+        Stored(put.id, put.entry)
+    )
+    replaced = connection.execute(
+        "DELETE FROM entry WHERE scope=? AND key=? RETURNING id", (scope, key)
+    ).fetchall()
+    connection.execute(
+        "INSERT INTO entry VALUES(?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+        (id_, scope, key, model, stored_at, expires_at, size, turn, question, checksum),
+    )
+    connection.execute("INSERT INTO body VALUES(?, ?)", (id_, put.entry.body))
+    if put.vector is not None and put.entry.question is not None:
+        connection.execute(
+            "INSERT INTO vec VALUES(?, ?, ?, ?)",
+            encode_vector(id_, put.entry.question.partition, put.vector),
+        )
+    return [old for (old,) in replaced]
+
+
+def _delete_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
+    connection.executemany("DELETE FROM body WHERE id=?", [(id_,) for id_ in ids])
+    connection.executemany("DELETE FROM vec WHERE id=?", [(id_,) for id_ in ids])
+
+
+def covered(purge: Purge, last_id: int) -> tuple[str, tuple[Any, ...]]:
+    """The query for the ids that `purge` covers, and its values."""
+    return (
+        "SELECT id FROM entry WHERE id <= ?1 AND (?2 IS NULL OR scope = ?2)"
+        " AND (?3 IS NULL OR model = ?3) AND (?4 IS NULL OR key = ?4)",
+        (last_id, _blob(purge.scope), _blob(purge.model), purge.key),
+    )
+
+
+def _blob(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "surrogatepass")
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
