@@ -9,7 +9,7 @@ decoded at all, or is larger than we were told to take, ends the connection.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -142,8 +142,7 @@ def request_head(fields: Iterable[tuple[bytes, bytes]]) -> RequestHead:
                 raise malformed("content-length")
             length = int(value)
         _join(headers, name.decode("ascii"), value.decode("latin-1"))
-    host = headers.pop("host", None)
-    head = _head(pseudo, host, MappingProxyType(headers))
+    head = _head(pseudo, headers)
     expects_continue = headers.get("expect", "").lower() == "100-continue"
     return RequestHead(head, length, expects_continue)
 
@@ -159,11 +158,12 @@ def _join(headers: dict[str, str], name: str, value: str) -> None:
         headers[name] += ", " + value
 
 
-def _head(pseudo: dict[bytes, bytes], host: str | None, headers: Mapping[str, str]) -> Head:
+def _head(pseudo: dict[bytes, bytes], headers: dict[str, str]) -> Head:
     method = pseudo.get(b":method", b"")
     if not _METHOD.fullmatch(method):
         raise malformed(":method")
-    authority = _authority(pseudo.get(b":authority"), host)
+    # `host` is there in either case, as it is in HTTP/1.1.
+    authority = headers["host"] = _authority(pseudo.get(b":authority"), headers.get("host"))
     path = pseudo.get(b":path")
     if method == b"CONNECT":
         # RFC 9114, 4.4: ":scheme and :path are omitted".
@@ -175,7 +175,8 @@ def _head(pseudo: dict[bytes, bytes], host: str | None, headers: Mapping[str, st
     elif not path.startswith(b"/") and not (path == b"*" and method == b"OPTIONS"):
         raise malformed(":path")
     target, _, query = path.decode("ascii").partition("?")
-    return Head(method.decode("ascii"), target, query, authority, headers)
+    fields = MappingProxyType(headers)  # a head that is remembered is shared by many requests
+    return Head(method.decode("ascii"), target, query, authority, fields)
 
 
 def _authority(pseudo: bytes | None, host: str | None) -> str:

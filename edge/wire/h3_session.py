@@ -23,7 +23,7 @@ from typing import Any, Final
 from aioquic.h3.connection import ErrorCode, ProtocolError
 from aioquic.quic.events import QuicEvent, StopSendingReceived, StreamDataReceived, StreamReset
 
-from edge.errors import ClientError, Overloaded, StreamCut
+from edge.errors import Overloaded, StreamCut, body_too_large, body_too_slow
 from edge.request import EventStream, Handler, Reply, Request, Response
 from edge.wire.h3_control import LAST_REQUEST, ControlStreams
 from edge.wire.h3_head import CONTINUE, HeadDecoder, StreamFault, encode_head, frame, frame_header
@@ -79,6 +79,7 @@ class Exchange:
         "admitted",
         "answering",
         "body_held",
+        "fin_seen",
         "gone",
         "method",
         "opened_at",
@@ -97,6 +98,8 @@ class Exchange:
         self.admitted = False
         self.answering = False
         """From here on, what the client still sends is not looked at."""
+        self.fin_seen = False
+        """The client has sent all it will send, and we were told."""
         self.gone = False
         """Over: nothing more may be written."""
         self.body_held = 0
@@ -119,6 +122,8 @@ class H3Session:
         self._bodies = ByteBudget(settings.bodies_max_bytes, parent=shared.bodies)
         self._resets = Allowance(settings.resets_burst, settings.resets_per_s)
         self._reject_from = LAST_REQUEST + 1
+        self._deaf: set[int] = set()
+        """Streams that are dealt with, though the client may not have ended them yet."""
         self._live_tasks = 0
         self._outstanding = 0  # bytes written and perhaps not acknowledged: an upper bound
         self._heard_at = 0.0
@@ -152,7 +157,7 @@ class H3Session:
                 if event.stream_id & UNIDIRECTIONAL or event.stream_id & 1:
                     self._control.handle_event(event)
                 else:
-                    self._left(event.stream_id, now)
+                    self._left(event, now)
         except ProtocolError as exc:
             self._quic.close(error_code=exc.error_code, reason_phrase=exc.reason_phrase)
 
@@ -181,11 +186,14 @@ class H3Session:
     def _data(self, stream_id: int, data: bytes, fin: bool, now: float) -> None:
         exchange = self._exchanges.get(stream_id)
         if exchange is None:
-            if self._quic.stopped(stream_id):
+            if stream_id in self._deaf:
+                if fin:
+                    self._deaf.discard(stream_id)
                 return
-            exchange = self._open(stream_id, now)
+            exchange = self._open(stream_id, fin, now)
             if exchange is None:
                 return
+        exchange.fin_seen = fin
         if exchange.answering:
             return
         try:
@@ -201,7 +209,7 @@ class H3Session:
         except Exception as exc:  # the handler's: one request fails, not the wire
             self._failed(exchange, exc)
 
-    def _open(self, stream_id: int, now: float) -> Exchange | None:
+    def _open(self, stream_id: int, fin: bool, now: float) -> Exchange | None:
         shared = self._shared
         if (
             stream_id >= self._reject_from
@@ -211,6 +219,8 @@ class H3Session:
             # "Rejected" promises that nothing was done, so the client may send it elsewhere.
             self._quic.reset(stream_id, ErrorCode.H3_REQUEST_REJECTED)
             self._quic.stop_receiving(stream_id, ErrorCode.H3_REQUEST_REJECTED)
+            if not fin:
+                self._deaf.add(stream_id)
             return None
         request = RequestStream(
             shared.heads,
@@ -237,11 +247,7 @@ class H3Session:
             if request.head.expects_continue and not request.ended and not request.received:
                 self._write(exchange, CONTINUE)
         if request.too_large:
-            over = ClientError(
-                f"The body is over {handler.body_bytes_max} bytes.",
-                status=413,
-                code="body_too_large",
-            )
+            over = body_too_large(handler.body_bytes_max)
             self._refuse(exchange, handler.refuse(head, over))
         elif not self._hold(exchange):
             full = Overloaded("Too many bytes of requests are held already.", retry_after_s=1)
@@ -384,6 +390,8 @@ class H3Session:
             return
         exchange.gone = True
         del self._exchanges[exchange.stream_id]
+        if not exchange.fin_seen:
+            self._deaf.add(exchange.stream_id)
         self._blocked.pop(exchange, None)
         exchange.rest = None
         self._bodies.give(exchange.body_held)
@@ -405,20 +413,25 @@ class H3Session:
             log.error("event=handler_failed error=%s at=%s", type(exc).__name__, where(exc))
         self._reset(exchange, ErrorCode.H3_INTERNAL_ERROR)
 
-    def _left(self, stream_id: int, now: float) -> None:
-        """The client reset the stream, or wants no more of the answer."""
-        asked = self._quic.stopped(stream_id)  # then its reset is the answer to our STOP_SENDING
-        self._quic.forget_received(stream_id)
-        exchange = self._exchanges.get(stream_id)
-        if asked and (exchange is None or exchange.answering):
-            if not self._quic.writable(stream_id) and exchange is not None:
-                self._end(exchange)
+    def _left(self, event: StreamReset | StopSendingReceived, now: float) -> None:
+        """The client reset its half of a stream, or wants no more of ours."""
+        stream_id, reset = event.stream_id, isinstance(event, StreamReset)
+        if reset:
+            self._quic.forget_received(stream_id)
+        if stream_id in self._deaf:
+            if reset:
+                self._deaf.discard(stream_id)
             return
-        if exchange is not None:
+        exchange = self._exchanges.get(stream_id)
+        if exchange is None:
+            self._quic.reset(stream_id, ErrorCode.H3_REQUEST_INCOMPLETE)
+        elif reset and exchange.answering:
+            exchange.fin_seen = True  # the reset answers our STOP_SENDING; the response goes on
+            return
+        else:
+            exchange.fin_seen = exchange.fin_seen or reset
             self._shared.counters.cancelled += 1
             self._reset(exchange, ErrorCode.H3_REQUEST_CANCELLED)
-        else:
-            self._quic.reset(stream_id, ErrorCode.H3_REQUEST_INCOMPLETE)
         self._spend_reset(now)
 
     def _spend_reset(self, now: float) -> None:
@@ -447,8 +460,8 @@ class H3Session:
                 self._reset(exchange, ErrorCode.H3_REQUEST_INCOMPLETE)
         elif request.received < settings.body_rate_min_bytes * (open_for - settings.body_grace_s):
             self._timeout("body")
-            slow = ClientError("The body came too slowly.", status=408, code="request_timeout")
-            self._refuse(exchange, self._shared.handler.refuse(request.head.head, slow))
+            late = self._shared.handler.refuse(request.head.head, body_too_slow())
+            self._refuse(exchange, late)
             self._wake()
 
     def _sweep_silent(self, now: float) -> None:

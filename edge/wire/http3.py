@@ -127,7 +127,7 @@ class Http3Wire:
 
     # life
 
-    def start(self) -> None:
+    async def start(self) -> None:
         self._endpoint.start()
         log.info("event=listening address=%s", self._address)
 

@@ -6,7 +6,7 @@ clients do not: reset, stop reading, send raw bytes, grant no window.
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import ErrorCode, H3Connection
-from aioquic.h3.events import DataReceived, HeadersReceived
+from aioquic.h3.connection import H3Stream as AioquicStream
+from aioquic.h3.events import DataReceived, Headers, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import (
@@ -104,12 +105,10 @@ class H3Stream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """The body's pieces as they arrived, one for each DATA frame or part of one."""
-        seen = 0
         while True:
-            await self.client.until(lambda: len(self.chunks) > seen or self.over)
-            while seen < len(self.chunks):
-                seen += 1
-                yield self.chunks[seen - 1]
+            await self.client.until(lambda: self.chunks or self.over)
+            while self.chunks:
+                yield self.chunks.pop(0)
             if self.ended:
                 return
             if self.over:
@@ -126,17 +125,32 @@ class H3Stream:
             raise H3Closed(self.client.closed.error_code)
 
 
+class _H3(H3Connection):
+    """Knows that the answer to HEAD has a length and no content; aioquic's client does not."""
+
+    def __init__(self, quic: QuicConnection) -> None:
+        super().__init__(quic)
+        self.heads: set[int] = set()
+
+    def send_headers(self, stream_id: int, headers: Headers, end_stream: bool = False) -> None:
+        if (b":method", b"HEAD") in headers:
+            self.heads.add(stream_id)
+        super().send_headers(stream_id, headers, end_stream)
+
+    def _check_content_length(self, stream: AioquicStream) -> None:
+        if stream.stream_id not in self.heads:
+            super()._check_content_length(stream)
+
+
 class H3Client(QuicConnectionProtocol):
     def __init__(self, quic: QuicConnection, stream_handler: Any = None) -> None:
         super().__init__(quic, stream_handler)
         self.quic = quic
-        self.h3 = H3Connection(quic)
+        self.h3 = _H3(quic)
         self.closed: ConnectionTerminated | None = None
         self.streams: dict[int, H3Stream] = {}
         self._news = asyncio.Condition()
         self._wakers: set[asyncio.Task[None]] = set()
-        self.control: bytes = b""
-        """Raw bytes of the server's control stream."""
 
     async def request(
         self,
@@ -182,7 +196,7 @@ class H3Client(QuicConnectionProtocol):
         stream = self.streams[stream_id] = H3Stream(self, stream_id)
         return stream
 
-    async def until(self, condition: Any) -> None:
+    async def until(self, condition: Callable[[], Any]) -> None:
         """Wait for something that packets bring."""
         async with asyncio.timeout(PATIENCE_S), self._news:
             await self._news.wait_for(condition)
