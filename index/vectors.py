@@ -1,11 +1,12 @@
 """Nearest vectors within a partition. The one module that imports FAISS.
 
 Vectors are kept as one signed byte a dimension, `code = round(127 x / clip)`, with the clip at
-seven times the spread of a unit vector's components (7 / sqrt(d)). Asked and kept codes are
-multiplied as whole numbers, so a similarity is a property of the two vectors alone: the same in
-any partition, order or company. Measured on 2,296 real prompts of MiniLM (largest component 0.25,
-clip 0.36) it differs from the exact cosine by 0.0011 in the mean square and 0.004 at most.
-What does not fit the clip makes similarities smaller, never larger, for vectors that agree.
+seven times the spread of a unit vector's components (7 / sqrt(d)). The best k are those with the
+largest product of asked and kept codes, and their similarity is the cosine of the codes. All are
+whole numbers, so it is a property of the two vectors alone: the same in any partition, order or
+company, and 1.0 for a vector and itself. Measured on 2,296 real prompts of MiniLM (largest
+component 0.25, clip 0.36) it is within 0.003 of the exact cosine between 0.8 and 0.9, and within
+0.001 above 0.95 (standard deviation 0.0007 and 0.0003).
 
 Why bytes (faiss-cpu 1.15.1, 384 dimensions, one AVX-512 core, CPU of one search, k = 8):
 
@@ -38,8 +39,9 @@ FEW_MAX = 16
 CHUNK = 4096
 """Vectors turned into codes at a time, so that a bulk add needs no second copy of its input."""
 
-SPREADS = 7.0
 CODE_MAX = 127
+SPREADS = 7.0
+"""The clip, in spreads: beyond the largest component seen, and no wider, for precision's sake."""
 
 _UNIT_TOLERANCE = 1e-3
 
@@ -69,8 +71,10 @@ class _Few:
         self.ids = array("q", [self.ids[row] for row in keep])
         self.codes = bytearray(rows.astype(np.int8).tobytes())
 
-    def search(self, asked: Codes, k: int) -> list[tuple[int, float]]:
-        return list(zip(self.ids, (self.rows() @ asked[0]).tolist(), strict=True))
+    def nearest(self, asked: Codes, k: int) -> tuple[list[int], Codes]:
+        rows = self.rows()
+        best = np.argsort(rows @ -asked[0], kind="stable")[:k]
+        return [self.ids[row] for row in best], rows[best]
 
 
 class _Many:
@@ -97,10 +101,9 @@ class _Many:
         self.index.remove_ids(np.flatnonzero(leaves))
         self.ids = array("q", ids[~leaves].tobytes())
 
-    def search(self, asked: Codes, k: int) -> list[tuple[int, float]]:
-        products, places = self.index.search(asked, min(k, len(self.ids)))
-        found = zip(places[0].tolist(), products[0].tolist(), strict=True)
-        return [(self.ids[place], product) for place, product in found]
+    def nearest(self, asked: Codes, k: int) -> tuple[list[int], Codes]:
+        _, best = self.index.search(asked, min(k, len(self.ids)))
+        return [self.ids[row] for row in best[0].tolist()], self.index.reconstruct_batch(best[0])
 
 
 class Vectors:
@@ -108,7 +111,7 @@ class Vectors:
 
     def __init__(self, dimensions: int) -> None:
         self.dimensions = dimensions
-        self._scale = CODE_MAX * dimensions**0.5 / SPREADS
+        self._scale = np.float32(CODE_MAX * dimensions**0.5 / SPREADS)
         self._partitions: dict[bytes, _Few | _Many] = {}
         self._partition_of: dict[int, bytes] = {}
         self._lock = Lock()
@@ -156,15 +159,19 @@ class Vectors:
     def search(
         self, partition: bytes, vector: NDArray[np.float32], k: int
     ) -> list[tuple[int, float]]:
-        """Up to `k` (id, cosine) of the partition, best first; of equal ones the lower id first."""
+        """Up to `k` (id, cosine) of the partition, best first; of equal ones the lower id first.
+
+        Among equals for the last place the choice is the index's own.
+        """
         assert k > 0
         asked = self._codes(vector.reshape(1, -1))
         with self._lock:
             members = self._partitions.get(partition)
-            found = members.search(asked, k) if members else []
-        found.sort(key=lambda one: (-one[1], one[0]))
-        area = self._scale**2
-        return [(id, min(1.0, product / area)) for id, product in found[:k]]
+            if members is None:
+                return []
+            ids, rows = members.nearest(asked, k)
+        similarities = _cosines(rows, asked[0])
+        return sorted(zip(ids, similarities, strict=True), key=lambda one: (-one[1], one[0]))
 
     def remove(self, ids: Sequence[int]) -> None:
         """Forget these ids; those not kept are passed over."""
@@ -205,5 +212,15 @@ class Vectors:
         lengths = np.einsum("ij,ij->i", vectors, vectors)
         if not np.all(np.abs(lengths - 1) < _UNIT_TOLERANCE):  # nor is it for NaN and infinity
             raise ValueError("a vector is not of unit length")
-        codes: Codes = np.rint(vectors * np.float32(self._scale))
-        return np.clip(codes, -CODE_MAX, CODE_MAX, out=codes)
+        # A vector with a component beyond the clip is shrunk as a whole: its direction, and so its
+        # cosine, stays, and only its rank among the nearest suffers.
+        peaks = np.abs(vectors).max(axis=1, keepdims=True)
+        codes: Codes = np.rint(vectors * np.minimum(self._scale, CODE_MAX / peaks))
+        return codes
+
+
+def _cosines(rows: Codes, asked: Codes) -> list[float]:
+    # Squares are whole numbers below 2**24, exact in float32; the rest is done in float64.
+    squares = np.einsum("ij,ij->i", rows, rows).astype(np.float64) * float(asked @ asked)
+    cosines: list[float] = ((rows @ asked) / np.sqrt(squares)).tolist()
+    return cosines
