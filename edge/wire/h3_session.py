@@ -211,6 +211,11 @@ class H3Session:
 
     def _open(self, stream_id: int, fin: bool, now: float) -> Exchange | None:
         shared = self._shared
+        if not self._quic.writable(stream_id):
+            # STOP_SENDING overtook the request, in one packet even: nobody waits for an answer.
+            if not fin:
+                self._deaf.add(stream_id)
+            return None
         if (
             stream_id >= self._reject_from
             or self._live_tasks >= shared.settings.streams_max

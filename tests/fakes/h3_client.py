@@ -118,6 +118,9 @@ class H3Stream:
     def over(self) -> bool:
         return self.ended or self.reset_code is not None or self.client.closed is not None
 
+    def was_reset(self) -> bool:
+        return self.reset_code is not None
+
     def _raise(self) -> None:
         if self.reset_code is not None:
             raise H3Reset(self.reset_code)

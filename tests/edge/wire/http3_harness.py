@@ -61,6 +61,13 @@ def echo(request: Request) -> Response:
     return Response(200, JSON, request.body or b"nothing")
 
 
+async def eventually(condition: Callable[[], object]) -> None:
+    """Until it holds. For what happens inside a wire and is announced to nobody."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
+
+
 @dataclass
 class FakeHandler:
     """Answers as `answer` says, refuses as `refusal` says, and remembers what it was asked."""
