@@ -54,8 +54,8 @@ class LocalModelSettings:
     cores it made 0.4 tokens a second, with one 12 to 50."""
     parallel: Annotated[int, Gt(0), Le(16)] = 2
     """Answers generated at the same time; further requests wait. Also the largest `n`."""
-    context_tokens: Annotated[int, Gt(0), Le(131_072)] = 4096
-    """Prompt and answer together, divided evenly among the parallel answers."""
+    context_tokens: Annotated[int, Gt(0), Le(32_768)] = 4096
+    """Prompt and answer together, divided evenly among the parallel answers; 23 KB of memory each."""
     start_timeout_s: Annotated[float, Gt(0)] = 60.0
     """How long the weights may take to load: half a second usually, more on a cold disk."""
     stop_timeout_s: Annotated[float, Gt(0)] = 5.0
@@ -232,6 +232,7 @@ def _llama_server(settings: LocalModelSettings, port: int) -> object:
     params.endpoint_slots = False
     params.ui = False
     params.offline = True
+    params.fit_params = False  # there is no GPU to fit it to
     params.verbosity = 1  # errors only
     try:
         return xllamacpp.Server(params)

@@ -83,7 +83,7 @@ async def test_stop_ends_it_and_can_be_repeated(model: LocalModel) -> None:
 
 
 async def test_a_start_that_fails_says_why_in_the_models_words() -> None:
-    model = LocalModel(LocalModelSettings(context_tokens=2**30))
+    model = LocalModel(LocalModelSettings(parallel=300))
     await model.start()
     try:
         with pytest.raises(LocalModelError, match=r"exited with 1 before it was ready:(.|\n)* E "):
