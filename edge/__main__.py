@@ -44,7 +44,7 @@ def serve(options: argparse.Namespace) -> int:
     from edge.identity import IdentityError
     from edge.listen import ListenError
     from edge.node import Node
-    from index.store import StoreError
+    from index.database import DirectoryInUse
 
     log.set_up(config.log.level)
 
@@ -57,14 +57,9 @@ def serve(options: argparse.Namespace) -> int:
 
     try:
         uvloop.run(run())
-    except* (ListenError, IdentityError, StoreError) as group:
-        for exc in group.exceptions:
-            print(f"promptedge: {exc}", file=sys.stderr)
+    except (ListenError, IdentityError, DirectoryInUse) as exc:
+        print(f"promptedge: {exc}", file=sys.stderr)
         return EXIT_FAILED
-    except* ConfigError as group:
-        for exc in group.exceptions:
-            print(f"promptedge: configuration:\n{exc}", file=sys.stderr)
-        return EXIT_USAGE
     return EXIT_OK
 
 
@@ -86,7 +81,7 @@ def status(options: argparse.Namespace) -> int:
 
 
 def purge(options: argparse.Namespace) -> int:
-    asked: dict[str, Any] = {"dry_run": True} if options.dry_run else {}
+    asked: dict[str, Any] = {"dry_run": options.dry_run}
     if options.everything:
         asked["everything"] = True
     if options.tenant:
@@ -103,8 +98,7 @@ def purge(options: argparse.Namespace) -> int:
     done = _call(options, "/admin/purge", asked)
     if done is None:
         return EXIT_FAILED
-    verb = "would be purged" if done["dry_run"] else "purged"
-    print(f"{done['matched']} answers {verb}")
+    print(f"{done['matched']} answers {'would be purged' if options.dry_run else 'purged'}")
     return EXIT_OK
 
 
@@ -112,7 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="promptedge", description="A CDN node for LLM prompts.", epilog="See docs/ for more."
     )
-    parser.add_argument("--version", action="version", version=f"promptedge {version('promptedge')}")
+    parser.add_argument(
+        "--version", action="version", version=f"promptedge {version('promptedge')}"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser("serve", help="run a node")
@@ -143,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_settings(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add("--config", metavar="FILE", type=Path, help="settings, as TOML (see docs/configuration.md)")
-    add("--upstream", metavar="URL", action="append", help="base URL with /v1; repeatable, in order")
+    add(
+        "--upstream", metavar="URL", action="append", help="base URL with /v1; repeatable, in order"
+    )
     add("--listen", metavar="HOST:PORT", help="HTTPS and HTTP/3 (default 127.0.0.1:8443)")
     add("--plain", metavar="HOST:PORT", help="HTTP in clear text (default 127.0.0.1:8080)")
     add("--admin", metavar="HOST:PORT", help="probes, metrics, purge (default 127.0.0.1:9090)")

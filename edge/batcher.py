@@ -1,7 +1,7 @@
 """Answers by meaning: prompts that arrive together are embedded in one call, off the loop.
 
-A single worker thread embeds and searches. While it works, newcomers queue; when it is free it takes
-up to `BATCH_MAX` of them at once. Nobody waits for a batch to fill: a lone prompt goes at once.
+A single worker thread embeds and searches. While it works, newcomers queue; when it is free it
+takes up to `BATCH_MAX` of them at once. Nobody waits for a batch to fill: a lone prompt goes.
 """
 
 import asyncio
@@ -46,7 +46,10 @@ class Batcher:
     """Given the embedder when it has loaded; until then every answer is `Miss("warming")`."""
 
     def __init__(
-        self, similar: Similar, worker: Executor, clock: Callable[[], Timestamp],
+        self,
+        similar: Similar,
+        worker: Executor,
+        clock: Callable[[], Timestamp],
         stopwatch: Callable[[], float],
     ) -> None:
         self._similar = similar

@@ -5,10 +5,10 @@ would cancel it under b, or worse, hand b what was left of a's exchange (OpenAI,
 `Flight` runs in a task of its own; those who wait hold an *interest* in it, and only when the last
 interest is gone is the call cancelled.
 
-Back-pressure: the fill asks for `room()` before it reads on. There is room while the reader that is
-furthest is less than `WINDOW_BYTES` behind; one slow reader among fast ones does not hold them up,
-for the events are kept anyhow until the answer is whole. Past `held_bytes_max` an answer will not be
-stored: then what all have read is dropped, and a reader that is still further behind is cut off.
+Back-pressure: the fill asks for `room()` before it reads on. There is room while the reader that
+is furthest is less than `WINDOW_BYTES` behind; one slow reader among fast ones does not hold them
+up, for the events are kept anyhow until the answer is whole. Past `held_bytes_max` an answer will
+not be stored: then what all have read is dropped, and a reader still further behind is cut off.
 """
 
 import asyncio
@@ -193,9 +193,7 @@ class Flight:
 
     def _trim(self) -> None:
         slowest = min((reader.position for reader in self._readers), default=self._next)
-        while self._events and (
-            self._dropped < slowest or self._held_bytes > self._held_bytes_max
-        ):
+        while self._events and (self._dropped < slowest or self._held_bytes > self._held_bytes_max):
             self._held_bytes -= len(self._events.popleft().data)
             self._dropped += 1
 

@@ -47,6 +47,8 @@ class NodeSettings:
     """HTTP/1.1 in clear text, for use on this machine. Empty: off."""
     admin: str = "127.0.0.1:9090"
     """Probes, metrics and the operator's API. Keep it away from the public."""
+    models: Path | None = None
+    """Where the exported embedding model is kept; unset: `models` in the data directory."""
     public_port: Annotated[int, Ge(0)] = 0
     """The port that `Alt-Svc` names, where a load balancer changes it. 0: the one listened on."""
     drain_delay_s: Annotated[float, Ge(0)] = 0.0
@@ -98,23 +100,23 @@ class LogSettings:
 class Config:
     """Every setting of a node. None has to be set."""
 
-    node: NodeSettings = NodeSettings()
-    tls: TlsSettings = TlsSettings()
-    fleet: FleetSettings = FleetSettings()
-    log: LogSettings = LogSettings()
-    http: HttpSettings = HttpSettings()
-    http1: Http1Settings = Http1Settings()
-    http3: Http3Settings = Http3Settings()
-    cors: CorsSettings = CorsSettings()
-    cache: CacheSettings = CacheSettings()
-    semantic: DecisionSettings = DecisionSettings()
-    embedding: EmbeddingSettings = EmbeddingSettings()
-    memory: MemorySettings = MemorySettings()
-    store: StoreSettings = StoreSettings()
-    local_model: LocalModelSettings = LocalModelSettings()
+    node: NodeSettings = field(default_factory=NodeSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    fleet: FleetSettings = field(default_factory=FleetSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    http: HttpSettings = field(default_factory=HttpSettings)
+    http1: Http1Settings = field(default_factory=Http1Settings)
+    http3: Http3Settings = field(default_factory=Http3Settings)
+    cors: CorsSettings = field(default_factory=CorsSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    semantic: DecisionSettings = field(default_factory=DecisionSettings)
+    embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    local_model: LocalModelSettings = field(default_factory=LocalModelSettings)
     routes: tuple[RouteSettings, ...] = ()
     keys: tuple[KeySettings, ...] = ()
-    upstreams: tuple[UpstreamSettings, ...] = field(default=())
+    upstreams: tuple[UpstreamSettings, ...] = ()
 
 
 def load(

@@ -42,7 +42,7 @@ class ClientError(EdgeError):
     code = "invalid_request"
 
 
-class Unauthorized(EdgeError):
+class Unauthorized(EdgeError):  # noqa: N818  named as the status is
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
@@ -56,7 +56,7 @@ class UpstreamError(EdgeError):
     code = "upstream_error"
 
 
-class Overloaded(EdgeError):
+class Overloaded(EdgeError):  # noqa: N818  a state, and the word operators use
     status = 503
     type = "server_error"
     code = "overloaded"

@@ -1,9 +1,9 @@
 """Getting an answer that memory does not have at hand: disk, then meaning, then an upstream.
 
-A fill runs in a flight (see `edge.collapse`) and tells it everything it learns. It stores the answer
-*before* it lets the last event go, so that whoever has received an answer whole may rely on it being
-remembered; and it stores only what is complete: ended by the model itself, not refused or filtered,
-no error, and no purge of it since the fill began.
+A fill runs in a flight (see `edge.collapse`) and tells it everything it learns. It stores the
+answer *before* it lets the last event go, so that whoever has received an answer whole may rely on
+it being remembered; and it stores only what is complete: ended by the model itself, not refused or
+filtered, no error, and no purge of it since the fill began.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from edge.routing import Upstream, order
 from index import prompt
 from index.answers import Answers
 from index.entry import Entry, Instant, Match, Question, Timestamp
+from index.generations import Generation
 
 log = logging.getLogger("fill")
 
@@ -56,7 +57,7 @@ class Fetch(Protocol):
 class _Memo:
     """What a fill has to remember until it can store."""
 
-    began: int
+    began: Generation
     question: Question | None = None
     vector: Vector | None = None
     time_bound: bool = False
@@ -91,7 +92,7 @@ class Fill:
         self._metrics = metrics
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
-        """Fill `flight`. Raises nothing but cancellation: what goes wrong is the flight's outcome."""
+        """Fill `flight`. What goes wrong becomes its outcome; only cancellation is raised."""
         try:
             memo = _Memo(self._answers.begin())
             match = await self._look_up(ask, memo)
@@ -121,10 +122,8 @@ class Fill:
             stored = await asyncio.get_running_loop().run_in_executor(
                 self._reader, self._answers.fetch, ask.scope, ask.key, self._wall()
             )
-            if stored is not None:
-                self._answers.keep(stored)
-                if young_enough(ask, stored, self._wall()):
-                    return Match(stored, "exact", 1.0)
+            if stored is not None and young_enough(ask, stored, self._wall()):
+                return Match(stored, "exact", 1.0)
         return await self._by_meaning(ask, memo)
 
     async def _by_meaning(self, ask: Ask, memo: _Memo) -> Match | None:

@@ -18,7 +18,7 @@ from annotated_types import Gt
 from edge import status
 from edge.admission.keys import KeyRing
 from edge.ask import Ask
-from edge.collapse import Collapse, Failed, Flight, Found, Whole
+from edge.collapse import Collapse, Flight, Found, Whole
 from edge.cors import Cors
 from edge.dialects import Call, Dialect
 from edge.dialects.events import HEARTBEAT
@@ -27,8 +27,9 @@ from edge.fill import Fill, young_enough
 from edge.metrics import Metrics
 from edge.policy import Allowed, CacheSettings, Mode, Route, RouteSettings, allowed, route
 from edge.request import EventStream, Fields, Head, Reply, Request, Response
-from index.answers import Answers, Hot
-from index.entry import Instant, Match, Timestamp
+from index.answers import Answers
+from index.entry import Instant, Timestamp
+from index.memory import Hot
 from index.prompt import exact_key
 
 log = logging.getLogger("http")
@@ -111,7 +112,10 @@ class PromptHandler:
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
-        self._parse_memo = lru_cache(BODY_MEMO_ENTRIES)(lambda dialect, body: dialect.parse(body))
+        by_operation = {dialect.operation: dialect for dialect in dialects}
+        self._parse_memo = lru_cache(BODY_MEMO_ENTRIES)(
+            lambda operation, body: by_operation[operation].parse(body)
+        )
         self._route = lru_cache(256)(lambda model: route(model, rules.routes, rules.cache))
 
     @property
@@ -224,8 +228,7 @@ class PromptHandler:
         dialect = self._dialects[request.head.path]
         if len(request.body) > BODY_MEMO_BYTES_MAX:
             return dialect.parse(request.body)
-        call: Call = self._parse_memo(dialect, request.body)
-        return call
+        return self._parse_memo(dialect.operation, request.body)
 
     def _read(self, request: Request, call: Call) -> Ask:
         began = self._monotonic()
@@ -302,8 +305,7 @@ class PromptHandler:
         outcome = await flight.whole()
         match outcome:
             case Found(match):
-                hot = self._answers.recall(ask.scope, match.entry.key, self._wall())
-                return self._hit(ask, hot or Hot(match.entry), match.kind)
+                return self._hit(ask, self._answers.keep(match.entry), match.kind)
             case Whole():
                 return self._filled(ask, outcome, led=led)
         assert_never(outcome)
@@ -316,15 +318,12 @@ class PromptHandler:
         entry = hot.entry
         form = "json" if not ask.call.stream else f"events:{ask.call.wants_usage}"
         made = hot.forms.get(form)
-        if made is None:
-            body = entry.body
-            if ask.call.stream:
-                body = ask.dialect.replay(entry.body, ask.call.wants_usage)
-            made = (body, _etag(body))
+        if not isinstance(made, tuple):
+            made = self._render(ask, entry.body)
             hot.attach(form, made)
         body, etag = made
-        self._count(kind, ask)
         self._answers.touch(hot)
+        self._count(kind, ask)
         fields = (
             ("cache-status", status.hit(self._rules.node, entry.expires_at - now, kind != "exact")),
             ("age", str(max(0, int(now - entry.stored_at)))),
@@ -332,14 +331,17 @@ class PromptHandler:
         )
         return Response(200, self._fields(ask, fields, kind), body)
 
+    def _render(self, ask: Ask, answer: bytes) -> tuple[bytes, str]:
+        """A representation of `answer`, and its strong entity tag."""
+        body = ask.dialect.replay(answer, ask.call.wants_usage) if ask.call.stream else answer
+        return body, _etag(body)
+
     def _filled(self, ask: Ask, whole: Whole, *, led: bool) -> Response:
-        body = whole.body
-        if ask.call.stream:
-            body = ask.dialect.replay(whole.body, ask.call.wants_usage)
+        body, etag = self._render(ask, whole.body)
         cache_status = ask.forward_status(
             self._rules.node, stored=led and whole.stored, collapsed=not led
         )
-        fields: Fields = (("cache-status", cache_status), ("etag", _etag(body)))
+        fields: Fields = (("cache-status", cache_status), ("etag", etag))
         return Response(200, self._fields(ask, fields, self._count_forward(ask, led)), body)
 
     def _event_stream(self, ask: Ask, chunks: AsyncGenerator[bytes, None], *, led: bool) -> Reply:
@@ -372,9 +374,7 @@ class PromptHandler:
     def refuse(self, head: Head | None, error: EdgeError, ask: Ask | None = None) -> Response:
         self._metrics.answered("refused" if error.status < 500 else "failed", 0.0)
         request_id = ask.request_id if ask else self._new_id()
-        log.info(
-            "event=refused rid=%s status=%d code=%s", request_id, error.status, error.code
-        )
+        log.info("event=refused rid=%s status=%d code=%s", request_id, error.status, error.code)
         dialect = self._dialects.get(head.path) if head else None
         fields: Fields = (
             status.JSON,

@@ -1,4 +1,4 @@
-"""What makes a node itself: the fleet's secret, and a certificate. Made once, kept in its directory."""
+"""What makes a node itself: the fleet's secret and a certificate, made once and kept."""
 
 import datetime as dt
 import ipaddress
@@ -39,7 +39,7 @@ def fleet_secret(file: Path | None, data: Path) -> bytes:
 
 
 def self_signed(data: Path, now: dt.datetime) -> tuple[Path, Path]:
-    """Certificate and key for `localhost` and the loopback addresses, renewed before they expire."""
+    """Certificate and key for `localhost` and loopback addresses, renewed in good time."""
     certificate, key = data / "self-signed.pem", data / "self-signed.key"
     if not (certificate.exists() and key.exists()) or _expires_soon(certificate, now):
         _make(certificate, key, now)

@@ -1,9 +1,9 @@
 """Request bodies as JSON, read strictly, so that no two parsers can disagree about them.
 
-A lenient parser is a hole in a cache: `{"model":"cheap","model":"dear"}` is keyed as one request and
-answered as another. So a body is UTF-8 without a byte-order mark, has no duplicate names, no NaN, no
-lone surrogates, bounded depth and size; what goes upstream is the object that was keyed, written
-again, never the bytes that came in (security finding A6).
+A lenient parser is a hole in a cache: `{"model":"cheap","model":"dear"}` is keyed as one request
+and answered as another. So a body is UTF-8 without a byte-order mark, has no duplicate names, no
+NaN, no lone surrogates, bounded depth and size; what goes upstream is the object that was keyed,
+written again, never the bytes that came in (security finding A6).
 
 Numbers are canonical from here on: `1.0`, `1` and `1e0` are the same number.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from edge.errors import ClientError
 
 STRUCTURE_MAX = 20_000
-"""Brackets, braces and commas outside strings. 1 MiB of `[],` costs 26 times its size once parsed."""
+"""Brackets, braces and commas outside strings: 1 MiB of `[],` grows 26-fold once parsed."""
 
 DEPTH_MAX = 32
 

@@ -25,9 +25,11 @@ def escape(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     plain = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in plain).encode(
-        "utf-8", "backslashreplace"
-    ).decode()
+    return (
+        "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in plain)
+        .encode("utf-8", "backslashreplace")
+        .decode()
+    )
 
 
 def set_up(level: str) -> None:

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import resource
+import socket
 import ssl
 import time
 from collections.abc import Coroutine, Mapping
@@ -69,6 +70,7 @@ class Node:
         self.state = "starting"
         self.addresses: dict[str, listen.Address] = {}
         self.started = asyncio.Event()
+        self.models_listed = asyncio.Event()
         self._keys = key_ring(config.keys, environ)
         self._upstreams = upstreams(config.upstreams)
         self._upstream_keys = {u.name: _upstream_key(u, environ) for u in self._upstreams}
@@ -89,9 +91,10 @@ class Node:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with contextlib.AsyncExitStack() as stack:
             self._secret = identity.fleet_secret(self.config.fleet.secret_file, data)
+            sockets = self._bind(stack)
             self._build(stack, data)
             async with asyncio.TaskGroup() as self._tasks:
-                await self._open(stack)
+                await self._open(stack, sockets)
                 self._spawn_background()
                 self.state = "ready"
                 log.info("event=ready name=%s %s", self.config.node.name, self._where())
@@ -152,43 +155,47 @@ class Node:
         )
         self._watch()
 
-    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
+    def _bind(self, stack: contextlib.AsyncExitStack) -> dict[str, socket.socket]:
+        """All sockets at once and first of all: a port in use is said before anything is done."""
+        node = self.config.node
+        sockets = {"admin": listen.bind_tcp(listen.parse(node.admin))}
+        if node.plain:
+            sockets["plain"] = listen.bind_tcp(listen.parse(node.plain))
+        if node.listen:
+            tcp, udp = listen.bind_tcp_and_udp(listen.parse(node.listen))
+            sockets |= {"listen": tcp, "quic": udp}
+        for name, sock in sockets.items():
+            stack.callback(sock.close)
+            self.addresses[name] = listen.bound(sock)
+        return sockets
+
+    async def _open(
+        self, stack: contextlib.AsyncExitStack, sockets: Mapping[str, socket.socket]
+    ) -> None:
         """Open the listeners: the operator's first, so that a probe sees a node that starts."""
         config = self.config
-        sock = self._claim(stack, "admin", listen.bind_tcp(listen.parse(config.node.admin)))
-        admin = AdminServer(sock, self, self._metrics)
+        admin = AdminServer(sockets["admin"], self, self._metrics)
         stack.push_async_callback(admin.stop)
         await admin.start()
         for upstream in self._upstreams:
             await self._client.add(upstream, self._upstream_keys[upstream.name])
-        if config.node.listen:
-            await self._open_tls(stack)
-        if config.node.plain:
-            sock = self._claim(stack, "plain", listen.bind_tcp(listen.parse(config.node.plain)))
-            await self._open_wire(Http1Wire(sock, None, self._handler, config.http1))
-
-    async def _open_tls(self, stack: contextlib.AsyncExitStack) -> None:
-        config = self.config
-        tcp, udp = listen.bind_tcp_and_udp(listen.parse(config.node.listen))
-        self._claim(stack, "listen", tcp)
-        stack.callback(udp.close)
-        certificate, key = self._certificate()
-        port = config.node.public_port or listen.bound(udp).port
-        alt_svc = f'h3=":{port}"; ma={ALT_SVC_MAX_AGE_S}'
-        tls = server_tls(certificate, key)
-        await self._open_wire(Http3Wire(udp, certificate, key, self._handler, config.http3))
-        await self._open_wire(Http1Wire(tcp, tls, self._handler, config.http1, alt_svc))
+        if "listen" in sockets:
+            certificate, key = self._certificate()
+            port = config.node.public_port or self.addresses["quic"].port
+            alt_svc = f'h3=":{port}"; ma={ALT_SVC_MAX_AGE_S}'
+            tls = server_tls(certificate, key)
+            await self._open_wire(
+                Http3Wire(sockets["quic"], certificate, key, self._handler, config.http3)
+            )
+            await self._open_wire(
+                Http1Wire(sockets["listen"], tls, self._handler, config.http1, alt_svc)
+            )
+        if "plain" in sockets:
+            await self._open_wire(Http1Wire(sockets["plain"], None, self._handler, config.http1))
 
     async def _open_wire(self, wire: Http1Wire | Http3Wire) -> None:
         await wire.start()
         self._wires.append(wire)
-
-    def _claim(
-        self, stack: contextlib.AsyncExitStack, name: str, sock: Any
-    ) -> Any:
-        stack.callback(sock.close)
-        self.addresses[name] = listen.bound(sock)
-        return sock
 
     def _certificate(self) -> tuple[Path, Path]:
         tls = self.config.tls
@@ -217,7 +224,7 @@ class Node:
 
     async def _load_embedder(self) -> None:
         loop = asyncio.get_running_loop()
-        directory = self.config.embedding.cache_dir or self.config.node.data / "models"
+        directory = self.config.node.models or self.config.node.data / "models"
         try:
             embedder = await loop.run_in_executor(
                 self._embedding_worker, embedding.load, self.config.embedding, directory
@@ -227,10 +234,10 @@ class Node:
             log.error("event=embedder_unavailable why=%s", exc)
             return
         self._semantic = "warming"
+        self._batcher.load(embedder)
         await loop.run_in_executor(
             self._readers, self.answers.warm_vectors, embedder.fingerprint, embedder.dimensions
         )
-        self._batcher.load(embedder)
         self._semantic = "ready"
         log.info("event=semantic_ready model=%s", self.config.embedding.model)
 
@@ -299,6 +306,7 @@ class Node:
                 listed.setdefault(str(model["id"]), model)
         if listed or complete:
             self._handler.models.put(list(listed.values()))
+            self.models_listed.set()
         return complete
 
     # Draining.
@@ -310,21 +318,22 @@ class Node:
         await self._unless_at_once(asyncio.sleep(self.config.node.drain_delay_s))
         for wire in self._wires:
             wire.drain()
-        await self._unless_at_once(self._stop_wires(self.config.node.drain_grace_s))
-        if self._at_once.is_set():
+        if not await self._unless_at_once(self._stop_wires(self.config.node.drain_grace_s)):
             await self._stop_wires(0)
         log.info("event=drained")
 
     async def _stop_wires(self, grace_s: float) -> None:
         await asyncio.gather(*(wire.stop(grace_s) for wire in self._wires))
 
-    async def _unless_at_once(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _unless_at_once(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do `work`, unless the second request to stop comes first. Was it done?"""
         doing = asyncio.get_running_loop().create_task(work)
         asked = asyncio.get_running_loop().create_task(self._at_once.wait())
         await asyncio.wait((doing, asked), return_when=asyncio.FIRST_COMPLETED)
         for task in (doing, asked):
             task.cancel()
         await asyncio.gather(doing, asked, return_exceptions=True)
+        return not doing.cancelled()
 
     # What operators may ask.
 
@@ -352,11 +361,13 @@ class Node:
         }
 
     async def purge(self, purge: Purge, *, dry_run: bool) -> int:
-        loop = asyncio.get_running_loop()
         work = self.answers.count if dry_run else self.answers.purge
+        loop = asyncio.get_running_loop()
         count = await loop.run_in_executor(self._readers, work, purge)
         if not dry_run:
-            log.warning("event=purged entries=%d scope=%s model=%s", count, purge.scope, purge.model)
+            log.warning(
+                "event=purged entries=%d scope=%s model=%s", count, purge.scope, purge.model
+            )
         return count
 
     def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:
@@ -420,7 +431,9 @@ def upstreams(settings: tuple[UpstreamSettings, ...]) -> list[Upstream]:
     made: list[Upstream] = []
     for at, one in enumerate(settings):
         if not re.match(r"https?://[^/\s]+", one.base_url):
-            raise ConfigError(f"upstreams[{at}].base_url: must be an http(s) URL, is {one.base_url!r}")
+            raise ConfigError(
+                f"upstreams[{at}].base_url: must be an http(s) URL, is {one.base_url!r}"
+            )
         name = one.name or one.base_url.split("//", 1)[1].split("/", 1)[0]
         if name in {other.name for other in made}:
             raise ConfigError(f"upstreams[{at}].name: {name!r} is taken; give each its own")

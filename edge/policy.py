@@ -43,7 +43,7 @@ class CacheSettings:
     """What is cached, and for how long."""
 
     mode: ModeName = "semantic"
-    """How far memory may go: `semantic`, `exact` or `off`. A request may tighten it, never loosen."""
+    """How far memory may go: `semantic`, `exact` or `off`. A request may tighten it only."""
     ttl_s: Annotated[float, Gt(0)] = 86_400
     """How long an answer stays fresh, in seconds."""
     time_bound_ttl_s: Annotated[float, Gt(0)] = 60

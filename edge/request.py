@@ -2,8 +2,8 @@
 
 A wire does four things with a handler, in this order:
 
-    head arrives          `refusal = handler.admit(head)`; a refusal is sent without reading the body
-    body arrives          counted against `handler.body_bytes_max`; `handler.refuse(head, error)` if over
+    head arrives          `handler.admit(head)`; a refusal is sent before the body is read
+    body arrives          counted against `handler.body_bytes_max`; over it, `handler.refuse(...)`
     body is complete      `reply = handler.handle(request)`
     reply is a Response   send it at once: this is the path of an exact hit, no task is made
     reply is a coroutine  run it in a task the wire owns, then send the Response or the EventStream

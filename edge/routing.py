@@ -17,6 +17,7 @@ from index.entry import Instant
 FAILURES_TO_OPEN = 5
 OPEN_S_FIRST = 5.0
 OPEN_S_MAX = 60.0
+_LONG_AGO = Instant(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Health:
     """What the last answers of one upstream say about the next."""
 
     failures: int = 0
-    open_until: Instant = Instant(0.0)
+    open_until: Instant = _LONG_AGO
     open_s: float = OPEN_S_FIRST
     probing: bool = False
 

@@ -26,7 +26,8 @@ class Operated(Protocol):
 
     def status(self) -> Mapping[str, Any]: ...
 
-    async def purge(self, purge: Purge, *, dry_run: bool) -> int: ...
+    async def purge(self, purge: Purge, *, dry_run: bool) -> int:
+        """How many answers went, or would go."""
 
     def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:
         """The key of a request's answer. Raises EdgeError."""
@@ -78,7 +79,7 @@ class AdminServer:
             return _error(400, f"{exc}. {_PURGE_HELP}")
         dry_run = asked.get("dry_run") is True
         count = await self._node.purge(purge, dry_run=dry_run)
-        return _json(200, {"purged": 0 if dry_run else count, "matched": count, "dry_run": dry_run})
+        return _json(200, {"matched": count, "purged": 0 if dry_run else count})
 
 
 _PURGE_HELP = (
@@ -119,7 +120,9 @@ async def _guard(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         response: web.StreamResponse = await handler(request)
     except web.HTTPException as exc:
-        return _error(exc.status, exc.reason, {k: v for k, v in exc.headers.items() if k == "Allow"})
+        return _error(
+            exc.status, exc.reason, {k: v for k, v in exc.headers.items() if k == "Allow"}
+        )
     return response
 
 

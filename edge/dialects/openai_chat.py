@@ -18,7 +18,7 @@ TRANSPORT = frozenset({"stream", "stream_options"})
 """Parameters that say how an answer travels, not what it is."""
 
 COMPLETE = frozenset({"stop", "tool_calls", "function_call"})
-"""Finish reasons of an answer that the model ended itself; `length` and `content_filter` are not."""
+"""Finish reasons of an answer that the model ended itself, unlike `length` or `content_filter`."""
 
 _NAMES_AN_UPSTREAM = re.compile(
     r"(^|_)(api_base|base_url|api_key|api_host|api_url|custom_host|target_url|azure_endpoint"
@@ -174,7 +174,7 @@ class ChatAssembly:
 
 
 def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
-    """Add a delta to what came before: texts grow, lists grow (by `index` where items carry one)."""
+    """Add a delta to what came before: texts grow, lists grow (by `index` where there is one)."""
     for name, value in delta.items():
         old = whole.get(name)
         if old is None or value is None:
@@ -210,7 +210,7 @@ def _choice(choice: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parts(choice: dict[str, Any]) -> list[dict[str, Any]]:
-    """The chunks of one stored choice: role, content piece by piece, what else it holds, the end."""
+    """The chunks of one stored choice: role, content by pieces, what else it holds, the end."""
     index, message = choice.get("index", 0), choice["message"]
     content = message.get("content")
     deltas: list[dict[str, Any]] = [{"role": message.get("role", "assistant"), "content": ""}]
@@ -249,8 +249,8 @@ def _pieces(text: str) -> list[str]:
 def in_band_error(error: Any) -> UpstreamError:
     """An error object that came with status 200, as the status that it should have had."""
     fields = error if isinstance(error, dict) else {"message": str(error)}
-    statuses = (fields.get("status"), fields.get("status_code"), fields.get("code"))
-    status = next((int(s) for s in statuses if str(s) in _STATUSES), 0)
+    statuses = [str(fields.get(name)) for name in ("status", "status_code", "code")]
+    status = next((int(text) for text in statuses if text in _STATUSES), 0)
     named = {"rate_limit": 429, "overloaded": 503, "insufficient_quota": 429}
     kind = f"{fields.get('type')} {fields.get('code')}"
     status = status or next((named[word] for word in named if word in kind), 502)
@@ -292,7 +292,9 @@ def _flag(payload: dict[str, Any], name: str) -> bool:
 
 def _missing(name: str, what: str) -> ClientError:
     return ClientError(
-        f"The parameter {name!r} is required: {what}.", code="missing_required_parameter", param=name
+        f"The parameter {name!r} is required: {what}.",
+        code="missing_required_parameter",
+        param=name,
     )
 
 

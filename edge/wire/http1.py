@@ -12,7 +12,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Annotated
 
-from aiohttp import hdrs, web
+from aiohttp import StreamReader, hdrs, web
 from aiohttp.web_protocol import RequestHandler
 from annotated_types import Ge, Gt
 from multidict import CIMultiDict
@@ -21,6 +21,8 @@ from edge.errors import ClientError, EdgeError, StreamCut, body_too_large, body_
 from edge.request import EventStream, Fields, Handler, Head, Reply, Request, Response
 
 log = logging.getLogger("http")
+_SILENT = logging.getLogger("aiohttp.access")
+_SILENT.disabled = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Http1Settings:
     header_timeout_s: Annotated[float, Gt(0)] = 10.0
     """Absolute: headers that are not complete by then are answered with 408."""
     body_timeout_s: Annotated[float, Gt(0)] = 10.0
-    """After this long a body must have come at `body_rate_min_bytes` a second, or it is given up."""
+    """After this long a body must come at `body_rate_min_bytes` a second, or it is given up."""
     body_rate_min_bytes: Annotated[int, Gt(0)] = 1024
     """The slowest body that is waited for, in bytes a second."""
     idle_timeout_s: Annotated[float, Gt(0)] = 75.0
@@ -60,7 +62,7 @@ class Http1Wire:
         self.settings = settings
         self._alt_svc = alt_svc
         self._listener: asyncio.Server | None = None
-        self._server: web.Server[web.BaseRequest] | None = None
+        self._server: web.Server | None = None
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "open"
@@ -109,9 +111,7 @@ class Http1Wire:
         except EdgeError as error:
             return await self._refuse(request, self._handler.refuse(head, error))
         reply = self._handler.handle(Request(head, body, request.remote or "", "1.1"))
-        if not isinstance(reply, Response):
-            reply = await reply
-        return await self._send(request, reply)
+        return await self._send(request, reply if isinstance(reply, Response) else await reply)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         content = request.content
@@ -126,25 +126,20 @@ class Http1Wire:
             size += len(chunk)
             if size > limit:
                 raise body_too_large(limit)
-            elapsed = loop.time() - began
-            if elapsed > self.settings.body_timeout_s:
-                if size < (elapsed - self.settings.body_timeout_s) * self._rate_min:
-                    raise body_too_slow()
+            beyond_s = loop.time() - began - self.settings.body_timeout_s
+            if size < beyond_s * self.settings.body_rate_min_bytes:
+                raise body_too_slow()
         return b"".join(chunks)
 
-    @property
-    def _rate_min(self) -> int:
-        return self.settings.body_rate_min_bytes
-
-    async def _slowly(self, content: asyncio.StreamReader) -> bytes:
+    async def _slowly(self, content: StreamReader) -> bytes:
         try:
             async with asyncio.timeout(self.settings.body_timeout_s):
-                return await content.readany()  # type: ignore[attr-defined,no-any-return]
+                return await content.readany()
         except TimeoutError as exc:
             raise body_too_slow() from exc
 
     async def _refuse(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
-        """Answer before the body was read, and close: what follows on this connection is that body."""
+        """Answer before the body was read, and close: what follows here is that body."""
         reply = self._response(request, response)
         if request.body_exists and not request.content.is_eof():
             reply.force_close()
@@ -216,13 +211,13 @@ class _Connection(RequestHandler):
 
     __slots__ = ("_deadline", "_wire")
 
-    def __init__(self, wire: Http1Wire, server: "web.Server[web.BaseRequest]") -> None:
+    def __init__(self, wire: Http1Wire, server: web.Server) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             server,
             loop=loop,
             keepalive_timeout=wire.settings.idle_timeout_s,
-            access_log=None,
+            access_log=_SILENT,
             lingering_time=2.0,
             auto_decompress=False,
             read_bufsize=64 * 1024,
@@ -279,7 +274,9 @@ class _Connection(RequestHandler):
         if status < 500:
             log.warning("event=bad_request proto=h1 reason=framing src=%s", request.remote)
             return self._wire.error(
-                ClientError("This is not a valid HTTP/1.1 request.", status=status, code="bad_request")
+                ClientError(
+                    "This is not a valid HTTP/1.1 request.", status=status, code="bad_request"
+                )
             )
         log.error("event=bug proto=h1", exc_info=exc)
         return self._wire.error(EdgeError("The node made a mistake. It has been logged."))
@@ -297,8 +294,8 @@ def _head(request: web.BaseRequest) -> Head:
     headers: dict[str, str] = {}
     for name, value in request.headers.items():
         lower = name.lower()
-        value = value.encode("utf-8", "surrogateescape").decode("latin-1")
-        headers[lower] = f"{headers[lower]}, {value}" if lower in headers else value
+        text = value.encode("utf-8", "surrogateescape").decode("latin-1")
+        headers[lower] = f"{headers[lower]}, {text}" if lower in headers else text
     path, _, query = request.path_qs.partition("?")
     raw = request._message.path.partition("?")[0]
     return Head(

@@ -170,7 +170,9 @@ def key_of(settings: UpstreamSettings, environ: Mapping[str, str]) -> str | None
         try:
             return Path(settings.api_key_file).read_text("ascii").strip()
         except (OSError, UnicodeDecodeError) as exc:
-            raise ValueError(f"api_key_file {settings.api_key_file}: cannot be read: {exc}") from exc
+            raise ValueError(
+                f"api_key_file {settings.api_key_file}: cannot be read: {exc}"
+            ) from exc
     if settings.api_key_env:
         if not environ.get(settings.api_key_env):
             raise ValueError(f"api_key_env: the variable {settings.api_key_env} is not set")
@@ -199,6 +201,8 @@ class _translated:  # noqa: N801  reads as the statement it is
                 raise self._error("broke off its answer", 502, "http_response_incomplete") from exc
             case aiohttp.ClientError() | OSError():
                 raise self._error("broke the connection", 502, "connection_terminated") from exc
+            case _:
+                pass
 
     def _error(self, what: str, status: int, name: str) -> UpstreamError:
         return UpstreamError(

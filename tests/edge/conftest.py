@@ -1,0 +1,31 @@
+"""A node with a scripted upstream behind it, and every door into it."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge.node import Node
+from tests.fakes.doors import Door, doors
+from tests.fakes.node import running_node
+from tests.fakes.upstream import ScriptedUpstream, scripted_upstream
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    async with scripted_upstream() as one:
+        yield one
+
+
+@pytest.fixture
+async def node(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Node]:
+    settings = {"cors": {"allow_origins": ["https://chat.example"]}}
+    async with running_node(tmp_path, upstream.base_url, **settings) as one:
+        yield one
+
+
+@pytest.fixture(params=["h1", "h1-tls", "h3"])
+async def door(request: pytest.FixtureRequest, node: Node) -> AsyncIterator[Door]:
+    async with doors(node) as every:
+        (chosen,) = (one for one in every if one.name == request.param)
+        yield chosen
