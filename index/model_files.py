@@ -44,23 +44,39 @@ class ModelFiles:
         return self.directory / "tokenizer.json"
 
     @property
+    def bert(self) -> bool:
+        """Whether `onnx_bert` writes this model's graph."""
+        return (
+            self.plain
+            and self._safetensors.is_file()
+            and self.config.get("model_type") == "bert"
+            and self.config.get("position_embedding_type", "absolute") == "absolute"
+            and self.config.get("hidden_act") in ("gelu", "gelu_new", "gelu_pytorch_tanh")
+            and not self.config.get("is_decoder", False)
+        )
+
+    @property
     def graph(self) -> Path | None:
-        """An ONNX form shipped with the model."""
+        """The ONNX form shipped with a model that is run from it."""
         shipped = self.directory / "onnx" / "model.onnx"
-        return shipped if shipped.is_file() else None
+        # A second file with the weights would be left out of what is pinned.
+        whole = shipped.is_file() and not list(shipped.parent.glob("model.onnx?*"))
+        return shipped if whole and self.plain and not self.bert else None
 
     @property
     def weights(self) -> Path:
         """The file that is pinned: what the vectors are computed from."""
-        safetensors = self.directory / "model.safetensors"
-        if safetensors.is_file():
-            return safetensors
-        if self.graph is not None:
-            return self.graph
-        raise ModelError(
-            f"{self.directory} has neither model.safetensors nor onnx/model.onnx "
-            "(pickled or split weights are not read)"
-        )
+        weights = self.graph or self._safetensors
+        if not weights.is_file():
+            raise ModelError(
+                f"{self.directory} has neither model.safetensors nor onnx/model.onnx "
+                "(pickled and split weights are not read)"
+            )
+        return weights
+
+    @property
+    def _safetensors(self) -> Path:
+        return self.directory / "model.safetensors"
 
 
 def find(model: str, path: Path | None) -> Path:

@@ -168,7 +168,7 @@ def export(model: Path, graph: Path, precision: str) -> None:
         str(graph),
         save_as_external_data=True,
         location=graph.name + ".data",
-        size_threshold=64 * 1024,
+        size_threshold=1024,
     )
 
 

@@ -26,16 +26,14 @@ Precision = Literal["fp32", "int8"]
 
 def exported(files: ModelFiles, precision: Precision, name: str, cache_dir: Path) -> Path:
     """The path of the ONNX graph for these files; `name` changes whenever its bytes would."""
-    exporter = "onnx_bert.py"
-    if not _is_bert(files):
-        if precision != "fp32":
-            raise ModelError(f"embedding.precision: {precision} is for BERT models only")
-        if files.graph is not None and files.plain:
-            return files.graph
-        exporter = "onnx_torch.py"
+    if precision != "fp32" and not files.bert:
+        raise ModelError(f"embedding.precision: {precision} is for BERT models only")
+    if files.graph is not None:
+        return files.graph
+    exporter = "onnx_bert.py" if files.bert else "onnx_torch.py"
     graph = cache_dir / f"{name}.onnx"
     if not _intact(graph):
-        if exporter == "onnx_torch.py" and find_spec("sentence_transformers") is None:
+        if not files.bert and find_spec("sentence_transformers") is None:
             raise ModelError(
                 f"{files.directory} is a {files.config.get('model_type')} model without an "
                 "onnx/model.onnx: its export needs pip install 'promptedge[models]', "
@@ -45,18 +43,6 @@ def exported(files: ModelFiles, precision: Precision, name: str, cache_dir: Path
     return graph
 
 
-def _is_bert(files: ModelFiles) -> bool:
-    """Whether `onnx_bert` writes this model."""
-    return (
-        files.plain
-        and files.weights.suffix == ".safetensors"
-        and files.config.get("model_type") == "bert"
-        and files.config.get("position_embedding_type", "absolute") == "absolute"
-        and files.config.get("hidden_act") in ("gelu", "gelu_new", "gelu_pytorch_tanh")
-        and not files.config.get("is_decoder", False)
-    )
-
-
 def _sums(graph: Path) -> Path:
     return graph.with_name(graph.name + ".sha256")
 
@@ -64,8 +50,11 @@ def _sums(graph: Path) -> Path:
 def _intact(graph: Path) -> bool:
     try:
         lines = _sums(graph).read_text("utf-8").splitlines()
-        sums = [line.split("  ", 1) for line in lines]
-        return len(sums) > 0 and all(digest(graph.with_name(name)) == sha for sha, name in sums)
+        found = {file.name for file in graph.parent.iterdir() if file.name.startswith(graph.name)}
+        expected = [line.split("  ", 1) for line in lines]
+        return found == {_sums(graph).name, *(name for _, name in expected)} and all(
+            digest(graph.with_name(name)) == sha256 for sha256, name in expected
+        )
     except (OSError, ValueError):
         return False
 
