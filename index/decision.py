@@ -18,8 +18,8 @@ class DecisionSettings:
     similarity_min: Similarity = 0.65
     """When every content word is the same, in its place."""
     similarity_min_related: Similarity = 0.65
-    """When a word is matched by a synonym, a phrase stands elsewhere, or the question is put another
-    way."""
+    """When a word is matched by a synonym, a phrase stands elsewhere, or the question is put in
+    another way."""
     similarity_min_partial: Similarity = 0.85
     """When one side has an optional word more."""
 

@@ -15,8 +15,8 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-from index import english
-from index.reading import fold
+from index import english, lexicon
+from index.reading import fold, read
 
 CHARACTERS_MAX: Final = 1_000
 """All-MiniLM-L6-v2 reads 256 word pieces: about a thousand characters of English prose."""
@@ -107,14 +107,19 @@ _MADE: Final = (
     r"|messages?|fables?|monologues?|odes?|conversations?|newsletters?|sentences?|meal plans?|workout plans?"
     r"|plans?|birthday wish\w*|icebreakers?|trivia|fun facts?|questions?)"
 )
+_ASKED: Final = (
+    r"(?:^|[.!?,:;] |\bplease |\b(?:can|could|would|will) (?:you|u) (?:please |kindly )?|\bhelp me (?:to )?"
+    r"|\bi(?: woul|')?d? (?:want|need|like)(?: you)? to )"
+)
 _CREATIVE: Final = _any(
-    r"\b(?:write|compose|create|generate|make up|make me|invent|draft|tell|give|craft|produce|come up with|design"
-    r"|suggest|think of|pen|imagine|need|want|share|plan)\b(?: me| us)?(?: \S+){0,5}? "
-    + _MADE
-    + r"\b",
+    _ASKED
+    + r"(?:write|compose|create|generate|make up|make|invent|draft|craft|produce|come up with|design|suggest|think of|pen"
+    r"|imagine|plan|give|prepare)\b(?: me| us)?(?: \S+){0,5}? " + _MADE + r"\b",
+    r"\b(?:tell|give|share|need|want|know)(?: me| us)?(?: \S+){0,4}? (?:jokes?|poems?|story|stories|riddles?|puns?|ideas?|names"
+    r"|quotes?|fun facts?|trivia|slogans?|haikus?|songs?|limericks?)\b",
     r"^(?:an? |some )?(?:\w+ )?(?:poem|haiku|limerick|sonnet|joke|short story|riddle|song|story|essay|fable|ode)s?"
     r" (?:about|on|for|of)\b",
-    r"\b(?:brainstorm\w*|recommend\w*|suggest\w*|inspir(?:e me|ation)|surprise me|improvise|role-?play)\b",
+    r"\b(?:brainstorm\w*|recommend(?:ations?|ing)?|suggest(?:ions?)?|inspir(?:e me|ation)|surprise me|improvise|role-?play)\b",
     r"\bideas?\b(?! (?:of|behind)\b)",
     r"\brandom(?:ly|i[sz]e)?\b(?! (?:forest|access|variable|walk|number generator|seed|sampling|error))",
     r"\banother (?:one|joke|story|poem|example|idea|fact|name|quote)\b|^another\b|\bmore (?:jokes|ideas|examples|facts)\b",
@@ -158,17 +163,19 @@ _HELD: Final = (
     r"|schedule|grades?|results?|transactions?|savings|debt|credit|limit|files?|documents?|notes|contacts?|tasks?"
     r"|reminders?|profile|membership|points|rewards|wallet|portfolio|income|weight|height|blood\w*|test|diagnosis)"
 )
-_PERSONAL: Final = _any(
+_STATE: Final = _any(
     r"\b(?:what|which|when|where|who|whose|how (?:much|many|long|old|far))(?:'s|'re| is| are| was| were| will| did| does"
     rf"| do| has)\b(?! (?:i|we|you) )(?: \S+){{0,4}}? (?:my|our) (?:\S+ ){{0,2}}?{_HELD}\b",
     rf"^(?:is|are|was|were|has|have|did|does|do|will|why (?:is|are|was|did|has|does)) (?:my|our) (?:\S+ ){{0,2}}?{_HELD}\b",
     r"^(?:please )?(?:show|list|check|track|find|get|tell|give|display|cancel|update|change|transfer|pay|send|book|move"
     r"|look up|delete|remove|reset|renew|remind|order|add|email|call|text|message|schedule|set|open|close|read|forward"
-    r"|reserve|rebook|upgrade|pull up)\b(?:(?! how\b).)*\b(?:my|our|me (?:a|an|the|at|to|when|in|on))\b(?! (?:how|what|a recipe"
-    r"|recipe|the (?:definition|difference|capital|formula|meaning)))",
+    r"|reserve|rebook|upgrade|pull up)\b(?:(?! how\b).)*\b(?:my|our)\b",
+    r"^(?:please )?(?:send|book|remind|order|email|call|text|message|reserve|buy|wake|notify) me\b",
     r"^(?:please )?(?:remind me|set (?:an?|the) (?:\w+ )?(?:timer|alarm|reminder)|wake me|call me|send (?:an?|the) |transfer "
     r"|book me|play |turn (?:on|off) (?:the|my) (?:lights?|tv|heating|fan)|track )",
     r"\bhow (?:much|many)\b.* (?:do|did|have|am|was|will) (?:i|we) (?:owe|owed|spent|spend|paid|earned|used|have left|charged)\b",
+)
+_ASKER: Final = _any(
     r"(?:^|[.,;:!?] )(?:hi[,!]? |hello[,!]? )?(?:i am|i'?m|we are|we're)\b(?! (?:trying|looking|wondering|curious|interested|having"
     r"|getting|unable|not sure|new to|struggling|seeing|confused))",
     r"\bmy name is\b|\bcall me [A-Z]|\bi (?:live|work|reside) (?:in|at|for)\b|\bi(?: ha|')ve (?:been|just|got|lost|already)\b",
@@ -183,7 +190,7 @@ _CONTEXT: Final = _any(
     r"|stop|help|retry|undo|carry on|expand)\b.{0,20}$",
     r"\b(?:the (?:first|second|third|last|other|former|latter|previous|same) (?:one|option|answer|point|question|part))\b",
     r"\b(?:you (?:said|mentioned|wrote|just|told)|your (?:last|previous|first|earlier) (?:answer|message|response|reply)|"
-    r"earlier|previously|the former|the latter|that one|this one|those ones?|as (?:before|above))\b",
+    r"the former|the latter|that one|this one|those ones?|as (?:before|above))\b",
     r"^(?:can you |could you |please )?(?:explain|tell me|do|show|fix|change|make|give|describe|translate|use|try|redo|rewrite"
     r"|summari[sz]e)?(?: me)? ?(?:it|that|this|them|those|these|more|again|him|her)(?: (?:again|more|please|to me|in (?:more )?detail"
     r"|better|shorter|further|differently|simpler|simply|work|mean|mean\?))*\W*$",
@@ -281,7 +288,6 @@ _FOREIGN: Final = frozenset(
         "czy",
         "kde",
         "jsem",
-        "nasıl",
         "ne",
         "için",
         "bir",
@@ -299,6 +305,18 @@ _FOREIGN: Final = frozenset(
         "de",
     ]
 )
+_FUNCTION_WORDS: Final = (
+    frozenset(lexicon.PERSONS)
+    | frozenset(lexicon.BE_DO_HAVE)
+    | frozenset(lexicon.PREPOSITIONS)
+    | lexicon.ARTICLES
+    | lexicon.QUESTION_WORDS
+    | lexicon.MODALS
+    | lexicon.LINKS
+    | lexicon.NEGATIONS
+) - frozenset(["a", "me", "in", "an", "am", "was", "die", "do", "so", "on", "as", "by", "no"])
+"""Words that show a text to be English; without those that are words elsewhere too."""
+
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 
 
@@ -346,11 +364,11 @@ def _words(text: str) -> str | None:
     foreign = len(_FOREIGN.intersection(small))
     if foreign >= 2 or ("¿" in text or "¡" in text):
         return "language"
-    long = [word for word in small if len(word) >= 4 and "'" not in word]
+    if sum(word in _FUNCTION_WORDS for word in small) >= 2:
+        return None
+    long = [word for word in small if len(word) >= 4 and word not in _FUNCTION_WORDS]
     unknown = sum(not english.known(word) for word in long)
-    if len(long) >= 3 and unknown * 2 > len(long):
-        return "language"
-    return None
+    return "language" if len(long) >= 3 and unknown * 2 > len(long) else None
 
 
 _SUBJECTS: Final = (
@@ -362,7 +380,7 @@ _SUBJECTS: Final = (
     ("maths", _MATHS),
     ("time-bound", _TIME_BOUND),
     ("creative", _CREATIVE),
-    ("personal", _PERSONAL),
+    ("personal", _ASKER),
     ("context", _CONTEXT),
 )
 
@@ -374,4 +392,5 @@ def _subject(text: str) -> str | None:
     for reason, pattern in _SUBJECTS:
         if pattern.search(folded):
             return reason
-    return None
+    asks_how = read(text).kind == "how"  # how to change *my* address is nobody's in particular
+    return "personal" if not asks_how and _STATE.search(folded) else None

@@ -99,8 +99,9 @@ def known(word: str) -> bool:
     return any(map(_listed, forms(word)))
 
 
-def noun(word: str) -> bool:
-    return any(form in _NOUNS for form in forms(word))
+def verb(word: str) -> bool:
+    """Whether the word is a verb or one of its forms."""
+    return any(form in _VERBS for form in forms(word))
 
 
 @lru_cache(maxsize=8192)

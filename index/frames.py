@@ -41,7 +41,7 @@ _GREETINGS: Final = [
     (r"^(?:question|q|query|prompt)\s*:\s*", ""),
     (r"[,.!?]? *(?:many )?(?:thanks|thank you|thx|cheers|ty)(?: (?:in advance|so much|a lot|very much))?"
      r"\s*[.!]*$", ""),
-    (r"\s*,? please\b\s*,?", ""),
+    (r",?\s+please\b,?\s*", " "),
     (r"^please ", ""),
     (r"^(?:hi|hello|hey|hiya)\s*[,.!]?\s+(?=\w+ )", ""),
     (r"^(?:um+|uh+|er+|so)\s+(?=\w+ )", ""),
@@ -67,7 +67,8 @@ _EMBEDDED: Final = [
     (r"^explain (?:what|who) (?:is |are )?(.+?)(?: is| are| means)?(?= like | simply|$)", r"what is \1"),
     (r"^(what|who|where|when|why|how) (.{1,60}?) (is|are|was|were)\s*\??$", r"\1 \3 \2"),
     (r"^explain how (.+?) works?$", r"how does \1 work"),
-    (r"^(?:tell me about|describe|define|explain to me)\b", "explain"),
+    (r"^(?:tell me about|describe|explain to me)\b", "explain"),
+    (r"^define ", "what is the meaning of "),
 ]  # fmt: skip
 
 _STYLE: Final = [
@@ -91,6 +92,8 @@ _TASK: Final = [
      r"process) (?:to|for|on|of) ", _HOW),
     (r"^(?:show me|teach me|tell me|help me|explain|learn|i need to know|i want to know)(?: on)? how to ", _HOW),
     (r"^help me (?:to )?", _HOW),
+    (r"^(?:what is )?(?:(?:a|an|the|your) )?(?:good |simple |basic )?recipe (?:for|of) ", "how to make "),
+    (r"^(?:what is )?(?:(?:a|an|the|your) )?(?:good |simple |basic )?(.{2,60}?) recipe$", r"how to make \1"),
     (r"^(?:i|we) (?:want|need|would like|have|wish|am trying|would love) to (.+?)\s*[,.;-]+\s*"
      r"(?:but )?(?:how|what do i do|what steps do i take|what should i do)(?: (?:do|can|could|would) (?:i|we)"
      r"(?: do)?(?: that| it| this| so)?| does that work)?$", r"how to \1"),
@@ -102,6 +105,8 @@ _TASK: Final = [
 
 _BE = r"(?:is|are|was|were)"
 _RELATIONS: Final = [
+    (r"^(.+?) (is|are|was|were) (what|who|where)$", r"\3 \2 \1"),
+    (r"^(who|where) (?:do|does|should|can|could) (?:i|we|you|one) (?=\w+)", r"\1 "),
     # measures: how ADJ is X
     (rf"^how old ({_BE}) (.+)$", r"what \1 the age of \2"),
     (rf"^how tall ({_BE}) (.+)$", r"what \1 the height of \2"),
@@ -113,7 +118,7 @@ _RELATIONS: Final = [
     (rf"^how hot ({_BE}) (.+)$", r"what \1 the temperature of \2"),
     (rf"^how wide ({_BE}) (.+)$", r"what \1 the width of \2"),
     (rf"^how fast ({_BE}) (.+)$", r"what \1 the speed of \2"),
-    (r"^how (?:fast|quickly) (?:does|do|can) (.+?) (?:travel|move|go|run|fly|swim)(?= |$)",
+    (r"^how (?:fast|quickly) (?:does|do|can) (.+?) (?:travel|move|go|run)(?= |$)",
      r"what is the speed of \1"),
     (rf"^how far ({_BE}) (.+?) from (.+)$", r"what \1 the distance from \2 to \3"),
     (r"^how far is it from ", "what is the distance from "),
@@ -129,6 +134,7 @@ _RELATIONS: Final = [
     (r"^how many (.+?) (?:does|do) (.+?) (?:have|contain|include|consist of)$", r"how many \1 in \2"),
     (r"^how long (?:does|do|will|would) it (?:usually |typically |normally )?take (?:for )?",
      "how long takes "),
+    (r"^how long (?:do|should|must) (?:i|you|we|one) (?:need to )?(?=\w)", "how long takes to "),
     (r"^how long (?:does|do|will) (.+?) take(?= |$)", r"how long takes \1"),
     # people and what they did: the author of X
     (r"^(?:who|what) (is|was|are|were) (?:the )?(?:name of the )?(?:people|person|man|woman|artist|one|ones) "
@@ -173,11 +179,12 @@ _RELATIONS: Final = [
     (r"^(?:what|which) (?:causes|leads to) ", "why is "),
     (r"^(?:how come|for what reason|what is the reason)(?: that)? ", "why is "),
     (r"^(?:explain|the reasons?) why ", "why "),
+    (r"^why (?:do|does) (.+?) (?:happen|occur|exist)$", r"why is \1"),
     # permission, ability, need
     (r"^is it (?:possible|feasible) (?:for me |for us |for one )?to ", "can i "),
     (r"^(?:am i|are we) able to ", "can i "),
     (r"^(?:am i|are we) (?:allowed|permitted) to ", "may i "),
-    (r"\b(?:have|has|need|needs|required) to\b", "must"),
+    (r"\b(?:have|has|had) to\b", "must"),
     (r"\b(?:ought|supposed|meant) to\b", "should"),
     (r"^is it (?:a )?(?:good|wise|advisable)(?: idea)? to ", "should i "),
     (r"^do (?:i|we|you) must\b", "must i"),
@@ -218,6 +225,11 @@ _NAMES: Final = [
     (r"\bsearch engine optimi[sz]ation\b", "seo"),
     (r"\bpost[ -]traumatic stress disorder\b", "ptsd"),
     (r"\bstep by step\b", "step-by-step"),
+    (r"\bcapital city\b", "capital"),
+    (r"\b(?:make|making|submit|submitting|file|filing|put in|putting in|raise|raising|lodge) (?:a |an |my )?(?:\w+ )??(?=(?:claim|complaint)\b)", ""),
+    (r"\ba single\b", "one"),
+    (r"\b(?:quite )?a few\b|\ba little\b|\ba bit of\b", "some"),
+    (r"\b(?:a lot|lots|plenty) of\b", "many"),
     (r"\b(?:work(?:ing)? from home|remote(?:ly)? work(?:ing)?|work(?:ing)? remotely)\b", "remotework"),
     (r"\b(?:cash ?point|cash machine|atm machine)\b", "atm"),
     (r"\b(?:vs\.?|versus)(?= )", "vs"),

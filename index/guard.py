@@ -8,6 +8,7 @@ either side is a reason to miss; the lists of the language only give the reason 
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from index import english, lexicon
@@ -22,8 +23,8 @@ _SAME_KIND: Final = frozenset(
         ("bare", "howis"), ("howis", "explain"), ("bare", "howmany"),
     )
 )  # fmt: skip
-_NEUTRAL: Final = frozenset(("", "-", "to"))
 _SPELLING_LETTERS_MIN: Final = 5
+_WORDS_TO_MOVE_MAX: Final = 12
 
 Pairs = list[tuple[int, int]]
 
@@ -44,7 +45,7 @@ class Evidence:
 
 
 def veto(asked: Reading, cached: Reading) -> str | None:
-    """Why the answer to `cached` may not be served for `asked`; None when nothing speaks against it.
+    """Why the answer to `cached` may not be served for `asked`; None when nothing forbids it.
 
     Symmetric. The names: number, unit, negation, antonym, quantifier, comparator, modality,
     question, tense, person, entity, quoted, symbol, order, role, content, detail.
@@ -194,45 +195,76 @@ def _negated(one: str, other: str) -> bool:
 def _roles(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> str | None:
     """*From* A is not *to* A, *by* A is not *about* A; neutral prepositions may be exchanged."""
     for i, j in pairs:
-        a, b = one[i].role, other[j].role
-        if a != b and not (a in _NEUTRAL and b in _NEUTRAL):
+        a, b = _role(one[i]), _role(other[j])
+        if (
+            a != b
+            and frozenset((a, b)) not in lexicon.LIKE_ROLES
+            and not (_attributive(one[i], other[j]) or _attributive(other[j], one[i]))
+        ):
             return "role"
     return None
 
 
+def _attributive(late: Token, early: Token) -> bool:
+    """From a list *in Python*, from a *Python* list: it keeps its head's role where it leads."""
+    return early.leads and frozenset((_role(late), "")) in lexicon.LIKE_ROLES and late.role != ""
+
+
+def _role(token: Token) -> str:
+    return lexicon.PREPOSITIONS.get(token.role, token.role)
+
+
 def _is_moved(pairs: Pairs) -> bool:
-    return any(b[1] < a[1] for a, b in zip(pairs, pairs[1:], strict=False))
+    return any(b[1] < a[1] for a, b in pairwise(pairs))
 
 
 def _movable(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> bool:
-    """Whether each change of order leaves the meaning alone.
+    """Whether the order differs by one phrase only, moved past its neighbours as a whole.
 
-    Two places may be exchanged when they hang on different prepositions that stay theirs (*in
-    Excel, with Python*), or when one modifies the other in both texts (*Peru's capital*, *capital of
-    Peru*): it hangs on a neutral preposition here and leads there. Everything else, as *Germany beat
-    Brazil*, is a change of role.
+    *On the menu, what is vegan* and *what is vegan on the menu*; *Peru's capital* and *the capital
+    of Peru*; *a list in Python* and *a Python list*. In one text the phrase hangs on a preposition;
+    in the other it hangs on the same one, or stands as a modifier before what it modifies. Anything
+    else, as *Germany beat Brazil*, or two phrases that trade their nouns, is a change of role. In a
+    long text it is uncertain what a phrase belongs to, so nothing moves there.
     """
-    for at, (i, j) in enumerate(pairs):
-        for k, m in pairs[at + 1 :]:
-            if m < j and not _exchangeable((one[i], one[k]), (other[j], other[m])):
-                return False
-    return True
+    if len(pairs) > _WORDS_TO_MOVE_MAX:
+        return False
+    swapped = _swapped_blocks([j for _, j in pairs])
+    if swapped is None:
+        return False
+    start, middle, end = swapped
+    left = [(one[i], other[j]) for i, j in pairs[start:middle]]
+    right = [(one[i], other[j]) for i, j in pairs[middle:end]]
+    # `left` comes first in `one`, `right` comes first in `other`.
+    return _moves(right, one, other) or _moves([(b, a) for a, b in left], other, one)
 
 
-def _exchangeable(first: tuple[Token, Token], second: tuple[Token, Token]) -> bool:
-    (a1, b1), (a2, b2) = first, second
-    kept = a1.role == a2.role and b1.role == b2.role
-    if kept and a1.role != b1.role:
-        return True
-    b_moves = _modifies(b1, b2) and _steady(a1, a2)
-    a_moves = _modifies(a2, a1) and _steady(b1, b2)
-    return b_moves or a_moves
+def _swapped_blocks(order: list[int]) -> tuple[int, int, int] | None:
+    """Where `order` is sorted but for two adjacent runs that changed places; None if it is not."""
+    ranks = {place: rank for rank, place in enumerate(sorted(order))}
+    found = [ranks[place] for place in order]
+    start = next(at for at, rank in enumerate(found) if at != rank)
+    middle = found.index(start)
+    end = middle + found[start] - start
+    wanted = [*range(start), *found[middle:end], *found[start:middle], *range(end, len(found))]
+    moved = sorted(found[start:end]) == found[middle:end] + found[start:middle]
+    return (start, middle, end) if wanted == list(range(len(found))) and moved else None
 
 
-def _modifies(later: Token, earlier: Token) -> bool:
-    """After its head on a neutral preposition in one text, before it in the other."""
-    return later.role == "-" and (earlier.leads or earlier.role == "-")
+def _moves(
+    block: list[tuple[Token, Token]], late: tuple[Token, ...], early: tuple[Token, ...]
+) -> bool:
+    """Whether the block, later in one text and earlier in the other, is one phrase in both."""
+    here = [token for token, _ in block]
+    there = [token for _, token in block]
+    if _is_phrase(here, late):
+        modifies = there[-1].leads and all(token.leads for token in there)
+        return modifies or (_is_phrase(there, early) and here[0].role == there[0].role)
+    return False
 
 
-def _steady(one: Token, other: Token) -> bool:
-    return {one.role, other.role} <= {"", "to"} or one.role == other.role
+def _is_phrase(block: list[Token], text: tuple[Token, ...]) -> bool:
+    """Whether the block is a whole prepositional phrase."""
+    phrase = block[0].phrase
+    inside = [token for token in text if token.phrase == phrase]
+    return phrase != 0 and len(inside) == len(block) and all(t.phrase == phrase for t in block)

@@ -38,13 +38,24 @@ BE_DO_HAVE = {
 MODALS = _words("can could may might must shall should will would able allowed ought")
 
 PREPOSITIONS = {
-    "of": "", "in": "", "on": "", "at": "", "for": "", "with": "", "using": "", "via": "",
-    "during": "", "within": "", "as": "", "through": "", "inside": "",
-    "to": "to", "into": "to", "onto": "to", "toward": "to", "towards": "to",
-    "from": "from", "by": "by", "about": "about", "than": "than", "like": "like",
+    "of": "of", "in": "in", "on": "in", "at": "at", "within": "in", "inside": "in",
+    "during": "in", "for": "for", "with": "with", "using": "with", "via": "with",
+    "through": "with", "as": "as", "to": "to", "into": "to", "onto": "to", "toward": "to",
+    "towards": "to", "from": "from", "by": "by", "about": "about", "than": "than",
+    "like": "like",
 }  # fmt: skip
-"""Words that give the phrase after them a role. The empty role is neutral: *a list in Python*, *a
-list with Python*. Prepositions not listed here (without, before, under ...) are content."""
+"""Words that give the phrase after them a role, and which. Prepositions that are not here (without,
+before, under ...) are content."""
+
+LIKE_ROLES = frozenset(
+    frozenset(pair)
+    for pair in (
+        ("", "of"), ("", "in"), ("", "at"), ("", "for"), ("", "with"), ("", "to"), ("of", "in"),
+        ("of", "at"), ("of", "for"), ("in", "at"), ("in", "with"),
+    )
+)  # fmt: skip
+"""Roles that may stand for each other: *a list in Python, with Python*; *Peru's capital, the
+capital of Peru*. Not here, so never: look *at* and look *for*, play *for* and play *with*."""
 
 QUESTION_WORDS = _words("what which who whom whose when where why how")
 LINKS = _words("and or")
@@ -239,7 +250,6 @@ SAME = _groups(
     assist help
     learn study
     speak talk
-    tell say
     film movie
     car automobile
     bicycle bike
@@ -433,6 +443,11 @@ SAME = _groups(
     know knowledge
     sell sale
     sort order
+    order request
+    previous earlier
+    switch change
+    switch move
+    stay remain
     duplicate repeat
     loop iterate
     print output
@@ -475,7 +490,7 @@ SAME = _groups(
     """
 )
 """Words that say the same in a question. Symmetric, not transitive: a pair a line where the middle
-word would otherwise join what differs (fix–repair, fix–resolve)."""
+word would otherwise join what differs (fix repair, fix resolve)."""
 
 OPPOSITES = _groups(
     """
@@ -571,14 +586,10 @@ OPPOSITES = _groups(
 )
 """Pairs that the dictionary lacks; again for the name of the veto alone."""
 
-FILLERS = _words(
-    "please kindly really actually basically um uh er erm hmm hi hello hey "
-    "hiya thanks thank cheers regards ok okay so well"
-)
+FILLERS = _words("please kindly really actually basically um uh er erm hmm")
 OPTIONAL = _words(
-    "available exactly possible work specific particular generally "
-    "typically normally properly correctly different type kind sort way method process step "
-    "thing look take go get"
+    "available exactly possible specific particular generally typically normally properly "
+    "correctly different type kind way method be"
 )
 """Content that one side may have and the other lack, when nothing else is unmatched."""
 

@@ -15,9 +15,10 @@ from typing import Final, NamedTuple
 from index import english, frames, lexicon
 
 _QUOTES: Final = str.maketrans(
-    {"’": "'", "‘": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "«": '"', "»": '"',
-     "–": "-", "—": "-", "−": "-", "‐": "-", "‑": "-", "…": " "}  # noqa: RUF001
-)  # fmt: skip
+    "\u2019\u2018\u02bc`\u201c\u201d\u00ab\u00bb\u2013\u2014\u2212\u2010\u2011\u2026",
+    "'" * 4 + '"' * 4 + "-" * 5 + " ",
+)
+"""Typographic quotes, dashes and the ellipsis to what a keyboard has."""
 
 _TOKEN = re.compile(
     r"(?P<quoted>\"[^\"]{1,80}\"|(?<!\w)'[^']{1,80}'(?!\w))"
@@ -34,7 +35,12 @@ _TOKEN = re.compile(
 _HYPHENED = frozenset(
     word for table in (lexicon.SAME, lexicon.UNITS) for word in table if "-" in word
 ) | {"step-by-step", "out-of"}
-_ORDINARY = re.compile(r"[A-Z][a-z]*|[a-z]+")
+_MAIN_VERBS: Final = {
+    "do": "do", "does": "do", "doing": "do", "done": "do", "did": "do", "be": "be",
+    "have": "have", "has": "have", "had": "have", "having": "have",
+}  # fmt: skip
+_DICTIONARY_KINDS: Final = frozenset(("word", "unit"))
+"""Kinds whose synonyms are taken from the dictionary too; the others have the lists alone."""
 
 
 class Token(NamedTuple):
@@ -46,7 +52,9 @@ class Token(NamedTuple):
     forms: frozenset[str]
     related: frozenset[str]
     role: str
-    """The preposition its phrase hangs on; "-" when that is a neutral one, "" when there is none."""
+    """The preposition its phrase hangs on; "" for none."""
+    phrase: int
+    """Which prepositional phrase of the text it is in, counted from 1; 0 for none."""
     leads: bool
     """Directly before another content word, or an owner: it may be that word's modifier."""
     known: bool
@@ -97,7 +105,7 @@ def _shouted(text: str) -> bool:
 
 
 def _mark_acronyms(text: str) -> str:
-    """IT, US and WHO are not it, us and who; World War I and Type A are not followed by pronouns."""
+    """IT and US are not it and us; World War I and Type A hold no pronoun and no article."""
     if _shouted(text):
         return text
     text = re.sub(r"(?<=\w )(US|IT|WHO|AM|OR|IN|MAY|ARE|NOT|AND|IS|AS|AT|SO|DO|BE|WE)\b",
@@ -111,11 +119,11 @@ def _mark_acronyms(text: str) -> str:
 
 
 def _cased(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    words = re.findall(r"[A-Za-z]+", text)
+    words = [word for word in re.findall(r"[A-Za-z]+", text)[1:] if word != "I"]
     small = sum(word[0].islower() for word in words)
-    if not words or small * 2 < len(words):  # Title Case or all capitals say nothing
+    if small * 2 < len(words):  # Title Case or all capitals say nothing
         return _EMPTY, _EMPTY
-    inner = [w for w in words[1:] if w.lower() in lexicon.CASE_MATTERS]
+    inner = [word for word in words if word.lower() in lexicon.CASE_MATTERS]
     return (
         frozenset(w.lower() for w in inner if w[0].isupper()),
         frozenset(w for w in inner if w[0].islower()) - {"us", "it", "who", "may", "will", "go"},
@@ -136,6 +144,7 @@ class _Reader:
         self.tokens: list[Token] = []
         self.numbers: list[str] = []
         self.role = ""
+        self.phrases = 0
         self.open = False
         """Whether the last piece was content, so that the next content word belongs to it."""
         self.started = False
@@ -237,19 +246,26 @@ class _Reader:
         self.open = False
 
     def _auxiliary(self, word: str) -> None:
+        self.awaits_facet = False
+        helps = not self.tense and not any(token.kind == "modal" for token in self.tokens)
         if not self.tense:
             self.tense = lexicon.BE_DO_HAVE[word] or "present"
-        self.awaits_facet = False
+        if not helps and word in _MAIN_VERBS:  # what do cats *do*, what do cats *have*
+            self._content(_MAIN_VERBS[word], "word")
         self._break()
 
     def _preposition(self, word: str, following: tuple[str, str]) -> None:
-        named = following[0] in ("end", "comma") or following[1] in ("and", "or", "vs")
-        before = self.tokens[-1].word if self.tokens else ""
-        if named and before in ("between", "difference", "mean", "meaning", "and", "use"):
-            self._content(word, "word")  # the preposition itself is what is asked about
+        if following[0] in ("end", "comma") or following[1] in ("and", "or", "vs"):
+            # It governs nothing: what is it made *of*; the difference between *in* and *on*.
+            self._content(word, "quoted")
             return
-        self.role = lexicon.PREPOSITIONS[word] or "-"
+        gerund = following[1].endswith("ing") and english.verb(following[1])
+        self._hang_on("to" if gerund and word in ("for", "of") else word)
         self.open = False
+
+    def _hang_on(self, word: str) -> None:
+        self.role = word
+        self.phrases += 1
 
     def _link(self, word: str) -> None:
         self.open = False
@@ -280,7 +296,8 @@ class _Reader:
         self._content(word, kind, facet=facet)
         if kind in ("negation", "comparator"):
             self._break()
-            self.role = word if kind == "comparator" else ""
+        if kind == "comparator":
+            self._hang_on(word)
 
     def _quoted(self, text: str) -> None:
         for word in re.findall(r"[^\W_]+|[^\s\w]", text):
@@ -303,17 +320,20 @@ class _Reader:
             self.tokens[-1] = self.tokens[-1]._replace(leads=True)
         exact = kind in ("number", "quoted", "symbol", "modal")
         forms = frozenset((word,)) if exact else english.forms(word)
-        related = _EMPTY if exact else _related(word, forms)
+        related = _EMPTY if exact else _related(word, kind in _DICTIONARY_KINDS)
         known = exact or word in lexicon.SAME or english.known(word)
-        self.tokens.append(Token(word, kind, forms, related, self.role, False, known, facet))
+        phrase = self.phrases if self.role else 0
+        self.tokens.append(
+            Token(word, kind, forms, related, self.role, phrase, False, known, facet)
+        )
         self.open = True
         self.started = True
 
 
 @lru_cache(maxsize=8192)
-def _related(word: str, forms: frozenset[str]) -> frozenset[str]:
-    found = set(english.related(word))
-    for form in forms:
+def _related(word: str, dictionary: bool) -> frozenset[str]:
+    found = set(english.related(word)) if dictionary else set()
+    for form in english.forms(word):
         found |= lexicon.SAME.get(form, _EMPTY) | lexicon.UNITS.get(form, _EMPTY)
     return frozenset(found)
 
@@ -386,6 +406,6 @@ def _passives_turned(tokens: list[Token]) -> list[Token]:
     participle = len(verb.forms) > 1 and not verb.word.endswith(("ing", "s"))
     if not participle or verb.role:
         return tokens
-    agent = [tokens[i]._replace(role="") for i in at]
+    agent = [tokens[i]._replace(role="", phrase=0) for i in at]
     before = tokens[: at[0] - 1]
     return [*agent, verb, *before, *tokens[at[-1] + 1 :]]
