@@ -55,6 +55,9 @@ DATAGRAMS_PER_PASS: Final = 256
 HANDSHAKES_PER_PASS: Final = 8
 CONNECTION_ID_BYTES: Final = 8
 TIMER_RESOLUTION_S: Final = 0.001
+GOAWAY_GAP_S: Final = 0.2
+"""Between "open no new request" and "nothing beyond this one is answered": the requests that were
+on their way when the first was sent arrive within a round trip (RFC 9114, 5.2)."""
 
 
 class Session(Protocol):
@@ -163,15 +166,25 @@ class QuicEndpoint:
             self.wake(link)
 
     async def stop(self, grace_s: float) -> None:
-        """Let requests finish for up to `grace_s`, then close every connection and the socket."""
-        self.drain()
+        """Let requests finish for up to `grace_s`, then close every connection and the socket.
+
+        Asked again after that it does nothing.
+        """
+        if self._loop is None:
+            return
+        deadline = self._clock() + grace_s
+        if not self.draining:
+            self.drain()
+            if self._links:
+                await asyncio.sleep(min(GOAWAY_GAP_S, grace_s))
         for link in self._links:
             if link.session is not None:
                 link.session.goaway(final=True)
+            self._dirty[link] = None
         self._idle = asyncio.Event()
         self._settle(self._clock())
         try:
-            async with asyncio.timeout(grace_s):
+            async with asyncio.timeout(max(0.0, deadline - self._clock())):
                 await self._idle.wait()
         except TimeoutError:
             log.info("event=grace_over connections=%d", len(self._links))

@@ -6,6 +6,7 @@ An exchange that was cancelled closes its connection, so that nobody is handed i
 """
 
 import asyncio
+import io
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -92,7 +93,8 @@ class UpstreamClient:
         headers = {"content-type": "application/json", "accept-encoding": "identity", **trace}
         session = self._sessions[upstream.name]
         response = await self._begin(
-            session.post(path[1:], data=body, headers=headers, allow_redirects=False), upstream
+            session.post(path[1:], data=io.BytesIO(body), headers=headers, allow_redirects=False),
+            upstream,
         )
         try:
             if response.status != 200:

@@ -4,6 +4,7 @@ A scenario that takes a `Door` must not be able to tell which one it got.
 """
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -144,7 +145,7 @@ class Http1Door:
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> Answer:
         async with self._session.request(
-            method, self._url(path), headers=headers, data=body or None, allow_redirects=False
+            method, self._url(path), headers=headers, data=io.BytesIO(body) if body else None, allow_redirects=False
         ) as response:
             return Answer(response.status, _lower(response.headers), await response.read())
 
