@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aioquic.asyncio.client import connect
+from aioquic._buffer import Buffer
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import ErrorCode, H3Connection
 from aioquic.h3.connection import H3Stream as AioquicStream
-from aioquic.h3.events import DataReceived, Headers, HeadersReceived
+from aioquic.h3.events import DataReceived, H3Event, Headers, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import (
@@ -134,11 +134,20 @@ class _H3(H3Connection):
     def __init__(self, quic: QuicConnection) -> None:
         super().__init__(quic)
         self.heads: set[int] = set()
+        self.goaway: int | None = None
 
     def send_headers(self, stream_id: int, headers: Headers, end_stream: bool = False) -> None:
         if (b":method", b"HEAD") in headers:
             self.heads.add(stream_id)
         super().send_headers(stream_id, headers, end_stream)
+
+    def _receive_stream_data_uni(
+        self, stream: AioquicStream, data: bytes, stream_ended: bool
+    ) -> list[H3Event]:
+        # aioquic reads GOAWAY and forgets it. The server sends it in a frame of its own.
+        if stream.stream_id == self._peer_control_stream_id and data[:1] == b"\x07":
+            self.goaway = Buffer(data=data[2:]).pull_uint_var()
+        return super()._receive_stream_data_uni(stream, data, stream_ended)
 
     def _check_content_length(self, stream: AioquicStream) -> None:
         if stream.stream_id not in self.heads:
@@ -154,6 +163,11 @@ class H3Client(QuicConnectionProtocol):
         self.streams: dict[int, H3Stream] = {}
         self._news = asyncio.Condition()
         self._wakers: set[asyncio.Task[None]] = set()
+
+    @property
+    def goaway(self) -> int | None:
+        """The number in the server's last GOAWAY."""
+        return self.h3.goaway
 
     async def request(
         self,
@@ -209,6 +223,19 @@ class H3Client(QuicConnectionProtocol):
         assert self.closed is not None
         return self.closed
 
+    async def rebind(self) -> None:
+        """What a NAT does: the same connection, from another port."""
+        assert self._transport is not None
+        before = self._transport
+        await self._loop.create_datagram_endpoint(
+            lambda: self, local_addr=(before.get_extra_info("sockname")[0], 0)
+        )
+        before.close()
+
+    def disconnect(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
     def quic_event_received(self, event: QuicEvent) -> None:
         if isinstance(event, ConnectionTerminated):
             self.closed = event
@@ -248,7 +275,11 @@ class H3Client(QuicConnectionProtocol):
 def client_configuration(**changes: Any) -> QuicConfiguration:
     """For a client that trusts whoever answers: `max_data`, `max_stream_data` and so on."""
     return QuicConfiguration(
-        is_client=True, alpn_protocols=["h3"], verify_mode=ssl.CERT_NONE, **changes
+        is_client=True,
+        alpn_protocols=["h3"],
+        server_name="localhost",
+        verify_mode=ssl.CERT_NONE,
+        **changes,
     )
 
 
@@ -257,11 +288,15 @@ async def h3_connect(
     address: Any, configuration: QuicConfiguration | None = None
 ) -> AsyncIterator[H3Client]:
     """A connection to `address`, the (host, port, ...) of a UDP socket."""
-    async with connect(
-        address[0],
-        address[1],
-        configuration=configuration or client_configuration(),
-        create_protocol=H3Client,
-    ) as client:
-        assert isinstance(client, H3Client)
+    quic = QuicConnection(configuration=configuration or client_configuration())
+    _, client = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: H3Client(quic), local_addr=("::1" if ":" in address[0] else "127.0.0.1", 0)
+    )
+    try:
+        client.connect(address)
+        await client.wait_connected()
         yield client
+    finally:
+        client.close(error_code=ErrorCode.H3_NO_ERROR)
+        await client.wait_closed()
+        client.disconnect()
