@@ -192,8 +192,9 @@ class Http1Wire:
 
     def _fields(self, fields: Fields) -> CIMultiDict[str]:
         made = CIMultiDict(fields)
-        if self._alt_svc and not self.draining:
-            made["alt-svc"] = self._alt_svc
+        made[hdrs.SERVER] = "promptedge"  # and no version: that is for operators to know
+        if self._alt_svc:
+            made["alt-svc"] = "clear" if self.draining else self._alt_svc
         return made
 
     def error(self, error: EdgeError) -> web.Response:
