@@ -128,7 +128,7 @@ class Answers:
                 return False
             id_ = self._store.next_id()
             self._memory.put(id_, entry)
-            return self._store.put(id_, entry, vector if self._questions is not None else None)
+            return self._store.put(id_, entry, vector if self._usable(vector) else None)
 
     def keep(self, entry: Entry) -> Hot:
         """Where renderings of an entry just put, fetched or matched are kept with it.
@@ -303,6 +303,14 @@ class Answers:
             if self._generations.dead(stored.entry, began, stored.id):
                 return None
             return self._memory.put(stored.id, stored.entry, proven=True).entry
+
+    def _usable(self, vector: NDArray[np.float32] | None) -> bool:
+        """Of unit length, and there is an encoder to compare it with; NaN is not."""
+        if vector is None or self._questions is None:
+            return False
+        if vector.shape != (self._questions.dimensions,):
+            return False
+        return abs(float(vector @ vector) - 1) < 0.01
 
     def _by_id(self, id_: int) -> Stored | None:
         if (hot := self._memory.by_id(id_)) is not None:

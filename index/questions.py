@@ -47,7 +47,7 @@ class Questions:
         self._store = store
         self._empty = empty
         self._vectors = empty(dimensions)
-        self._dimensions = dimensions
+        self.dimensions = dimensions
         # Held over "read from the file, add" and over "remove": a row that is deleted in between
         # would otherwise leave its vector behind.
         self._in_step = Lock()
@@ -68,7 +68,7 @@ class Questions:
     def load(self, last_id: int, after: int) -> int:
         """Add the next stored vectors up to `last_id`; where to go on, 0 at the end."""
         with self._in_step:
-            batches, reached = self._store.vectors(self._dimensions, last_id, after)
+            batches, reached = self._store.vectors(self.dimensions, last_id, after)
             for batch in batches:
                 self._vectors.add(batch.partition, batch.ids, rounded(batch.vectors))
         return reached
@@ -96,7 +96,7 @@ class Questions:
     def clear(self) -> None:
         """The file was lost, and what pointed into it goes with it."""
         with self._in_step:
-            self._vectors = self._empty(self._dimensions)
+            self._vectors = self._empty(self.dimensions)
         with self._texts_lock:
             self._texts.clear()
             self._texts_bytes = 0

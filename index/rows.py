@@ -113,7 +113,8 @@ def decode_vector(columns: tuple[Any, ...], dimensions: int) -> NDArray[np.float
         vector = np.frombuffer(values, dtype=np.float16)
     except (TypeError, ValueError, struct.error) as exc:
         raise RottenRow(columns[0]) from exc
-    if vector.shape != (dimensions,):
+    single = vector.astype(np.float32)
+    if vector.shape != (dimensions,) or not abs(single @ single - 1) < 0.05:  # nor is NaN
         raise RottenRow(id_)
     return vector
 

@@ -120,6 +120,8 @@ class Store:
         return self._writer.submit(Put(id_, entry, vector))
 
     def get(self, scope: Scope, key: CacheKey) -> Stored | None:
+        if (put := self._writer.pending.get((scope, key))) is not None:
+            return Stored(put.id, put.entry)
         blob = scope.encode("utf-8", "surrogatepass")
         found = self._entry("WHERE e.scope=? AND e.key=?", (blob, key))
         if found and (found.entry.scope != scope or found.entry.key != key):

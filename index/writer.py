@@ -29,7 +29,7 @@ from annotated_types import Gt, Interval
 from numpy.typing import NDArray
 
 from index.database import CacheFile, Unreadable, damaged
-from index.entry import Entry, Purge
+from index.entry import CacheKey, Entry, Purge, Scope
 from index.rows import Stored, encode, encode_vector
 
 log = logging.getLogger("promptedge.store")
@@ -145,6 +145,8 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._queue: deque[Put | _Job] = deque()
         self._queued_bytes = 0
+        self.pending: dict[tuple[Scope, CacheKey], Put] = {}
+        """What was put and is not committed yet: reads ask here first, and so see every put."""
         self._urgent = 0
         self._closing = False
         self._wake = Condition()
@@ -183,6 +185,7 @@ class Writer:
                 return False
             self._queue.append(put)
             self._queued_bytes += nbytes
+            self.pending[(put.entry.scope, put.entry.key)] = put
             if len(self._queue) in (1, _GROUP_MAX):
                 self._wake.notify()
             return True
@@ -306,6 +309,18 @@ class Writer:
                 self._suffer(exc)
 
     def _write(self, puts: list[Put]) -> None:
+        try:
+            if not self._written(puts):
+                self._counters.dropped_unwritable += len(puts)
+        finally:
+            with self._wake:
+                for put in puts:
+                    name = (put.entry.scope, put.entry.key)
+                    if self.pending.get(name) is put:
+                        del self.pending[name]
+        self._guarded(self._checkpoint_if_long)
+
+    def _written(self, puts: list[Put]) -> bool:
         for _ in range(_ATTEMPTS):
             if self._counters.unwritable:
                 break
@@ -316,11 +331,10 @@ class Writer:
                 connection = self._opened()
                 self._make_room(connection, sum(put.nbytes for put in puts))
                 self._commit(connection, puts)
-                self._checkpoint_if_long(connection)
-                return
+                return True
             except (sqlite3.Error, OSError) as exc:
                 self._suffer(exc)
-        self._counters.dropped_unwritable += len(puts)
+        return False
 
     def _commit(self, connection: sqlite3.Connection, puts: list[Put]) -> None:
         replaced: list[int] = []
@@ -346,6 +360,13 @@ class Writer:
                 self._stop_writing(str(again))
         else:
             self._stop_writing(str(exc))
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        try:
+            work(self._opened())
+        except (sqlite3.Error, OSError) as exc:
+            if not self._counters.unwritable:
+                self._suffer(exc)
 
     # Room.
 
@@ -413,16 +434,15 @@ class Writer:
             self._try_again()
             self._tick_at = now + self._settings.retry_s
             return
-        try:
-            connection = self._opened()
-            self._write_down_hits(connection)
-            if self._expire(connection) == _EVICT_ROWS:
-                self._tick_at = now  # there are more, and this was one helping
-            self._give_back(connection)
-            if not self._queue:
-                self._checkpoint(connection)
-        except (sqlite3.Error, OSError) as exc:
-            self._suffer(exc)
+        self._guarded(self._tidy)
+
+    def _tidy(self, connection: sqlite3.Connection) -> None:
+        self._write_down_hits(connection)
+        if self._expire(connection) == _EVICT_ROWS:
+            self._tick_at = 0.0  # there are more, and this was one helping
+        self._give_back(connection)
+        if not self._queue:
+            self._checkpoint(connection)
 
     def _write_down_hits(self, connection: sqlite3.Connection) -> None:
         hits = self._follower.touched()
@@ -438,7 +458,8 @@ class Writer:
         """Shrink the file, a little at a time, when much of it is free."""
         free, pages = _pragma(connection, "freelist_count"), _pragma(connection, "page_count")
         if free > pages // 8 and not self._queue:
-            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # As a script, which runs to the end: `execute` would stop after the first page.
+            connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
             self._tick_at = monotonic() + 0.05
         self._measure(connection)
 

@@ -1,0 +1,112 @@
+"""The sentence about acknowledgement, tried: put, 100 ms later kill -9, start: it is there, whole.
+
+KILL_ROUNDS=200 tries longer. One round: a process stores in bursts, replaces, purges, and says what
+it may be held to; it is killed at a moment that a seed chooses; the next look finds all of that.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+from threading import Timer
+
+from index.answers import Answers
+from index.decision import DecisionSettings
+from index.memory import MemorySettings
+from index.store import StoreSettings
+from tests.fakes.entries import DIMENSIONS, NOW, SHARED, key
+
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "3"))
+
+WRITER = """
+import sys, time
+from collections import deque
+from pathlib import Path
+from random import Random
+
+from index.answers import Answers
+from index.decision import DecisionSettings
+from index.entry import Purge
+from index.memory import MemorySettings
+from index.store import StoreSettings
+from tests.fakes.entries import DIMENSIONS, entry, key, vector
+from tests.index.test_kill9 import body
+
+directory, first, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+settings = StoreSettings(checkpoint_bytes=1 << 20, tick_s=0.05)
+answers = Answers.open(directory, settings, MemorySettings(max_bytes=1 << 20), DecisionSettings())
+answers.warm_vectors("e", DIMENSIONS)
+random, waiting, n = Random(seed), deque(), first
+print("ready", flush=True)
+while True:
+    for _ in range(random.randrange(1, 60)):
+        one = entry(n, body(n), question=f"what is number {n}?")
+        assert answers.put(one, vector(n), began=answers.begin())
+        waiting.append((time.monotonic(), n))
+        n += 1
+    if random.random() < 0.1:
+        gone = random.randrange(first, n)
+        print("purging", gone, flush=True)
+        answers.purge(Purge(key=key(gone)))
+        print("purged", gone, flush=True)
+    time.sleep(random.random() * 0.01)
+    while waiting and time.monotonic() - waiting[0][0] >= 0.1:
+        print("put", waiting.popleft()[1], flush=True)
+"""
+
+
+def body(n: int) -> bytes:
+    """What only `n` can have been answered with, of any length up to some pages."""
+    return b"%d," % n * (n * 7919 % 2_000)
+
+
+def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
+    random = Random(1)
+    acknowledged: set[int] = set()
+    doubtful: set[int] = set()
+    purged: set[int] = set()
+    first = 1
+    for round_ in range(ROUNDS):
+        said = run_until_killed(tmp_path, first, seed=round_, after_s=random.uniform(0.15, 0.6))
+        for what, n in said:
+            {"put": acknowledged, "purging": doubtful, "purged": purged}[what].add(n)
+        acknowledged -= doubtful
+        answers = Answers.open(tmp_path, StoreSettings(), MemorySettings(), DecisionSettings())
+        try:
+            assert answers.stats.store.set_aside == 0
+            lost = {n for n in acknowledged if answers.fetch(SHARED, key(n), NOW) is None}
+            assert not lost, f"round {round_}: {len(lost)} of {len(acknowledged)} lost"
+            back = {n for n in purged if answers.fetch(SHARED, key(n), NOW) is not None}
+            assert not back, f"round {round_}: purged and back"
+            first = answers._store.last_id + 1_000_000
+            for stored, _ in answers._store.hottest(1 << 30):
+                n = int(stored.entry.key.strip(b"."))
+                assert stored.entry.body == body(n), f"round {round_}: torn"
+            answers.warm_vectors("e", DIMENSIONS)
+            assert answers.stats.store.rotten == 0
+            answers.check()
+        finally:
+            answers.close()
+    assert len(acknowledged) > 20 * ROUNDS
+    assert purged
+
+
+def run_until_killed(
+    directory: Path, first: int, *, seed: int, after_s: float
+) -> list[tuple[str, int]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(directory), str(first), str(seed)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    killer = Timer(after_s, os.kill, (process.pid, signal.SIGKILL))
+    killer.start()
+    with process:
+        said = process.stdout.read()
+    assert process.wait() == -signal.SIGKILL
+    complete = said[: said.rfind("\n") + 1].splitlines()
+    return [(what, int(n)) for what, n in (line.split() for line in complete)]
