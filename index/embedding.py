@@ -2,7 +2,7 @@
 
 The model runs on ONNX Runtime, on one thread that does not spin; torch is not involved.
 
-fp32 or int8? Measured for MiniLM, CPU ms a prompt on one AVX-512 core (bench/embedding.py):
+fp32 or int8? MiniLM, CPU ms a prompt on one AVX-512 core, measured together:
 
                     13 tokens    8 x 13    200 tokens    cosine to fp32    to itself in a batch
     fp32               3.2         2.7         38            1                   1.0000000
@@ -63,7 +63,7 @@ class EmbeddingSettings:
     """SHA-256 the weights must have. Known for the default model, required for any other."""
 
     precision: Precision = "fp32"
-    """`int8` (BERT models only) costs three fifths of the CPU and 35 MB less; its vectors differ
+    """`int8` (BERT models only) costs three fifths of the CPU and 30 MB less; its vectors differ
     a little from the model's own, and from those of nodes with another kind of processor."""
 
     threads: Annotated[int, Gt(0)] = 1
