@@ -3,6 +3,7 @@
 import math
 from threading import Thread
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -207,3 +208,19 @@ def test_threads_add_search_and_remove_at_once() -> None:
     vectors.check()
     assert not wrong
     assert len(vectors) == 400
+
+
+def test_a_search_stays_on_the_thread_that_asks() -> None:
+    vectors, kept = Vectors(384), units(500, 384)
+    vectors.add(b"p", range(500), kept)
+    allowed: list[int] = []
+
+    def ask() -> None:
+        faiss.omp_set_num_threads(2)
+        vectors.search(b"p", kept[0], 8)
+        allowed.append(faiss.omp_get_max_threads())
+
+    thread = Thread(target=ask)
+    thread.start()
+    thread.join()
+    assert allowed == [1]
