@@ -7,7 +7,7 @@ exactly which line of which source is wrong. An environment variable is named af
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -193,12 +193,12 @@ def _unknown(document: Any, kind: Any, source: str, place: str = "") -> Iterator
         elif is_dataclass(hints[name]):
             yield from _unknown(value, hints[name], source, here)
         elif isinstance(value, Sequence) and not isinstance(value, str):
-            item = _item(hints[name])
+            item = item_of(hints[name])
             for at, element in enumerate(value if item else ()):
                 yield from _unknown(element, item, source, f"{here}[{at}]")
 
 
-def _item(hint: Any) -> Any:
+def item_of(hint: Any) -> Any:
     """The dataclass that a tuple setting holds, if it holds one."""
     arguments = getattr(hint, "__args__", ())
     return arguments[0] if arguments and is_dataclass(arguments[0]) else None
@@ -211,25 +211,3 @@ def _explain(error: Any, source: str) -> str:
     given = "" if error["type"] == "missing" else f", is {error['input']!r}"
     message = error["msg"].replace("Input should be", "must be")
     return f"{source}: {place}: {message[:1].lower()}{message[1:]}{given}"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting, for the documentation."""
-
-    name: str
-    default: str
-
-
-def settings(kind: Any = Config, place: str = "") -> Iterator[Setting]:
-    """Every setting by its place, in order; the documentation is tested against it."""
-    hints = get_type_hints(kind)
-    for one in fields(kind):
-        hint = hints[one.name]
-        here = f"{place}.{one.name}" if place else one.name
-        item = _item(hint)
-        if is_dataclass(hint) or item:
-            yield from settings(item or hint, here)
-        else:
-            default = "" if one.default is MISSING else repr(one.default)
-            yield Setting(here, default)
