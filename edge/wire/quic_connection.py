@@ -41,6 +41,8 @@ from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
+from edge.wire.quic_writer import QuicWriter
+
 AIOQUIC_VERSION: Final = "1.7.2"
 
 BYTES_PER_HOLE: Final = 2048
@@ -78,7 +80,7 @@ class ServerPacer(QuicPacketPacer):
         self.bucket_max = max(self.bucket_max, burst_s)
 
 
-class ServerConnection(QuicConnection):
+class ServerConnection(QuicWriter):
     """One client, as far as QUIC goes."""
 
     def __init__(
@@ -189,42 +191,43 @@ class ServerConnection(QuicConnection):
             self.close(error_code=EXCESSIVE_LOAD, reason_phrase="too many holes")
         return stream
 
-    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+    def _limits_due(self) -> list[Limit]:
         window = self._configuration.max_data
         data = self._local_max_data
         if data.value - data.used < window // 2:
             data.value = max(data.value, data.used - self._undelivered() + window)
-        if data.value != data.sent:
-            self._write_limit(builder, data)
+        due = [data] if data.value != data.sent else []
         for streams in (self._local_max_streams_bidi, self._local_max_streams_uni):
             # A batch at a time: once the client can open fewer than the update would grant.
             left, granted = streams.sent - streams.used, streams.value - streams.sent
             if granted and left < granted:
-                self._write_limit(builder, streams)
+                due.append(streams)
+        return due
 
-    def _write_limit(self, builder: QuicPacketBuilder, limit: Limit) -> None:
-        buf = builder.start_frame(
-            limit.frame_type,
-            capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
-            handler=self._on_connection_limit_delivery,
-            handler_args=(limit,),
-        )
-        buf.push_uint_var(limit.value)
-        limit.sent = limit.value
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        for limit in self._limits_due():
+            buf = builder.start_frame(
+                limit.frame_type,
+                capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                handler=self._on_connection_limit_delivery,
+                handler_args=(limit,),
+            )
+            buf.push_uint_var(limit.value)
+            limit.sent = limit.value
+
+    def _window_due(self, stream: QuicStream) -> bool:
+        receiver, limit = stream.receiver, stream.max_stream_data_local
+        if receiver.is_finished or not limit:
+            return False  # all there is has come, or there is nothing to come: a stream of our own
+        window = self._configuration.max_stream_data
+        if limit - receiver._buffer_start < window // 2 and receiver._stop_error_code is None:
+            limit = stream.max_stream_data_local = receiver._buffer_start + window
+        return limit != stream.max_stream_data_local_sent
 
     def _write_stream_limits(
         self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream
     ) -> None:
-        receiver = stream.receiver
-        if receiver.is_finished or not stream.max_stream_data_local:
-            return  # all there is has come, or there is nothing to come: a stream of our own
-        window = self._configuration.max_stream_data
-        if (
-            stream.max_stream_data_local - receiver._buffer_start < window // 2
-            and receiver._stop_error_code is None
-        ):
-            stream.max_stream_data_local = receiver._buffer_start + window
-        if stream.max_stream_data_local_sent == stream.max_stream_data_local:
+        if not self._window_due(stream):
             return
         buf = builder.start_frame(
             QuicFrameType.MAX_STREAM_DATA,
@@ -250,14 +253,22 @@ def _held(stream: QuicStream) -> int:
 
 
 _CONNECTION_SHAPE: Final = """
-    _ack_delay _close_event _events _get_or_create_stream _handle_connection_close_frame
-    _local_max_data _local_max_streams_bidi _local_max_streams_uni _logger _loss
-    _on_connection_limit_delivery _on_max_stream_data_delivery _state _streams
-    _write_connection_limits _write_stream_limits
+    _ack_delay _close_event _close_pending _crypto_streams _cryptos _datagrams_pending _events
+    _get_or_create_stream _handle_connection_close_frame _handshake_confirmed
+    _handshake_done_pending _host_cids _local_max_data _local_max_streams_bidi
+    _local_max_streams_uni _logger _loss _network_paths _on_connection_limit_delivery
+    _on_max_stream_data_delivery _pacing_at _ping_pending _probe_pending _remote_max_data
+    _remote_max_data_used _retire_connection_ids _spaces _state _stream_limit _streams
+    _streams_blocked_pending _streams_queue _write_ack_frame _write_application
+    _write_connection_limits _write_reset_stream_frame _write_stop_sending_frame
+    _write_stream_frame _write_stream_limits
 """
-_RECEIVER_SHAPE: Final = "_buffer _buffer_start _ranges _stop_error_code highest_offset is_finished"
+_RECEIVER_SHAPE: Final = """
+    _buffer _buffer_start _ranges _stop_error_code highest_offset is_finished stop_pending
+"""
 _SENDER_SHAPE: Final = """
-    _buffer _buffer_fin _buffer_start _buffer_stop _pending _reset_error_code is_finished
+    _buffer _buffer_fin _buffer_start _buffer_stop _pending _pending_eof _reset_error_code
+    buffer_is_empty highest_offset is_finished next_offset reset_pending
 """
 
 
