@@ -55,7 +55,7 @@ class LocalModelSettings:
     parallel: Annotated[int, Gt(0), Le(16)] = 2
     """Answers generated at the same time; further requests wait. Also the largest `n`."""
     context_tokens: Annotated[int, Gt(0), Le(32_768)] = 4096
-    """Prompt and answer together, divided evenly among the parallel answers; 23 KB of memory each."""
+    """Prompt and answer together, divided evenly among the parallel answers. 23 KB each."""
     start_timeout_s: Annotated[float, Gt(0)] = 60.0
     """How long the weights may take to load: half a second usually, more on a cold disk."""
     stop_timeout_s: Annotated[float, Gt(0)] = 5.0
