@@ -226,6 +226,42 @@ def test_a_row_read_before_a_purge_does_not_come_back_after_it(tmp_path: Path) -
         assert answers.recall(SHARED, key("q"), NOW) is None
 
 
+def test_a_fetch_during_a_purge_does_not_outlive_it(tmp_path: Path) -> None:
+    """1. a purge begins  2. a worker reads the row  3. the row is deleted, the purge returns."""
+    with opened(tmp_path) as answers:
+        put(answers, entry("q"))
+    with opened(tmp_path) as answers:
+        held, free = Event(), Event()
+
+        def hold() -> None:
+            held.set()
+            free.wait()
+
+        answers._store._writer.run(hold)
+        held.wait()
+        purger = Thread(target=answers.purge, args=[Purge()])
+        purger.start()
+        while not answers.begin():
+            held.wait(0.001)
+        assert answers.fetch(SHARED, key("q"), NOW) is None
+        put(answers, entry("r"))
+        free.set()
+        purger.join()
+        assert answers.recall(SHARED, key("q"), NOW) is None
+        assert remembers(answers, "r"), "put after the purge began"
+
+
+def test_what_is_in_memory_alone_is_purged_as_well(tmp_path: Path) -> None:
+    answers = Answers.open(
+        tmp_path, StoreSettings(entry_max_bytes=10), MemorySettings(), DecisionSettings()
+    )
+    assert not answers.put(entry("q", b"x" * 11), None, began=answers.begin())
+    assert answers.recall(SHARED, key("q"), NOW) is not None
+    assert answers.purge(Purge()) == 1
+    assert not remembers(answers, "q")
+    answers.close()
+
+
 def test_generations_settle_in_any_order() -> None:
     generations = Generations()
     one = entry("q")

@@ -39,9 +39,10 @@ settings = StoreSettings(checkpoint_bytes=1 << 20, tick_s=0.05)
 answers = Answers.open(directory, settings, MemorySettings(max_bytes=1 << 20), DecisionSettings())
 answers.warm_vectors("e", DIMENSIONS)
 random, waiting, n = Random(seed), deque(), first
+calm = seed % 2 == 0  # an answer now and then, whose group is itself; or more than a group holds
 print("ready", flush=True)
 while True:
-    for _ in range(random.randrange(1, 60)):
+    for _ in range(1 if calm else random.randrange(1, 60)):
         one = entry(n, body(n), question=f"what is number {n}?")
         assert answers.put(one, vector(n), began=answers.begin())
         waiting.append((time.monotonic(), n))
@@ -51,7 +52,7 @@ while True:
         print("purging", gone, flush=True)
         answers.purge(Purge(key=key(gone)))
         print("purged", gone, flush=True)
-    time.sleep(random.random() * 0.01)
+    time.sleep(random.random() * (0.03 if calm else 0.01))
     while waiting and time.monotonic() - waiting[0][0] >= 0.1:
         print("put", waiting.popleft()[1], flush=True)
 """
@@ -89,7 +90,7 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
             answers.check()
         finally:
             answers.close()
-    assert len(acknowledged) > 20 * ROUNDS
+    assert len(acknowledged) > 10 * ROUNDS
     assert purged
 
 

@@ -263,6 +263,53 @@ def test_a_rotten_row_is_deleted_and_counted(tmp_path: Path) -> None:
         store.check()
 
 
+def test_a_rotten_vector_is_deleted_with_its_row(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.use_encoder("e")
+        store.put(store.next_id(), entry("q", question="?"), vector(0))
+        store.put(store.next_id(), entry("r", question="?"), vector(0))
+    with sqlite3.connect(tmp_path / "cache.db") as db:
+        db.execute("UPDATE vec SET emb=? WHERE id=1", (vector(1).astype(np.float16).tobytes(),))
+    db.close()
+    with opened(tmp_path) as store:
+        (batch,), _ = store.vectors(DIMENSIONS, store.last_id, 0)
+        assert batch.ids == [2]
+        store.flush()
+        assert (store.stats.rotten, store.stats.entries) == (1, 1)
+        store.check()
+
+
+def test_an_index_that_leads_to_a_wrong_row_is_damage(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        put(store, entry("q"))
+    file = tmp_path / "cache.db"
+    pages = [file.read_bytes()[at : at + 4096] for at in range(0, file.stat().st_size, 4096)]
+    index_leaf = 10  # https://www.sqlite.org/fileformat.html, 1.6
+    file.write_bytes(
+        b"".join(
+            page.replace(key("q"), key("r")) if page[0] == index_leaf else page for page in pages
+        )
+    )
+    with opened(tmp_path) as store:
+        assert got(store, "r") is None
+        store.flush()
+        assert store.stats.set_aside == 1
+
+
+def test_an_unforeseen_error_costs_its_group_alone(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        spoilt = entry("q")
+        object.__setattr__(spoilt, "key", None)
+        assert store.put(store.next_id(), spoilt, None)
+        store.flush()
+        assert store.stats.failed == 1
+        put(store, entry("r"))
+        store.flush()
+        assert got(store, "r") == entry("r")
+        assert store.stats.set_aside == 0
+        store.check()
+
+
 def test_damage_found_while_running_starts_over(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         put(store, *(entry(n, b"x" * 2_000) for n in range(200)))
