@@ -29,7 +29,7 @@ from edge.wire.h3_control import LAST_REQUEST, ControlStreams
 from edge.wire.h3_head import CONTINUE, HeadDecoder, StreamFault, encode_head, frame, frame_header
 from edge.wire.h3_request import DATA, RequestStream
 from edge.wire.http3_settings import Http3Settings
-from edge.wire.limits import Allowance, ByteBudget, Tasks
+from edge.wire.limits import Allowance, ByteBudget, Repeats, Tasks
 from edge.wire.quic_connection import ServerConnection
 from edge.wire.quic_endpoint import peer_of, where
 
@@ -70,6 +70,7 @@ class Shared:
     bodies: ByteBudget
     http_date: Callable[[], str]
     counters: Http3Counters = field(default_factory=Http3Counters)
+    repeats: Repeats = field(default_factory=Repeats)
 
 
 class Exchange:
@@ -119,7 +120,9 @@ class H3Session:
         self._control = ControlStreams(quic, section_max=settings.header_section_max_bytes)
         self._exchanges: dict[int, Exchange] = {}
         self._blocked: dict[Exchange, None] = {}
-        self._bodies = ByteBudget(settings.bodies_max_bytes, parent=shared.bodies)
+        # One body of the size that the handler allows fits in any case.
+        bodies_max = max(settings.bodies_max_bytes, shared.handler.body_bytes_max)
+        self._bodies = ByteBudget(bodies_max, parent=shared.bodies)
         self._resets = Allowance(settings.resets_burst, settings.resets_per_s)
         self._reject_from = LAST_REQUEST + 1
         self._deaf: set[int] = set()
@@ -201,7 +204,14 @@ class H3Session:
             self._advance(exchange)
         except StreamFault as fault:
             self._shared.counters.malformed += 1
-            log.info('event=malformed stream=%d why="%s" src=%s', stream_id, fault.why, self.peer)
+            if count := self._shared.repeats.count("malformed", now):
+                log.info(
+                    'event=malformed stream=%d why="%s" src=%s count=%d',
+                    stream_id,
+                    fault.why,
+                    self.peer,
+                    count,
+                )
             self._reset(exchange, fault.code)
             self._spend_reset(now)
         except ProtocolError:
@@ -461,10 +471,10 @@ class H3Session:
         open_for = now - exchange.opened_at
         if request.head is None:
             if open_for > settings.header_timeout_s:
-                self._timeout("headers")
+                self._timeout("headers", now)
                 self._reset(exchange, ErrorCode.H3_REQUEST_INCOMPLETE)
         elif request.received < settings.body_rate_min_bytes * (open_for - settings.body_grace_s):
-            self._timeout("body")
+            self._timeout("body", now)
             late = self._shared.handler.refuse(request.head.head, body_too_slow())
             self._refuse(exchange, late)
             self._wake()
@@ -479,7 +489,7 @@ class H3Session:
             since = silent[number] = self._silent.get(number, now)
             if now - since <= self._shared.settings.header_timeout_s:
                 continue
-            self._timeout("headers")
+            self._timeout("headers", now)
             if receiver.highest_offset:
                 # A lost packet is sent again within a second; who never does it does not mean to.
                 self._quic.close(
@@ -502,16 +512,17 @@ class H3Session:
             before, since = self._progress.get(number, (-1, now))
             progress[number] = (acknowledged, since if acknowledged == before else now)
             if now - progress[number][1] > self._shared.settings.write_stall_s:
-                self._timeout("write")
+                self._timeout("write", now)
                 self._quic.reset(number, ErrorCode.H3_REQUEST_CANCELLED)
                 if (exchange := self._exchanges.get(number)) is not None:
                     self._end(exchange)
                 self._wake()
         self._progress = progress
 
-    def _timeout(self, phase: str) -> None:
+    def _timeout(self, phase: str, now: float) -> None:
         self._shared.counters.timeouts += 1
-        log.info("event=timeout phase=%s src=%s", phase, self.peer)
+        if count := self._shared.repeats.count(phase, now):
+            log.info("event=timeout phase=%s src=%s count=%d", phase, self.peer, count)
 
     @property
     def peer(self) -> str:

@@ -60,7 +60,7 @@ class Http3Wire:
             settings=settings,
             heads=HeadDecoder(settings),
             tasks=self._tasks,
-            bodies=ByteBudget(settings.bodies_total_max_bytes),
+            bodies=ByteBudget(max(settings.bodies_total_max_bytes, handler.body_bytes_max)),
             http_date=HttpDate(),
         )
         self._endpoint = QuicEndpoint(

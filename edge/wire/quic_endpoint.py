@@ -46,6 +46,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from edge.wire.http3_settings import Http3Settings
+from edge.wire.limits import Repeats
 from edge.wire.quic_connection import ServerConnection
 from edge.wire.udp import Address, UdpSocket
 
@@ -124,6 +125,7 @@ class QuicEndpoint:
         self._dirty: dict[Link, None] = {}
         self._scheduled = False
         self._sweeper: asyncio.TimerHandle | None = None
+        self._repeats = Repeats()
         self._idle: asyncio.Event | None = None
         self.half_open = 0
         self.accepted = 0
@@ -191,7 +193,6 @@ class QuicEndpoint:
         self._close()
 
     def _close(self) -> None:
-        assert self._loop is not None
         now = self._clock()
         for link in list(self._links):
             if not link.quic.closing:
@@ -199,9 +200,10 @@ class QuicEndpoint:
             self._remove(link)
         if self._sweeper is not None:
             self._sweeper.cancel()
-        self._loop.remove_reader(self._udp.fileno())
+        if self._loop is not None:
+            self._loop.remove_reader(self._udp.fileno())
+            self._loop = None
         self._udp.close()
-        self._loop = None
 
     def _close_link(self, link: Link, now: float) -> None:
         link.quic.close(error_code=0x100)  # H3_NO_ERROR
@@ -364,12 +366,19 @@ class QuicEndpoint:
         now = self._clock()
         for link in list(self._links):
             if link.handshaking and now - link.since > self._settings.handshake_timeout_s:
-                log.info("event=timeout phase=handshake src=%s", link.source)
-                link.quic.close(error_code=QuicErrorCode.NO_ERROR, reason_phrase="handshake")
-                self.wake(link)
+                self._give_up(link, now)
             elif link.session is not None and not link.quic.closing:
-                link.session.sweep(now)
+                try:
+                    link.session.sweep(now)
+                except Exception as exc:
+                    self._fault(link, exc)
         self._arm_sweeper()
+
+    def _give_up(self, link: Link, now: float) -> None:
+        if count := self._repeats.count("handshake", now):
+            log.info("event=timeout phase=handshake src=%s count=%d", link.source, count)
+        link.quic.close(error_code=QuicErrorCode.NO_ERROR, reason_phrase="handshake")
+        self.wake(link)
 
     # datagrams
 
@@ -492,15 +501,17 @@ class QuicEndpoint:
         self.closed[label] += 1
         # Our own reasons are constants; the peer's are text of its choice and stay out.
         reason = ended.reason_phrase if ended is not None and by == "us" else ""
-        harmless = by != "us" or code in (0, 0x100)
-        log.log(
-            logging.DEBUG if harmless else logging.WARNING,
-            'event=closed code=%#x by=%s src=%s reason="%s"',
-            code,
-            by,
-            link.source,
-            reason,
-        )
+        level = logging.DEBUG if by != "us" or code in (0, 0x100) else logging.WARNING
+        if log.isEnabledFor(level) and (count := self._repeats.count(label, self._clock())):
+            log.log(
+                level,
+                'event=closed code=%#x by=%s src=%s reason="%s" count=%d',
+                code,
+                by,
+                link.source,
+                reason,
+                count,
+            )
 
     # answers to first packets that keep no state
 

@@ -82,7 +82,7 @@ class UdpSocket:
                 break
             except OSError as exc:  # an ICMP error of an earlier send: not about this read
                 log.debug("event=receive_error errno=%s", exc.errno)
-                continue
+                break
             segment = self._segment_size(ancillary) if ancillary else 0
             if 0 < segment < len(data):
                 arrived += [

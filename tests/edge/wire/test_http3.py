@@ -141,7 +141,7 @@ async def test_a_refusal_of_a_complete_request_stops_nothing() -> None:
 
 async def test_bodies_that_a_connection_holds_are_bounded_together() -> None:
     settings = Http3Settings(bodies_max_bytes=100_000)
-    async with talking(FakeHandler(), settings) as (wire, client):
+    async with talking(FakeHandler(body_bytes_max=70_000), settings) as (wire, client):
         first = client.open("POST", "/")
         first.send(b"x" * 60_000)
         await client.request("GET", "/")  # all of the above has been seen by now

@@ -21,7 +21,7 @@ from edge.wire.h3_head import (
 )
 from edge.wire.h3_request import RequestStream, pull_varint
 from edge.wire.http3_settings import Http3Settings
-from edge.wire.limits import Allowance, ByteBudget, Tasks
+from edge.wire.limits import Allowance, ByteBudget, Repeats, Tasks
 
 FIELDS = [
     (b":method", b"POST"),
@@ -208,6 +208,12 @@ def test_an_allowance_never_gives_more_than_burst_and_rate(gaps: list[float]) ->
         now += gap
         given_out += allowance.spend(now)
         assert given_out <= 5 + 2.0 * now + 1e-6
+
+
+def test_a_log_line_a_second_stands_for_all() -> None:
+    repeats = Repeats()
+    assert [repeats.count("a", now) for now in (0.0, 0.1, 0.9, 1.0, 1.5, 2.5)] == [1, 0, 0, 3, 0, 2]
+    assert repeats.count("b", 1.5) == 1
 
 
 async def test_tasks_end_with_their_owner(caplog: pytest.LogCaptureFixture) -> None:
