@@ -218,6 +218,8 @@ class PromptHandler:
             return self._from_memory(ask) or self._guarded(ask.head, self._wait(ask), ask)
         except EdgeError as error:
             return self.refuse(request.head, error)
+        except Exception as exc:
+            return self.refuse(request.head, self._bug(exc))
 
     async def _handle_large(self, request: Request) -> Reply:
         """Parsing megabytes takes too long for the loop; it is done beside it."""
@@ -271,6 +273,8 @@ class PromptHandler:
             return await reply
         except EdgeError as error:
             return self.refuse(head, error, ask)
+        except Exception as exc:
+            return self.refuse(head, self._bug(exc), ask)
 
     async def _wait(self, ask: Ask) -> Reply:
         try:
@@ -387,6 +391,11 @@ class PromptHandler:
             fields = (*fields, ("retry-after", str(error.retry_after_s)))
         body = (dialect or self._default_dialect).error_body(error)
         return Response(error.status, fields, body)
+
+    def _bug(self, exc: Exception) -> EdgeError:
+        """The one place where what nobody foresaw becomes an answer."""
+        log.error("event=bug", exc_info=exc)
+        return EdgeError("The node made a mistake. It has been logged.")
 
     def _count_forward(self, ask: Ask, led: bool) -> str:
         how = "bypass" if ask.bypass else "miss" if ask.allowed.lookup else "request"
