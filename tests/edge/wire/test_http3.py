@@ -9,7 +9,15 @@ import pytest
 
 from edge.request import Reply, Request, Response
 from edge.wire.http3 import Http3Settings
-from tests.edge.wire.http3_harness import JSON, FakeHandler, Pending, echo, serving, talking
+from tests.edge.wire.http3_harness import (
+    JSON,
+    FakeHandler,
+    Pending,
+    echo,
+    eventually,
+    serving,
+    talking,
+)
 from tests.fakes.h3_client import H3Client, H3Reset, h3_connect
 
 MIB = 1024 * 1024
@@ -144,7 +152,7 @@ async def test_bodies_that_a_connection_holds_are_bounded_together() -> None:
     async with talking(FakeHandler(body_bytes_max=70_000), settings) as (wire, client):
         first = client.open("POST", "/")
         first.send(b"x" * 60_000)
-        await client.request("GET", "/")  # all of the above has been seen by now
+        await eventually(lambda: wire.bodies_held_bytes == 60_000)
         second = client.open("POST", "/")
         second.send(b"x" * 60_000)
         assert (await second.response()).status == 503

@@ -94,12 +94,11 @@ async def test_row_57_a_reset_in_the_middle_of_the_body() -> None:
     async with talking(handler) as (wire, client):
         stream = client.open("POST", "/")
         stream.send(b"half of it")
-        await client.request("GET", "/")
+        await eventually(lambda: wire.bodies_held_bytes == 10)
         stream.reset()
-        await client.request("GET", "/")
-        assert wire.counters.cancelled == 1
+        await eventually(lambda: wire.counters.cancelled == 1)
         assert wire.bodies_held_bytes == 0
-        assert len(handler.requests) == 2
+        assert handler.requests == []
 
 
 def _leave(stream: H3Stream, how: str) -> None:
