@@ -82,7 +82,7 @@ _TIME_BOUND: Final = _any(
     r"|update|version|meeting|appointment)\b",
     r"\b(?:days?|hours?|minutes?|weeks?|months?|years?) ago\b",
     r"\bhow (?:many|long)\b.*\b(?:until|till|left)\b",
-    r"\b(?:weather|forecast|temperature (?:in|outside)|news|headlines?|raining|snowing)\b",
+    r"\b(?:weather|traffic|forecast|temperature (?:in|outside)|news|headlines?|raining|snowing)\b",
     r"\bprices?\b(?! elasticit| theory)|\b(?:stocks?|shares?) (?:price|worth|trading|doing)|\bexchange rates?\b",
     r"\bhow much (?:is|are) (?:a |one |an )?(?:bitcoin|gold|silver|oil|ethereum|dollar|euro|pound|yen)s?\b",
     r"\b(?:worth|market cap|net worth|interest rates?|mortgage rates?|inflation rates?|unemployment rates?)\b"
@@ -184,7 +184,7 @@ _ASKER: Final = _any(
     r"\b(?:do|did|does) (?:i|we) (?:have|own) (?:any|a) (?:meetings?|appointments?|messages?|orders?|emails?)",
 )
 _CONTEXT: Final = _any(
-    r"^(?:and|but|or|also|then|plus|because|so|same|instead)\b",
+    r"^(?:and|but|or|also|then|plus|because|same|instead)\b",
     r"^(?:what|how) about\b|^what if\b.{0,15}$|^why not\b|^(?:really|sure|yes|no|nope|yep|ok|okay|thanks?|thank you)\b.{0,20}$",
     r"^(?:continue|go on|more|again|next|keep going|proceed|elaborate|repeat|try again|redo|regenerate|shorter|longer"
     r"|stop|help|retry|undo|carry on|expand)\b.{0,20}$",

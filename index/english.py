@@ -23,7 +23,11 @@ _VERB_ENDINGS = (
     ("ing", ""),
 )  # fmt: skip
 
+_NOMINAL_ENDINGS = ("tion", "sion", "ment", "al", "ance", "ence", "ure")
+
 _STEM_LETTERS_MIN = 3
+_SINGULAR = frozenset(("https", "maths", "physics", "news", "does"))
+_SPELLINGS = (("our", "or"), ("ise", "ize"), ("isation", "ization"), ("yse", "yze"), ("tre", "ter"))
 _NOT_PLURAL = ("ss", "us", "is", "as", "os")
 
 
@@ -64,6 +68,7 @@ _NOUNS = _Words(_loaded["nouns"])
 _VERBS = _Words(_loaded["verbs"])
 _OTHERS = _Words(_loaded["others"])
 _IRREGULAR = {form: tuple(bases) for form, *bases in map(str.split, _loaded["irregular"])}
+del _IRREGULAR["broke"]  # to be broke is not to be broken
 _ANTONYMS = _both_ways(_loaded["antonyms"])
 _RELATED = _both_ways(_loaded["synonyms"] + _loaded["nominal"])
 del _loaded
@@ -76,6 +81,8 @@ def forms(word: str) -> frozenset[str]:
     Inflection only. A stemmer is not used: it makes one of *universe* and *university*, of
     *policy* and *police*; and comparison stays, since *oldest* is not *old*.
     """
+    if word in _SINGULAR:
+        return frozenset((word,))
     found = {word, *_IRREGULAR.get(word, ())}
     for endings, words in ((_NOUN_ENDINGS, _NOUNS), (_VERB_ENDINGS, _VERBS)):
         for ending, replacement in endings:
@@ -83,6 +90,8 @@ def forms(word: str) -> frozenset[str]:
                 base = word[: len(word) - len(ending)] + replacement
                 if base in words:
                     found.add(base)
+    for british, american in _SPELLINGS:
+        found |= {form.replace(british, american) for form in found if british in form}
     unknown = len(found) == 1 and not _listed(word)
     if unknown and word.endswith("s") and not word.endswith(_NOT_PLURAL) and len(word) > 3:
         found.add(word[:-1])  # iphones, repos
@@ -108,6 +117,19 @@ def verb(word: str) -> bool:
 def related(word: str) -> frozenset[str]:
     """Words that say the same: synonyms of its main sense, and the noun of a verb's act."""
     return frozenset().union(*(_RELATED.get(form, frozenset()) for form in forms(word)))
+
+
+def participle(word: str) -> bool:
+    """Whether the word may be a past participle: *painted*, *beaten*; *cut* is not told apart."""
+    irregular = word in _IRREGULAR and not word.endswith(("s", "ing"))
+    return (irregular or word.endswith("ed")) and any(
+        f != word and f in _VERBS for f in forms(word)
+    )
+
+
+def names_the_act(noun: str, verb: str) -> bool:
+    """Whether the noun is made from the verb by a suffix: renewal, renew."""
+    return noun.endswith(_NOMINAL_ENDINGS) and forms(noun).isdisjoint(forms(verb))
 
 
 def opposite(one: str, other: str) -> bool:

@@ -39,7 +39,7 @@ _GREETINGS: Final = [
     (r"^(?:i (?:was|am) )?(?:just )?(?:wondering|curious)(?: about)?\s*[,:-]?\s*(?:if you (?:can|could) "
      r"tell me |if |whether )?", ""),
     (r"^(?:question|q|query|prompt)\s*:\s*", ""),
-    (r"[,.!?]? *(?:many )?(?:thanks|thank you|thx|cheers|ty)(?: (?:in advance|so much|a lot|very much))?"
+    (r"(?:[,.!?] ?| )(?:many )?(?:thanks|thank you|thx|cheers|ty)(?: (?:in advance|so much|a lot|very much))?"
      r"\s*[.!]*$", ""),
     (r",?\s+please\b,?\s*", " "),
     (r"^please ", ""),
@@ -100,6 +100,8 @@ _TASK: Final = [
     (r"^how (?:do|can|would) (?:i|you|we) do (?:it|that) to ", _HOW),
     (r"^how (?:should|would) one ", _HOW),
     (r"^how is it possible to ", _HOW),
+    (r"^what (?:can|could|do) (?:i|we|you|one) do to ", _HOW),
+    (r"^what (?:should|do) (?:i|we|you|one) do (?=(?:if|when|after|before|about)\b)", "what to do "),
     (r"^how to (?:be able to )?", _HOW),
 ]  # fmt: skip
 
@@ -136,6 +138,10 @@ _RELATIONS: Final = [
      "how long takes "),
     (r"^how long (?:do|should|must) (?:i|you|we|one) (?:need to )?(?=\w)", "how long takes to "),
     (r"^how long (?:does|do|will) (.+?) take(?= |$)", r"how long takes \1"),
+    (r"^at (?:what|which) temperature does (.+?) boil$", r"what is the boiling point of \1"),
+    (r"^(?:which|what) (\w+(?: \w+)?) (is|are|was|were) (?:the )?(\w+est|most \w+|least \w+)\b",
+     r"what \2 the \3 \1"),
+    (r"\b(is|are) considered (?:to be )?", r"\1 "),
     # people and what they did: the author of X
     (r"^(?:who|what) (is|was|are|were) (?:the )?(?:name of the )?(?:people|person|man|woman|artist|one|ones) "
      r"(?:who|that) ", "who "),
@@ -158,11 +164,13 @@ _RELATIONS: Final = [
     (r"^(?:in |on |at )?(?:what|which) (year|date|day|month|time) (?:of the (?:day|year) )?", r"when \1 "),
     (r"^when (?:year |date )?(?:is|was) (.+?)'s (?:birthday|birth)$", r"when was \1 born"),
     (r"^(?:what|when) (?:is|was) (?:the )?(?:birth ?date|date of birth|birthday) of (.+)$", r"when was \1 born"),
-    (r"^what is (.+?)'s (?:birth ?date|date of birth|birthday)$", r"when was \1 born"),
+    (r"^(?:what|when) (?:is|was) (.+?)'s (?:birth ?date|date of birth|birthday)$", r"when was \1 born"),
     (r"^(?:when date )?what (?:is|was) the date of (?=the )", "when was "),
     (rf"^where ({_BE}) (.+?) (?:located|situated|found)$", r"where \1 \2"),
     (r"^what (?:is|are) the locations? of ", "where is "),
     (r"^where can (?:i|you|we|one) find ", "where is "),
+    (r"^(?:what|where) (?:is|was) (?:the )?(?:birthplace|place of birth) of (.+)$", r"where was \1 born"),
+    (r"^(?:what|where) (?:is|was) (.+?)'s (?:birthplace|place of birth)$", r"where was \1 born"),
     # meaning and difference
     (r"^what does (.+?) (?:mean|signify)$", r"what is the meaning of \1"),
     (r"^(?:what is the |give the )?(?:definition|meaning) of ", "what is the meaning of "),
@@ -181,6 +189,17 @@ _RELATIONS: Final = [
     (r"^(?:explain|the reasons?) why ", "why "),
     (r"^why (?:do|does) (.+?) (?:happen|occur|exist)$", r"why is \1"),
     # permission, ability, need
+    (r"^is it (?:ok|okay|fine|alright|all right) (?:for me |for us )?(?:to|if (?:i|we)) ", "can i "),
+    (r"\b(?:am|are|is|be) unable to\b", "can not"),
+    (r"\bbe able to\b", "can"),
+    (r"^(when|where|how often|how long|how early|how late) (?:do|should) (?:i|we|you|one) "
+     r"(?:need to |have to |must )?(?=\w)", r"\1 "),
+    (r"^(?:is|are) (.+?) (?:required|needed|necessary) (?:to|for) (.+)$", r"do i need \1 to \2"),
+    (r"^(?:is|are) (.+?) included (?:in|with) (.+)$", r"does \2 include \1"),
+    (r"^what (?:would|will) happen (?=(?:if|when)\b)", "what happens "),
+    (r"^what is the (?=(?:deadline|due date|closing date)\b)", "when is the "),
+    (r"^what (is|are) (.+?) used for$", r"what \1 the use of \2"),
+    (r"^what are some (?:of the )?", "what are "),
     (r"^is it (?:possible|feasible) (?:for me |for us |for one )?to ", "can i "),
     (r"^(?:am i|are we) able to ", "can i "),
     (r"^(?:am i|are we) (?:allowed|permitted) to ", "may i "),
@@ -190,8 +209,8 @@ _RELATIONS: Final = [
     (r"^do (?:i|we|you) must\b", "must i"),
     # sets and names
     (r"^(?:what|which) (.+?) do you (?:have|offer|sell)(?= |$)", r"what \1 are there"),
-    (r"^(?:do you|does it|do they) (?:have|offer|provide) ", "is there "),
-    (r"^(?:is|are) there (?:a|an|any|some) ", "is there "),
+    (r"^(?:do you|does it|do they) (?:have|offer|provide|do) (?:a |an |any |some )?", "is existent "),
+    (r"^(is|are|was|were) there (?:a |an |any |some )?", r"\1 existent "),
     (r"\b(?:in|of|on) the (?:whole |entire )?(?:world|planet|globe)$|\bon (?:planet )?earth$", ""),
     (r"\b(?:i|you|we) ('s)?(?:should|must) know\b", " "),
 ]  # fmt: skip
@@ -246,6 +265,11 @@ _NAMES: Final = [
     (r"\b(?:sign|log)(?:ging|ing)? out(?: of)?\b", "log-out"),
     (r"\bshut(?:ting)? down\b", "shut-down"),
     (r"\bgiv(?:e|ing) up\b", "give-up"),
+    (r"\b(?:come|comes|coming) with\b", "include"),
+    (r"\b(?:get|getting|have|receive) (?:my|your|our|the|their) money back\b", "get a refund"),
+    (r"\b(?:free of charge|for free|at no (?:extra )?(?:cost|charge))\b", "free"),
+    (r"\b(?:takes?|taking|took) place\b", "happen"),
+    (r"\bas well as\b", "and"),
     (r"\bout of\b", "out-of"),
     (r"\baccording to\b", "by"),
     (r"\bby means of\b|\bwith the help of\b|\bmaking use of\b", "using"),

@@ -48,7 +48,7 @@ def veto(asked: Reading, cached: Reading) -> str | None:
     """Why the answer to `cached` may not be served for `asked`; None when nothing forbids it.
 
     Symmetric. The names: number, unit, negation, antonym, quantifier, comparator, modality,
-    question, tense, person, entity, quoted, symbol, order, role, content, detail.
+    question, tense, person, voice, entity, quoted, symbol, order, role, content, detail.
     """
     return compare(asked, cached).veto
 
@@ -66,6 +66,7 @@ def compare(asked: Reading, cached: Reading) -> Evidence:
         (None if extra is not None else _name(left, right))
         or _frame(asked, cached)
         or _roles(asked.tokens, cached.tokens, pairs)
+        or _voice(asked, cached, pairs)
     )
     if reason:
         return Evidence(reason)
@@ -79,7 +80,7 @@ def compare(asked: Reading, cached: Reading) -> Evidence:
 
 def _frame(asked: Reading, cached: Reading) -> str | None:
     """What the function words say: kind of question, tense, person, case."""
-    if asked.kind != cached.kind and frozenset((asked.kind, cached.kind)) not in _SAME_KIND:
+    if asked.kind != cached.kind and not _asks_alike(asked, cached):
         return "question"
     if asked.tense and cached.tense and asked.tense != cached.tense:
         return "tense"
@@ -89,6 +90,23 @@ def _frame(asked: Reading, cached: Reading) -> str | None:
         return "person"
     if not asked.capitals.isdisjoint(cached.lowers) or not cached.capitals.isdisjoint(asked.lowers):
         return "entity"
+    return None
+
+
+def _asks_alike(asked: Reading, cached: Reading) -> bool:
+    """A bare phrase asks what its question would; not so *delete my account*: that is an order."""
+    personal = any(r.kind == "bare" and (r.subject or r.owners) for r in (asked, cached))
+    return not personal and frozenset((asked.kind, cached.kind)) in _SAME_KIND
+
+
+def _voice(asked: Reading, cached: Reading, pairs: Pairs) -> str | None:
+    """*Who was hired* is not *who hired*; but *are needed* is *do I need*, which says who needs."""
+    for i, j in pairs:
+        one, other = asked.tokens[i], cached.tokens[j]
+        if one.passive != other.passive and one.known and other.known:
+            active = cached if one.passive else asked
+            if active.subject == 0 and not (active.kind == "bare" and one.word == other.word):
+                return "voice"
     return None
 
 
@@ -235,8 +253,21 @@ def _movable(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> 
     start, middle, end = swapped
     left = [(one[i], other[j]) for i, j in pairs[start:middle]]
     right = [(one[i], other[j]) for i, j in pairs[middle:end]]
+    back = [(b, a) for a, b in left]
     # `left` comes first in `one`, `right` comes first in `other`.
-    return _moves(right, one, other) or _moves([(b, a) for a, b in left], other, one)
+    return (
+        _moves(right, one, other)
+        or _moves(back, other, one)
+        or _nominal(left, [b for _, b in right])
+        or _nominal([(b, a) for a, b in right], [a for a, _ in left])
+    )
+
+
+def _nominal(acts: list[tuple[Token, Token]], objects: list[Token]) -> bool:
+    """*Renew a passport* and *passport renewal*: the object leads the noun made from the verb."""
+    (verb, noun), several = acts[0], len(acts) > 1
+    made = english.names_the_act(noun.word, verb.word)
+    return made and not several and all(token.leads for token in objects)
 
 
 def _swapped_blocks(order: list[int]) -> tuple[int, int, int] | None:

@@ -168,6 +168,13 @@ SAME = _groups(
     fast quick rapid
     fastest quickest
     faster quicker
+    closest nearest
+    existent available
+    know tell
+    purpose use
+    produce make
+    manufacture make
+    close near
     biggest largest
     bigger larger
     big large

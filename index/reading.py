@@ -39,6 +39,7 @@ _MAIN_VERBS: Final = {
     "do": "do", "does": "do", "doing": "do", "done": "do", "did": "do", "be": "be",
     "have": "have", "has": "have", "had": "have", "having": "have",
 }  # fmt: skip
+_BE: Final = frozenset(("is", "are", "am", "was", "were", "be", "been", "being"))
 _DICTIONARY_KINDS: Final = frozenset(("word", "unit"))
 """Kinds whose synonyms are taken from the dictionary too; the others have the lists alone."""
 
@@ -61,6 +62,8 @@ class Token(NamedTuple):
     """A dictionary word, as opposed to a name or a slip of the pen."""
     facet: bool
     """Says only what kind of answer is awaited (which *city*), so the other text may lack it."""
+    passive: bool
+    """A participle after a form of *be*: what stands before it suffers the act."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,8 @@ class _Reader:
         self.lowers = lowers
         self.kind = "bare"
         self.tense = ""
+        self.passive = False
+        """Whether a form of *be* has been passed."""
         self.subject = 0
         self.owners: set[str] = set()
         self.tokens: list[Token] = []
@@ -250,6 +255,7 @@ class _Reader:
         helps = not self.tense and not any(token.kind == "modal" for token in self.tokens)
         if not self.tense:
             self.tense = lexicon.BE_DO_HAVE[word] or "present"
+        self.passive |= word in _BE
         if not helps and word in _MAIN_VERBS:  # what do cats *do*, what do cats *have*
             self._content(_MAIN_VERBS[word], "word")
         self._break()
@@ -323,8 +329,9 @@ class _Reader:
         related = _EMPTY if exact else _related(word, kind in _DICTIONARY_KINDS)
         known = exact or word in lexicon.SAME or english.known(word)
         phrase = self.phrases if self.role else 0
+        passive = self.passive and len(forms) > 1 and english.participle(word)
         self.tokens.append(
-            Token(word, kind, forms, related, self.role, phrase, False, known, facet)
+            Token(word, kind, forms, related, self.role, phrase, False, known, facet, passive)
         )
         self.open = True
         self.started = True
@@ -403,9 +410,8 @@ def _passives_turned(tokens: list[Token]) -> list[Token]:
     if not at or at != list(range(at[0], at[-1] + 1)) or at[0] < 2:
         return tokens
     verb = tokens[at[0] - 1]
-    participle = len(verb.forms) > 1 and not verb.word.endswith(("ing", "s"))
-    if not participle or verb.role:
+    if not english.participle(verb.word) or verb.role:
         return tokens
     agent = [tokens[i]._replace(role="", phrase=0) for i in at]
     before = tokens[: at[0] - 1]
-    return [*agent, verb, *before, *tokens[at[-1] + 1 :]]
+    return [*agent, verb._replace(passive=False), *before, *tokens[at[-1] + 1 :]]
