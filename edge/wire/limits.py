@@ -97,9 +97,12 @@ class Tasks:
         if not task.cancelled() and (exc := task.exception()) is not None:
             log.error("event=task_failed task=%s error=%s", task.get_name(), type(exc).__name__)
 
-    async def close(self) -> None:
-        """Cancel what is left and wait until it has unwound."""
-        while self._tasks:
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.wait(self._tasks)
+    async def close(self, patience_s: float = 5.0) -> None:
+        """Cancel what is left and wait until it has unwound; what will not unwind is named."""
+        if not self._tasks:
+            return
+        for task in self._tasks:
+            task.cancel()
+        _, stuck = await asyncio.wait(self._tasks, timeout=patience_s)
+        for task in stuck:
+            log.error("event=task_stuck task=%s", task.get_name())

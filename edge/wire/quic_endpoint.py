@@ -133,7 +133,7 @@ class QuicEndpoint:
         self.refused = 0
         self.draining = False
         self.closed: Counter[str] = Counter()
-        """How connections ended: `idle`, `peer`, or our error code such as `0x107`."""
+        """How connections ended: `idle`, `peer`, or our error: `0x107` (HTTP/3), `quic:0x3`."""
 
     def __repr__(self) -> str:
         return (
@@ -497,7 +497,9 @@ class QuicEndpoint:
     def _note_end(self, link: Link) -> None:
         ended, by = link.quic._close_event, link.quic.ended_by
         code = ended.error_code if ended is not None else 0
-        label = f"{code:#x}" if by == "us" else by
+        # QUIC and HTTP/3 number their errors apart: 0x107 of the one is not 0x107 of the other.
+        space = "quic:" if ended is not None and ended.frame_type is not None else ""
+        label = f"{space}{code:#x}" if by == "us" else by
         self.closed[label] += 1
         # Our own reasons are constants; the peer's are text of its choice and stay out.
         reason = ended.reason_phrase if ended is not None and by == "us" else ""
@@ -505,7 +507,8 @@ class QuicEndpoint:
         if log.isEnabledFor(level) and (count := self._repeats.count(label, self._clock())):
             log.log(
                 level,
-                'event=closed code=%#x by=%s src=%s reason="%s" count=%d',
+                'event=closed code=%s%#x by=%s src=%s reason="%s" count=%d',
+                space,
                 code,
                 by,
                 link.source,

@@ -1,6 +1,7 @@
 """Request streams, header sections and the small books, without a network."""
 
 import asyncio
+import contextlib
 
 import pylsqpack
 import pytest
@@ -214,6 +215,22 @@ def test_a_log_line_a_second_stands_for_all() -> None:
     repeats = Repeats()
     assert [repeats.count("a", now) for now in (0.0, 0.1, 0.9, 1.0, 1.5, 2.5)] == [1, 0, 0, 3, 0, 2]
     assert repeats.count("b", 1.5) == 1
+
+
+async def test_a_task_that_will_not_end_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    tasks, release = Tasks(), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    task = tasks.start(stubborn(), name="stubborn")
+    await asyncio.sleep(0)
+    await tasks.close(patience_s=0.01)
+    assert "event=task_stuck task=stubborn" in caplog.text
+    release.set()
+    await task
 
 
 async def test_tasks_end_with_their_owner(caplog: pytest.LogCaptureFixture) -> None:

@@ -306,7 +306,7 @@ def _held(wire: Http3Wire) -> int:
 
 
 async def test_finding_2_more_than_the_window_is_an_error() -> None:
-    async with talking(FakeHandler()) as (_, client):
+    async with talking(FakeHandler()) as (wire, client):
         stream = client.open_raw()
         quic_stream = client.quic._streams[stream.stream_id]
         quic_stream.max_stream_data_remote = 1 << 40
@@ -317,6 +317,8 @@ async def test_finding_2_more_than_the_window_is_an_error() -> None:
         quic_stream.sender.highest_offset = 262_145
         client.transmit()
         assert (await client.until_closed()).error_code == 0x3  # FLOW_CONTROL_ERROR
+        await _gone(wire)
+        assert wire.closed["quic:0x3"] == 1
 
 
 async def test_b7_many_holes_are_not_kept() -> None:
