@@ -27,7 +27,7 @@ from annotated_types import Gt, Interval
 
 from index.entry import CacheKey, Entry, Purge, Scope, Timestamp
 
-OVERHEAD_BYTES = 1_400
+OVERHEAD_BYTES = 1_000
 """One resident answer besides its body and texts: objects, keys and four dict slots; measured."""
 
 _FORM_BYTES = 300
@@ -324,4 +324,4 @@ def _bytes_in(form: object, entry: Entry) -> int:
 
 def _size(entry: Entry) -> int:
     texts = len(entry.question.text) if entry.question else 0
-    return OVERHEAD_BYTES + len(entry.body) + 4 * texts
+    return OVERHEAD_BYTES + len(entry.body) + 2 * texts

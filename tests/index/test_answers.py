@@ -243,10 +243,11 @@ def test_a_fetch_during_a_purge_does_not_outlive_it(tmp_path: Path) -> None:
         purger.start()
         while not answers.begin():
             held.wait(0.001)
-        assert answers.fetch(SHARED, key("q"), NOW) is None
+        fetched = answers.fetch(SHARED, key("q"), NOW)
         put(answers, entry("r"))
         free.set()
         purger.join()
+        assert fetched is None
         assert answers.recall(SHARED, key("q"), NOW) is None
         assert remembers(answers, "r"), "put after the purge began"
 
