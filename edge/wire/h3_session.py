@@ -29,9 +29,10 @@ from edge.wire.h3_control import LAST_REQUEST, ControlStreams
 from edge.wire.h3_head import CONTINUE, HeadDecoder, StreamFault, encode_head, frame, frame_header
 from edge.wire.h3_request import DATA, RequestStream
 from edge.wire.http3_settings import Http3Settings
-from edge.wire.limits import Allowance, ByteBudget, Repeats, Tasks
+from edge.wire.limits import Allowance, ByteBudget, Tasks
+from edge.wire.log_lines import Repeats, where
+from edge.wire.peer import peer_of
 from edge.wire.quic_connection import ServerConnection
-from edge.wire.quic_endpoint import peer_of, where
 
 log = logging.getLogger("h3")
 

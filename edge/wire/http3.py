@@ -1,9 +1,9 @@
 """The HTTP/3 wire: a UDP socket in, `edge.request` out.
 
 Reading order: `http3_settings` (limits), `udp` (batches of datagrams), `quic_endpoint` (datagrams
-to connections, one flush a pass), `quic_connection` (aioquic with a public server's limits),
-`h3_control` and `h3_request` (frames), `h3_head` (header sections), `h3_session` (requests and
-answers), `limits` (small books).
+to connections, one flush a pass) and `quic_first_contact`, `quic_connection` (aioquic with a public
+server's limits) and `quic_writer` (what it sends), `h3_control` and `h3_request` (frames),
+`h3_head` (header sections), `h3_session` (requests and answers), `limits` (small books).
 """
 
 import logging
@@ -23,7 +23,8 @@ from edge.wire.h3_session import H3Session, Http3Counters, Shared
 from edge.wire.http3_settings import Http3Settings
 from edge.wire.limits import ByteBudget, Tasks
 from edge.wire.quic_connection import ServerConnection, check_aioquic
-from edge.wire.quic_endpoint import CONNECTION_ID_BYTES, QuicEndpoint
+from edge.wire.quic_endpoint import QuicEndpoint
+from edge.wire.quic_first_contact import CONNECTION_ID_BYTES
 from edge.wire.udp import UdpSocket
 
 __all__ = ["Http3Settings", "Http3Wire"]

@@ -58,22 +58,6 @@ class Allowance:
         return True
 
 
-class Repeats:
-    """Keeps one kind of event from filling the log: a line a second, which says how many."""
-
-    def __init__(self) -> None:
-        self._kinds: dict[str, tuple[float, int]] = {}
-
-    def count(self, kind: str, now: float) -> int:
-        """How many a line written now stands for; 0 when none is due. Kinds are a closed list."""
-        last, silent = self._kinds.get(kind, (float("-inf"), 0))
-        if now - last < 1.0:
-            self._kinds[kind] = (last, silent + 1)
-            return 0
-        self._kinds[kind] = (now, 0)
-        return silent + 1
-
-
 class Tasks:
     """The tasks of one owner: each has a name, none is forgotten, all end with the owner."""
 

@@ -15,16 +15,13 @@ pass, and beyond a number of unfinished handshakes a client must first prove its
 """
 
 import asyncio
-import ipaddress
 import logging
-import os
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
 from aioquic._buffer import Buffer
 from aioquic.quic.configuration import SMALLEST_MAX_DATAGRAM_SIZE, QuicConfiguration
-from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.events import (
     ConnectionIdIssued,
     ConnectionIdRetired,
@@ -38,23 +35,26 @@ from aioquic.quic.packet import (
     QuicFrameType,
     QuicHeader,
     QuicPacketType,
-    encode_quic_retry,
-    encode_quic_version_negotiation,
     pull_quic_header,
 )
-from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.quic.retry import QuicRetryTokenHandler
 
 from edge.wire.http3_settings import Http3Settings
-from edge.wire.limits import Repeats
+from edge.wire.log_lines import Repeats, where
+from edge.wire.peer import source_of
 from edge.wire.quic_connection import ServerConnection
+from edge.wire.quic_first_contact import (
+    CONNECTION_ID_BYTES,
+    refusal,
+    retry,
+    version_negotiation,
+)
 from edge.wire.udp import Address, UdpSocket
 
 log = logging.getLogger("h3")
 
 DATAGRAMS_PER_PASS: Final = 256
 HANDSHAKES_PER_PASS: Final = 8
-CONNECTION_ID_BYTES: Final = 8
 TIMER_RESOLUTION_S: Final = 0.001
 GOAWAY_GAP_S: Final = 0.2
 """Between "open no new request" and "nothing beyond this one is answered": the requests that were
@@ -416,7 +416,8 @@ class QuicEndpoint:
         elif header.packet_type == QuicPacketType.VERSION_NEGOTIATION or header.version is None:
             return  # answering one with another would be a loop between two servers
         elif header.version not in self._configuration.supported_versions:
-            self._udp.send([(self._versions(header), address)])
+            versions = self._configuration.supported_versions
+            self._udp.send([(version_negotiation(header, versions), address)])
         elif header.packet_type == QuicPacketType.INITIAL:
             link = self._accept(header, address, now)
             if link is not None:
@@ -448,7 +449,8 @@ class QuicEndpoint:
                     self._refuse(header, address, QuicErrorCode.INVALID_TOKEN)
                     return None
         if under_pressure and retried is None:
-            self._ask_again(header, address, now)
+            self.retries += 1
+            self._udp.send([(retry(header, address, self._retry, now), address)])
             return None
         if self.half_open >= limits.half_open_max:
             self.refused += 1
@@ -516,84 +518,6 @@ class QuicEndpoint:
                 count,
             )
 
-    # answers to first packets that keep no state
-
-    def _versions(self, header: QuicHeader) -> bytes:
-        return encode_quic_version_negotiation(
-            source_cid=header.destination_cid,
-            destination_cid=header.source_cid,
-            supported_versions=self._configuration.supported_versions,
-        )
-
-    def _ask_again(self, header: QuicHeader, address: Address, now: float) -> None:
-        assert header.version is not None
-        number = os.urandom(CONNECTION_ID_BYTES)
-        token = self._retry.create_token(
-            address=address,
-            original_destination_connection_id=header.destination_cid,
-            retry_source_connection_id=number,
-            now=now,
-        )
-        packet = encode_quic_retry(
-            version=header.version,
-            source_cid=number,
-            destination_cid=header.source_cid,
-            original_destination_cid=header.destination_cid,
-            retry_token=token,
-        )
-        self.retries += 1
-        self._udp.send([(packet, address)])
-
     def _refuse(self, header: QuicHeader, address: Address, code: QuicErrorCode) -> None:
-        assert header.version is not None
         self.refused += 1
         self._udp.send([(refusal(header, code), address)])
-
-
-def refusal(header: QuicHeader, code: QuicErrorCode) -> bytes:
-    """An Initial packet that ends a connection before it begins.
-
-    Its keys follow from the ID that the client chose (RFC 9001, 5.2), so no state is needed.
-    """
-    assert header.version is not None
-    crypto = CryptoPair()
-    crypto.setup_initial(cid=header.destination_cid, is_client=False, version=header.version)
-    builder = QuicPacketBuilder(
-        host_cid=header.destination_cid,
-        is_client=False,
-        max_datagram_size=SMALLEST_MAX_DATAGRAM_SIZE,
-        peer_cid=header.source_cid,
-        version=header.version,
-    )
-    builder.start_packet(QuicPacketType.INITIAL, crypto)
-    frame = builder.start_frame(QuicFrameType.TRANSPORT_CLOSE, capacity=32)
-    frame.push_uint_var(code)
-    frame.push_uint_var(QuicFrameType.PADDING)
-    frame.push_uint_var(0)
-    datagrams, _ = builder.flush()
-    return datagrams[0]
-
-
-def source_of(address: Address) -> str:
-    """What counts as one client when connections are counted: an IPv4 address, an IPv6 /64."""
-    host = peer_of(address)
-    if ":" not in host:
-        return host
-    packed = ipaddress.IPv6Address(host.partition("%")[0]).packed
-    return f"{ipaddress.IPv6Address(packed[:8] + bytes(8))}/64"
-
-
-def peer_of(address: Address) -> str:
-    """The host of a socket address; an IPv4 client of a dual-stack socket is an IPv4 client."""
-    host = str(address[0])
-    return host.removeprefix("::ffff:") if host.startswith("::ffff:") and "." in host else host
-
-
-def where(exc: BaseException) -> str:
-    """File and line an exception came from. Its message may quote a prompt and stays out."""
-    trace = exc.__traceback__
-    if trace is None:
-        return "?"
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"

@@ -16,7 +16,7 @@ from aioquic.quic.packet import QuicProtocolVersion
 from edge.request import Response
 from edge.wire import quic_connection
 from edge.wire.http3 import Http3Settings, Http3Wire, quic_configuration
-from edge.wire.quic_endpoint import peer_of, source_of
+from edge.wire.peer import peer_of, source_of
 from tests.edge.wire.http3_harness import (
     FakeHandler,
     Pending,

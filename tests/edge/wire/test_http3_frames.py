@@ -22,7 +22,8 @@ from edge.wire.h3_head import (
 )
 from edge.wire.h3_request import RequestStream, pull_varint
 from edge.wire.http3_settings import Http3Settings
-from edge.wire.limits import Allowance, ByteBudget, Repeats, Tasks
+from edge.wire.limits import Allowance, ByteBudget, Tasks
+from edge.wire.log_lines import Repeats
 
 FIELDS = [
     (b":method", b"POST"),
