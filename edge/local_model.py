@@ -215,7 +215,10 @@ def _reserved_port() -> socket.socket:
 
 
 def _llama_server(settings: LocalModelSettings, port: int) -> object:
-    import xllamacpp  # here, because only the child may: it costs 40 MB
+    try:
+        import xllamacpp  # here, because only the child may: it costs 40 MB
+    except ImportError as exc:
+        sys.exit(f"{exc}\nllama.cpp needs GNU OpenMP (Debian, Ubuntu: apt-get install libgomp1)")
 
     params = xllamacpp.CommonParams()
     params.model.path = str(_weights())
