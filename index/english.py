@@ -67,6 +67,7 @@ _loaded = _sections()
 _NOUNS = _Words(_loaded["nouns"])
 _VERBS = _Words(_loaded["verbs"])
 _OTHERS = _Words(_loaded["others"])
+_COMMON = _Words(_loaded["common"])
 _IRREGULAR = {form: tuple(bases) for form, *bases in map(str.split, _loaded["irregular"])}
 del _IRREGULAR["broke"]  # to be broke is not to be broken
 _ANTONYMS = _both_ways(_loaded["antonyms"])
@@ -106,6 +107,12 @@ def _listed(word: str) -> bool:
 def known(word: str) -> bool:
     """Whether the word, or something it is a form of, is in the dictionary."""
     return any(map(_listed, forms(word)))
+
+
+@lru_cache(maxsize=8192)
+def common(word: str) -> bool:
+    """Whether the word is met in ordinary prose, so that its misspellings are to be expected."""
+    return any(form in _COMMON for form in forms(word))
 
 
 def verb(word: str) -> bool:

@@ -100,6 +100,8 @@ _TASK: Final = [
     (r"^how (?:do|can|would) (?:i|you|we) do (?:it|that) to ", _HOW),
     (r"^how (?:should|would) one ", _HOW),
     (r"^how is it possible to ", _HOW),
+    (r"^how (?:can|could|do|does) (?:the |an? )?(.+?) be (\w+(?:ed|en|wn|lt|ade|one|ent|ept))\b", r"how to \2 \1"),
+    (r"^(?:what is )?(?:the )?(?:correct )?pronunciation (?:of|for) ", "how to pronounce "),
     (r"^what (?:can|could|do) (?:i|we|you|one) do to ", _HOW),
     (r"^what (?:should|do) (?:i|we|you|one) do (?=(?:if|when|after|before|about)\b)", "what to do "),
     (r"^how to (?:be able to )?", _HOW),
@@ -124,6 +126,7 @@ _RELATIONS: Final = [
      r"what is the speed of \1"),
     (rf"^how far ({_BE}) (.+?) from (.+)$", r"what \1 the distance from \2 to \3"),
     (r"^how far is it from ", "what is the distance from "),
+    (r"^how much (is|are) (.+? (?:fee|charge|cost|fare|rent|fine|deposit|premium|toll)s?)$", r"what \1 \2"),
     (rf"^how (?:expensive|costly|much) ({_BE}) (.+)$", r"what \1 the cost of \2"),
     (r"^(?:how much|what) (?:does|do|would|will) (?:it )?cost to ", "what is the cost to "),
     (r"^(?:how much|what) (?:does|do) (.+?) cost(?= |$)", r"what is the cost of \1"),
@@ -189,6 +192,7 @@ _RELATIONS: Final = [
     (r"^(?:explain|the reasons?) why ", "why "),
     (r"^why (?:do|does) (.+?) (?:happen|occur|exist)$", r"why is \1"),
     # permission, ability, need
+    (r"^can (?:the |an? )?(.+?) be (\w+(?:ed|en|wn|lt|ade|one|ent|ept))\b", r"can i \2 \1"),
     (r"^is it (?:ok|okay|fine|alright|all right) (?:for me |for us )?(?:to|if (?:i|we)) ", "can i "),
     (r"\b(?:am|are|is|be) unable to\b", "can not"),
     (r"\bbe able to\b", "can"),
@@ -257,6 +261,7 @@ _NAMES: Final = [
     (r"\bturn (.{1,40}?) (on|off)$", r"turn-\2 \1"),
     (r"\bset(?:ting)? up\b", "set-up"),
     (r"\bget(?:ting)? rid of\b", "get-rid-of"),
+    (r"\b(?:get(?:ting)?|be) in (?:touch|contact) with\b", "contact"),
     (r"\bthrow(?:ing)? away\b", "throw-away"),
     (r"\blook(?:ing)? up\b", "look-up"),
     (r"\blook(?:ing)? after\b", "look-after"),
@@ -288,7 +293,7 @@ def _compiled(*tables: list[tuple[str, Replacement]]) -> list[tuple[re.Pattern[s
 
 _LABEL = re.compile(r"^([a-z][\w+#.-]*(?: [a-z][\w+#.-]*)?)\s*:\s+(.+)$")
 _FRONTED = re.compile(
-    r"^((?:in|on|at|for|from|with|using|to|during) [^,?]{2,50}), (?!and\b|or\b)(.+?)$"
+    r"^((?:in|on|at|for|from|with|using|to|during|as) [^,?]{2,50}), (?!and\b|or\b)(.+?)$"
 )
 
 _OPENING = _compiled(_CONTRACTIONS, _NAMES, _GREETINGS, _POLITE)  # type: ignore[arg-type]

@@ -145,15 +145,20 @@ def _same_form(one: Token, other: Token) -> bool:
 def _related(one: Token, other: Token) -> bool:
     if not one.related.isdisjoint(other.forms) or not other.related.isdisjoint(one.forms):
         return True
-    return one.known != other.known and one.kind == other.kind == "word" and _misspelt(one, other)
+    if one.known == other.known or not one.kind == other.kind == "word":
+        return False
+    return _misspelt(one, other) if other.known else _misspelt(other, one)
 
 
-def _misspelt(one: Token, other: Token) -> bool:
-    """One is no English word and one slip of the pen from the other, which is.
+def _misspelt(slip: Token, right: Token) -> bool:
+    """One is no English word and one slip of the pen from the other, which is a common one.
 
-    Two unknown words are two names (sertraline, setraline): those have to be equal.
+    Two unknown words are two names (sertraline, setraline), and close to a rare word there are
+    others that no dictionary has (ketamine, ketimine): those have to be equal.
     """
-    a, b = one.word, other.word
+    a, b = slip.word, right.word
+    if not english.common(b):
+        return False
     if min(len(a), len(b)) < _SPELLING_LETTERS_MIN or a[0] != b[0] or abs(len(a) - len(b)) > 1:
         return False
     while a and b and a[0] == b[0]:
@@ -214,13 +219,20 @@ def _roles(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> st
     """*From* A is not *to* A, *by* A is not *about* A; neutral prepositions may be exchanged."""
     for i, j in pairs:
         a, b = _role(one[i]), _role(other[j])
-        if (
-            a != b
-            and frozenset((a, b)) not in lexicon.LIKE_ROLES
-            and not (_attributive(one[i], other[j]) or _attributive(other[j], one[i]))
-        ):
+        if a == b:
+            continue
+        like = frozenset((a, b)) in lexicon.LIKE_ROLES
+        if {a, b} == {"of", "for"} and (_made(one, i) or _made(other, j)):
+            like = False
+        if not (like or _attributive(one[i], other[j]) or _attributive(other[j], one[i])):
             return "role"
     return None
+
+
+def _made(tokens: tuple[Token, ...], at: int) -> bool:
+    """Whether the phrase at this place hangs on a participle: made *of*, made *for*."""
+    before = [token for token in tokens[:at] if token.phrase != tokens[at].phrase]
+    return bool(before) and english.participle(before[-1].word)
 
 
 def _attributive(late: Token, early: Token) -> bool:
@@ -253,6 +265,8 @@ def _movable(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> 
     start, middle, end = swapped
     left = [(one[i], other[j]) for i, j in pairs[start:middle]]
     right = [(one[i], other[j]) for i, j in pairs[middle:end]]
+    if left[0][0].role and left[0][0].role == right[0][0].role:
+        return False
     back = [(b, a) for a, b in left]
     # `left` comes first in `one`, `right` comes first in `other`.
     return (
@@ -289,7 +303,7 @@ def _moves(
     here = [token for token, _ in block]
     there = [token for _, token in block]
     if _is_phrase(here, late):
-        modifies = there[-1].leads and all(token.leads for token in there)
+        modifies = all(token.leads for token in there)
         return modifies or (_is_phrase(there, early) and here[0].role == there[0].role)
     return False
 

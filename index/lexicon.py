@@ -207,6 +207,8 @@ SAME = _groups(
     finish end
     end cancel
     stop quit
+    exit quit
+    contact reach
     purchase buy
     obtain get
     receive get

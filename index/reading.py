@@ -40,6 +40,9 @@ _MAIN_VERBS: Final = {
     "have": "have", "has": "have", "had": "have", "having": "have",
 }  # fmt: skip
 _BE: Final = frozenset(("is", "are", "am", "was", "were", "be", "been", "being"))
+_OBJECTS: Final = frozenset(("me", "us", "you", "it", "them", "him", "mine", "yours"))
+_TELLING: Final = frozenset(("from", "by", "about", "like", "than"))
+"""Prepositions that matter even where they govern nothing but a pronoun."""
 _DICTIONARY_KINDS: Final = frozenset(("word", "unit"))
 """Kinds whose synonyms are taken from the dictionary too; the others have the lists alone."""
 
@@ -59,7 +62,7 @@ class Token(NamedTuple):
     leads: bool
     """Directly before another content word, or an owner: it may be that word's modifier."""
     known: bool
-    """A dictionary word, as opposed to a name or a slip of the pen."""
+    """A dictionary word or a name, as opposed to what may be a slip of the pen."""
     facet: bool
     """Says only what kind of answer is awaited (which *city*), so the other text may lack it."""
     passive: bool
@@ -97,9 +100,8 @@ _EMPTY: frozenset[str] = frozenset()
 def read(text: str) -> Reading:
     """Everything the guard wants to know of one text. Never raises."""
     folded = fold(text)
-    capitals, lowers = _cased(folded)
     plain = frames.plain(_mark_acronyms(folded).lower())
-    return _Reader(plain, capitals, lowers).reading()
+    return _Reader(plain, _capitalised(folded)).reading()
 
 
 def _shouted(text: str) -> bool:
@@ -121,25 +123,23 @@ def _mark_acronyms(text: str) -> str:
     )
 
 
-def _cased(text: str) -> tuple[frozenset[str], frozenset[str]]:
+def _capitalised(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """The words inside the sentence that have a capital, and those that have none."""
     words = [word for word in re.findall(r"[A-Za-z]+", text)[1:] if word != "I"]
-    small = sum(word[0].islower() for word in words)
-    if small * 2 < len(words):  # Title Case or all capitals say nothing
+    small = frozenset(word for word in words if word[0].islower())
+    if len(small) * 2 < len(words):  # Title Case or all capitals say nothing
         return _EMPTY, _EMPTY
-    inner = [word for word in words if word.lower() in lexicon.CASE_MATTERS]
-    return (
-        frozenset(w.lower() for w in inner if w[0].isupper()),
-        frozenset(w for w in inner if w[0].islower()) - {"us", "it", "who", "may", "will", "go"},
-    )
+    return frozenset(word.lower() for word in words if word[0].isupper()), small
 
 
 class _Reader:
     """Walks the plain text once, left to right."""
 
-    def __init__(self, plain: str, capitals: frozenset[str], lowers: frozenset[str]) -> None:
+    def __init__(self, plain: str, cased: tuple[frozenset[str], frozenset[str]]) -> None:
         self.plain = plain
-        self.capitals = capitals
-        self.lowers = lowers
+        self.names, small = cased
+        self.capitals = self.names & lexicon.CASE_MATTERS
+        self.lowers = small & (lexicon.CASE_MATTERS - {"us", "it", "who", "may", "will", "go"})
         self.kind = "bare"
         self.tense = ""
         self.passive = False
@@ -261,8 +261,9 @@ class _Reader:
         self._break()
 
     def _preposition(self, word: str, following: tuple[str, str]) -> None:
-        if following[0] in ("end", "comma") or following[1] in ("and", "or", "vs"):
-            # It governs nothing: what is it made *of*; the difference between *in* and *on*.
+        alone = following[0] in ("end", "comma") or following[1] in ("and", "or", "vs")
+        if alone or (following[1] in _OBJECTS and word in _TELLING):
+            # What is it made *of*; the difference between *in* and *on*; a letter *from* me.
             self._content(word, "quoted")
             return
         gerund = following[1].endswith("ing") and english.verb(following[1])
@@ -327,7 +328,7 @@ class _Reader:
         exact = kind in ("number", "quoted", "symbol", "modal")
         forms = frozenset((word,)) if exact else english.forms(word)
         related = _EMPTY if exact else _related(word, kind in _DICTIONARY_KINDS)
-        known = exact or word in lexicon.SAME or english.known(word)
+        known = exact or word in self.names or word in lexicon.SAME or english.known(word)
         phrase = self.phrases if self.role else 0
         passive = self.passive and len(forms) > 1 and english.participle(word)
         self.tokens.append(

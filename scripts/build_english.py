@@ -4,9 +4,10 @@
 Usage: scripts/build_english.py /usr/share/wordnet index/english.txt.gz
 
 The directory is the one that Debian's package `wordnet-base` installs. The result is the same
-byte for byte on every run. Five sections, each opened by a line `# name`:
+byte for byte on every run. Sections, each opened by a line `# name`:
 
 nouns, verbs, others  single words, one a line: is this English, and is it a form of that?
+common                the words above that occur in the tagged corpus: only these get misspelt
 irregular             `form base...`
 synonyms              `word word`: both words mostly mean the one synset they share
 nominal               `verb noun`: the noun names the act of the verb (form, formation)
@@ -151,6 +152,7 @@ def sections(net: WordNet) -> dict[str, list[str]]:
         "nouns": sorted(w for w, parts in plain.items() if "n" in parts),
         "verbs": sorted(w for w, parts in plain.items() if "v" in parts),
         "others": sorted(w for w, parts in plain.items() if not parts.keys() & {"n", "v"}),
+        "common": sorted(w for w in plain if len(w) >= 5 and net.total_uses(w) > 0),
         "irregular": sorted(
             f"{form} {' '.join(sorted(b for b in bases if BASE.fullmatch(b)))}"
             for form, bases in net.irregular.items()
