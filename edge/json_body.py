@@ -19,7 +19,12 @@ STRUCTURE_MAX = 20_000
 
 DEPTH_MAX = 32
 
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRINGS_MAX = 2 * STRUCTURE_MAX + 4
+"""A name and a value between two commas: more strings than this cannot be within the limit."""
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+"""A string, also one that never ends: were it to fail there, each quote in it would be tried next
+and read to the end again, and 32 KiB of them would take two seconds."""
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
@@ -83,14 +88,17 @@ def _check_structure(body: bytes) -> None:
     opening = body.count(b"[") + body.count(b"{")
     if opening <= DEPTH_MAX and opening + body.count(b",") <= STRUCTURE_MAX:
         return
-    bare = _STRING.sub(b"", body)
-    if bare.count(b"[") + bare.count(b"{") + bare.count(b",") > STRUCTURE_MAX:
+    bare, strings = _STRING.subn(b"", body, count=_STRINGS_MAX + 1)
+    structure = bare.count(b"[") + bare.count(b"{") + bare.count(b",")
+    if strings > _STRINGS_MAX or structure > STRUCTURE_MAX:
         raise _invalid(f"more than {STRUCTURE_MAX} brackets, braces and commas")
     depth = 0
-    for bracket in _BRACKETS.findall(bare):
-        depth += 1 if bracket in b"[{" else -1
+    for bracket in _BRACKETS.finditer(bare):
+        depth += 1 if bracket[0] in b"[{" else -1
         if depth > DEPTH_MAX:
             raise _invalid(f"nested deeper than {DEPTH_MAX} levels")
+        if depth < 0:
+            return  # closes what was never opened: the parser reads no further than here
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
