@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from edge import status
 from edge.dialects import Call, Dialect
 from edge.policy import Allowed, Mode, Route
-from edge.request import Head
+from edge.request import Fields, Head
 from edge.status import Timings
 from index.entry import CacheKey, Instant, Scope
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """All that follows from a request's bytes alone. Equal bytes may share one Query."""
+
     head: Head
     body: bytes
     dialect: Dialect
@@ -20,15 +22,18 @@ class Ask:
     key: CacheKey
     allowed: Allowed
     route: Route
-    began: Instant
-    request_id: str
     answer_bytes_max: int
-    timings: Timings = field(default_factory=Timings)
+    cors: Fields
 
     @property
     def bypass(self) -> str | None:
         """Why memory has no part in this request, if so."""
         return self.call.bypass or ("off" if self.allowed.mode == Mode.OFF else None)
+
+    @property
+    def form(self) -> str:
+        """The name of the representation that is asked for."""
+        return f"events:{self.call.wants_usage}" if self.call.stream else "json"
 
     def forward_status(self, node: str, *, stored: bool, collapsed: bool) -> str:
         """The `Cache-Status` of an answer that memory did not have."""
@@ -36,3 +41,13 @@ class Ask:
             return status.bypassed(node, self.bypass)
         why = "miss" if self.allowed.lookup else "request"
         return status.forwarded(node, why, stored=stored, collapsed=collapsed)
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """One asking of a query: when, and under which name it is logged."""
+
+    query: Query
+    began: Instant
+    request_id: str
+    timings: Timings = field(default_factory=Timings)

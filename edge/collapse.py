@@ -85,6 +85,11 @@ class Flight:
         """Must the answer be put together even if it will not be stored?"""
         return self._waiting_for_whole > 0
 
+    @property
+    def joinable(self) -> bool:
+        """Would a newcomer get the whole answer? Not from one that failed or was not kept whole."""
+        return self.storable and not isinstance(self.outcome, Failed)
+
     # What the fill calls.
 
     def publish(self, event: Event) -> None:
@@ -218,7 +223,7 @@ class Collapse:
     ) -> tuple[Flight, bool]:
         """The flight for `key`, and whether this call started it. None joins nobody's."""
         flight = None if key is None else self._joinable.get(key)
-        if flight is not None and flight.storable:
+        if flight is not None and flight.joinable:
             return flight, False
         flight = Flight(self._held_bytes_max)
         flight._task = self._spawn(fill(flight), f"fill {id(flight):x}")

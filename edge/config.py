@@ -15,10 +15,10 @@ from annotated_types import Ge, Gt, MinLen
 from pydantic import TypeAdapter, ValidationError
 
 from edge.cors import CorsSettings
-from edge.handler import HttpSettings
 from edge.local_model import LocalModelSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.routing import UpstreamSettings
+from edge.rules import HttpSettings
 from edge.wire.http1 import Http1Settings
 from edge.wire.http3_settings import Http3Settings
 from index.decision import DecisionSettings

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edge.ask import Ask
+from edge.ask import Ask, Query
 from edge.batcher import Batcher, Vector
 from edge.collapse import Failed, Flight, Found, Whole
 from edge.dialects import Assembly
@@ -98,7 +98,7 @@ class Fill:
             match = await self._look_up(ask, memo)
             if match is not None:
                 flight.settle(Found(match))
-            elif ask.allowed.only_if_cached:
+            elif ask.query.allowed.only_if_cached:
                 raise EdgeError(
                     "No stored answer, and the request asked for nothing else (only-if-cached).",
                     status=504,
@@ -118,26 +118,32 @@ class Fill:
     # Memory
 
     async def _look_up(self, ask: Ask, memo: _Memo) -> Match | None:
-        if ask.allowed.lookup:
+        if ask.query.allowed.lookup:
             stored = await asyncio.get_running_loop().run_in_executor(
-                self._reader, self._answers.fetch, ask.scope, ask.key, self._wall()
+                self._reader, self._answers.fetch, ask.query.scope, ask.query.key, self._wall()
             )
-            if stored is not None and young_enough(ask, stored, self._wall()):
+            if stored is not None and young_enough(ask.query, stored, self._wall()):
                 return Match(stored, "exact", 1.0)
         return await self._by_meaning(ask, memo)
 
     async def _by_meaning(self, ask: Ask, memo: _Memo) -> Match | None:
-        if ask.allowed.mode == Mode.OFF or not (ask.allowed.lookup or ask.allowed.store):
+        if ask.query.allowed.mode == Mode.OFF or not (
+            ask.query.allowed.lookup or ask.query.allowed.store
+        ):
             return None
-        asked = prompt.question(ask.call.prompt, ask.scope, self._secret, self._batcher.fingerprint)
+        asked = prompt.question(
+            ask.query.call.prompt, ask.query.scope, self._secret, self._batcher.fingerprint
+        )
         if isinstance(asked, str):
             memo.time_bound = asked == "time-bound"
             self._metrics.semantic_miss(asked)
             log.debug("event=ineligible rid=%s why=%s", ask.request_id, asked)
             return None
-        if ask.allowed.mode < Mode.SEMANTIC:
+        if ask.query.allowed.mode < Mode.SEMANTIC:
             return None
-        verdict = await self._batcher.similar(ask.scope, asked, search=ask.allowed.lookup)
+        verdict = await self._batcher.similar(
+            ask.query.scope, asked, search=ask.query.allowed.lookup
+        )
         memo.vector = verdict.vector
         memo.question = asked if verdict.vector is not None else None
         ask.timings.steps.update(embed=verdict.embed_s, search=verdict.search_s)
@@ -145,13 +151,13 @@ class Fill:
             self._metrics.semantic_miss(verdict.found.reason)
             log.debug("event=semantic_miss rid=%s why=%s", ask.request_id, verdict.found.reason)
             return None
-        return verdict.found if young_enough(ask, verdict.found.entry, self._wall()) else None
+        return verdict.found if young_enough(ask.query, verdict.found.entry, self._wall()) else None
 
     # Upstreams
 
     async def _forward(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
         """Try the upstreams in order until one begins to answer; after that, it alone."""
-        model = ask.call.prompt.model
+        model = ask.query.call.prompt.model
         if not self._upstreams:
             raise Overloaded(
                 "No model is ready on this node yet. Try again shortly.",
@@ -191,11 +197,13 @@ class Fill:
         raise last
 
     async def _exchange(self, ask: Ask, memo: _Memo, flight: Flight, upstream: Upstream) -> None:
-        call = ask.call
-        body = ask.dialect.upstream_body(ask.body, call.stream, upstream.settings.stream_usage)
-        trace = {k: ask.head.headers[k] for k in _TRACE if k in ask.head.headers}
+        call = ask.query.call
+        body = ask.query.dialect.upstream_body(
+            ask.query.body, call.stream, upstream.settings.stream_usage
+        )
+        trace = {k: ask.query.head.headers[k] for k in _TRACE if k in ask.query.head.headers}
         began = self._monotonic()
-        async with self._fetch(upstream, ask.dialect.upstream_path, body, trace) as reply:
+        async with self._fetch(upstream, ask.query.dialect.upstream_path, body, trace) as reply:
             ask.timings.steps["ttfb"] = self._monotonic() - began
             if reply.is_stream:
                 await self._stream(ask, memo, flight, reply)
@@ -206,7 +214,7 @@ class Fill:
 
     async def _stream(self, ask: Ask, memo: _Memo, flight: Flight, reply: UpstreamReply) -> None:
         reader = EventReader()
-        assembly = ask.dialect.assembly()
+        assembly = ask.query.dialect.assembly()
         async for chunk in reply.chunks():
             for event in reader.feed(chunk):
                 assembly.feed(event)
@@ -230,20 +238,20 @@ class Fill:
 
     def _keep(self, ask: Ask, memo: _Memo, body: bytes, answer: dict[str, Any]) -> bool:
         """Store a complete answer if everything speaks for it."""
-        if not ask.allowed.store or len(body) > ask.answer_bytes_max:
+        if not ask.query.allowed.store or len(body) > ask.query.answer_bytes_max:
             return False
-        unfit = ask.dialect.unfit(answer)
+        unfit = ask.query.dialect.unfit(answer)
         if unfit:
             log.info("event=not_stored rid=%s why=%s", ask.request_id, unfit)
             return False
         now = self._wall()
-        ttl_s = ask.route.ttl_s
+        ttl_s = ask.query.route.ttl_s
         if memo.time_bound:
             ttl_s = min(ttl_s, self._time_bound_ttl_s)
         entry = Entry(
-            scope=ask.scope,
-            key=ask.key,
-            model=ask.call.prompt.model,
+            scope=ask.query.scope,
+            key=ask.query.key,
+            model=ask.query.call.prompt.model,
             body=body,
             stored_at=now,
             expires_at=Timestamp(now + ttl_s),
@@ -255,9 +263,9 @@ class Fill:
 _TRACE = ("traceparent", "tracestate")
 
 
-def young_enough(ask: Ask, entry: Entry, now: Timestamp) -> bool:
+def young_enough(query: Query, entry: Entry, now: Timestamp) -> bool:
     """Does the entry satisfy the request's own `max-age`?"""
-    limit = ask.allowed.age_max_s
+    limit = query.allowed.age_max_s
     return limit is None or now - entry.stored_at <= limit
 
 

@@ -30,9 +30,11 @@ from edge.cors import Cors
 from edge.dialects.openai_chat import OpenAiChat
 from edge.errors import EdgeError, UpstreamError
 from edge.fill import Fill
-from edge.handler import PromptHandler, Rules
+from edge.handler import PromptHandler
+from edge.intake import Intake
 from edge.metrics import Metrics
 from edge.routing import Upstream, UpstreamSettings
+from edge.rules import Rules
 from edge.wire.http1 import Http1Wire
 from edge.wire.http3 import Http3Wire
 from edge.wire.upstream import UpstreamClient, key_of
@@ -59,6 +61,18 @@ def wall() -> Timestamp:
 
 def monotonic() -> Instant:
     return Instant(time.monotonic())  # noqa: TID251  the node's clock
+
+
+class RequestIds:
+    """Names for requests: unlike those of any other run, and in order within this one."""
+
+    def __init__(self, run: bytes) -> None:
+        self._prefix = run.hex()
+        self._number = 0
+
+    def __call__(self) -> str:
+        self._number += 1
+        return f"{self._prefix}-{self._number:x}"
 
 
 class Node:
@@ -139,19 +153,19 @@ class Node:
             metrics=self._metrics,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
+        rules = Rules(config.node.name, config.http, config.cache, config.routes)
+        dialects = [self._dialect]
+        self._intake = Intake(rules, dialects, self._keys, Cors(config.cors), self._secret)
         self._handler = PromptHandler(
-            Rules(config.node.name, config.http, config.cache, config.routes),
-            [self._dialect],
-            self._keys,
-            Cors(config.cors),
+            rules,
+            self._intake,
             self.answers,
             collapse,
             fill,
             self._metrics,
-            secret=self._secret,
             wall=wall,
             monotonic=monotonic,
-            new_id=lambda: os.urandom(12).hex(),
+            new_id=RequestIds(os.urandom(6)),
         )
         self._watch()
 
@@ -305,7 +319,7 @@ class Node:
             for model in found:
                 listed.setdefault(str(model["id"]), model)
         if listed or complete:
-            self._handler.models.put(list(listed.values()))
+            self._intake.models.put(list(listed.values()))
             self.models_listed.set()
         return complete
 

@@ -22,9 +22,13 @@ Fields = tuple[tuple[str, str], ...]
 HttpVersion = Literal["1.1", "3"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Head:
-    """What a request says before its body. Equal on every wire for the same request."""
+    """What a request says before its body. Equal on every wire for the same request.
+
+    Wires hand out the same Head for the same bytes where they can: what was found out about it
+    is remembered by its identity.
+    """
 
     method: str
     path: str

@@ -1,1 +1,7 @@
-"""Where bytes meet the outside: one module for each HTTP version, and the client of the upstreams."""
+"""Where bytes meet the outside. In reading order:
+
+http1      HTTP/1.1 on aiohttp's low-level server
+http3      HTTP/3 on aioquic, under our own UDP endpoint; its docstring maps the quic_* and h3_*
+           modules that it is made of
+upstream   the client of the upstreams
+"""

@@ -316,6 +316,9 @@ class H3Session:
                 self._respond(exchange, reply)
             else:
                 await self._stream(exchange, reply)
+        except StreamCut as exc:
+            await self._delivered(exchange)
+            self._failed(exchange, exc)
         except Exception as exc:
             self._failed(exchange, exc)
         self._wake()
@@ -379,6 +382,17 @@ class H3Session:
 
     async def _wait_for_room(self, exchange: Exchange) -> None:
         while self._room(exchange, self._shared.settings.stream_buffer_bytes) <= 0:
+            exchange.room = asyncio.get_running_loop().create_future()
+            self._blocked[exchange] = None
+            await exchange.room
+
+    async def _delivered(self, exchange: Exchange) -> None:
+        """Until the client has acknowledged what was written, which a reset would take back.
+
+        The answer broke off, but its beginning, and the event that says why, are for the client.
+        """
+        self._wake()
+        while not exchange.gone and self._quic.unacknowledged(exchange.stream_id):
             exchange.room = asyncio.get_running_loop().create_future()
             self._blocked[exchange] = None
             await exchange.room

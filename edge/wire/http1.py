@@ -10,19 +10,27 @@ import logging
 import socket
 import ssl
 from dataclasses import dataclass
+from functools import lru_cache
+from http import HTTPStatus
 from typing import Annotated
 
-from aiohttp import StreamReader, hdrs, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.web_protocol import RequestHandler
 from annotated_types import Ge, Gt
 from multidict import CIMultiDict
 
 from edge.errors import ClientError, EdgeError, StreamCut, body_too_large, body_too_slow
 from edge.request import EventStream, Fields, Handler, Head, Reply, Request, Response
+from edge.wire.http_date import HttpDate
 
 log = logging.getLogger("http")
 _SILENT = logging.getLogger("aiohttp.access")
 _SILENT.disabled = True
+
+WRITE_BUFFER_BYTES = 64 * 1024
+HEAD_MEMO_ENTRIES = 1024
+HEAD_MEMO_FIELDS_MAX = 24
+_REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class Http1Wire:
         self._handler = handler
         self.settings = settings
         self._alt_svc = alt_svc
+        self.date = HttpDate()
         self._listener: asyncio.Server | None = None
         self._server: web.Server | None = None
 
@@ -115,13 +124,15 @@ class Http1Wire:
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         content = request.content
+        if content.is_eof():  # it came with the head
+            return content.read_nowait()
         limit = self._handler.body_bytes_max
         chunks: list[bytes] = []
         size = 0
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not content.at_eof():
-            chunk = content.read_nowait(-1) if content.is_eof() else await self._slowly(content)
+            chunk = await self._slowly(content)
             chunks.append(chunk)
             size += len(chunk)
             if size > limit:
@@ -140,24 +151,16 @@ class Http1Wire:
 
     async def _refuse(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
         """Answer before the body was read, and close: what follows here is that body."""
-        reply = self._response(request, response)
-        if request.body_exists and not request.content.is_eof():
-            reply.force_close()
-            reply.headers[hdrs.CONNECTION] = "close"
-        return reply
+        unread = request.body_exists and not request.content.is_eof()
+        return self._whole(response, close=unread)
 
     async def _send(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         if isinstance(reply, Response):
-            return self._response(request, reply)
+            return self._whole(reply)
         return await self._stream(request, reply)
 
-    def _response(self, request: web.BaseRequest, response: Response) -> web.Response:
-        made = web.Response(
-            status=response.status, body=response.body, headers=self._fields(response.fields)
-        )
-        if self.draining:
-            made.force_close()
-        return made
+    def _whole(self, response: Response, *, close: bool = False) -> "_Whole":
+        return _Whole(self, response, close=close or self.draining)
 
     async def _stream(self, request: web.BaseRequest, stream: EventStream) -> web.StreamResponse:
         response = web.StreamResponse(status=stream.status, headers=self._fields(stream.fields))
@@ -185,26 +188,81 @@ class Http1Wire:
             async with asyncio.timeout(self.settings.write_stall_s):
                 await response.write(chunk)
         except TimeoutError:
-            log.info("event=timeout phase=write proto=h1")
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the client stopped reading") from None
+            self.stalled(request)
+
+    def stalled(self, request: web.BaseRequest) -> None:
+        """Give up a client that takes nothing."""
+        log.info("event=timeout phase=write proto=h1")
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the client stopped reading")
 
     def _fields(self, fields: Fields) -> CIMultiDict[str]:
-        made = CIMultiDict(fields)
-        made[hdrs.SERVER] = "promptedge"  # and no version: that is for operators to know
-        if self._alt_svc:
-            made["alt-svc"] = "clear" if self.draining else self._alt_svc
-        return made
+        """For a stream; `_Whole` writes its own."""
+        return CIMultiDict((*fields, *self.own_fields()))
 
-    def error(self, error: EdgeError) -> web.Response:
+    def own_fields(self) -> Fields:
+        """What this wire has to say itself. `server` names no version: that is for operators."""
+        own = (("server", "promptedge"),)
+        if self._alt_svc is None:
+            return own
+        return (*own, ("alt-svc", "clear" if self.draining else self._alt_svc))
+
+    def error(self, error: EdgeError) -> "_Whole":
         """An answer to what could not even be parsed. The connection ends with it."""
-        response = self._handler.refuse(None, error)
-        made = web.Response(
-            status=response.status, body=response.body, headers=self._fields(response.fields)
-        )
-        made.force_close()
-        return made
+        return self._whole(self._handler.refuse(None, error), close=True)
+
+
+class _Whole(web.StreamResponse):
+    """A complete response, written with its head at once.
+
+    aiohttp builds one from a dictionary of fields, looks at each again and writes twice; for an
+    exact hit that would cost as much as all the rest.
+    """
+
+    def __init__(self, wire: Http1Wire, response: Response, *, close: bool) -> None:
+        super().__init__(status=response.status)
+        self._wire = wire
+        self._response = response
+        self._close_after = close
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        close = self._close_after or not request.keep_alive
+        self._keep_alive = not close
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client has left")
+        head = self._head(close=close, kept=not close and request.version < HttpVersion11)
+        bare = request.method == "HEAD" or self._response.status in (204, 304)
+        transport.write(head if bare else head + self._response.body)
+        if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
+            await self._drained(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write."""
+
+    def _head(self, *, close: bool, kept: bool) -> bytes:
+        response = self._response
+        lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}"]
+        lines += [f"{name}: {value}" for name, value in response.fields]
+        lines += [f"{name}: {value}" for name, value in self._wire.own_fields()]
+        if response.status != 204:
+            lines.append(f"content-length: {len(response.body)}")
+        if close or kept:
+            lines.append("connection: close" if close else "connection: keep-alive")
+        lines.append(f"date: {self._wire.date()}\r\n\r\n")
+        head = "\r\n".join(lines)
+        # One line a field: a value with a line end in it would be a field, or an answer, itself.
+        assert head.count("\n") == len(lines) + 1, "a line end in a field"
+        return head.encode("latin-1", "replace")
+
+    async def _drained(self, request: web.BaseRequest) -> None:
+        """Until the client has taken most of a large body; the wire gives up one that stalls."""
+        try:
+            async with asyncio.timeout(self._wire.settings.write_stall_s):
+                await request.writer.drain()
+        except TimeoutError:
+            self._wire.stalled(request)
 
 
 class _Connection(RequestHandler):
@@ -292,17 +350,19 @@ _TIMEOUT = (
 
 
 def _head(request: web.BaseRequest) -> Head:
+    message = request._message
+    if len(message.raw_headers) > HEAD_MEMO_FIELDS_MAX:
+        return _read_head(request.method, message.path, message.raw_headers)
+    return _head_memo(request.method, message.path, message.raw_headers)
+
+
+def _read_head(method: str, target: str, raw: tuple[tuple[bytes, bytes], ...]) -> Head:
     headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        lower = name.lower()
-        text = value.encode("utf-8", "surrogateescape").decode("latin-1")
-        headers[lower] = f"{headers[lower]}, {text}" if lower in headers else text
-    path, _, query = request.path_qs.partition("?")
-    raw = request._message.path.partition("?")[0]
-    return Head(
-        method=request.method,
-        path=raw if raw.startswith("/") else path,
-        query=query,
-        authority=headers.get("host", ""),
-        headers=headers,
-    )
+    for raw_name, raw_value in raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    path, _, query = target.partition("?")
+    return Head(method, path, query, headers.get("host", ""), headers)
+
+
+_head_memo = lru_cache(HEAD_MEMO_ENTRIES)(_read_head)

@@ -11,7 +11,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
-from email.utils import formatdate
 from pathlib import Path
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -21,6 +20,7 @@ from edge.request import Handler
 from edge.wire.h3_head import HeadDecoder
 from edge.wire.h3_session import H3Session, Http3Counters, Shared
 from edge.wire.http3_settings import Http3Settings
+from edge.wire.http_date import HttpDate
 from edge.wire.limits import ByteBudget, Tasks
 from edge.wire.quic_connection import ServerConnection, check_aioquic
 from edge.wire.quic_endpoint import QuicEndpoint
@@ -163,18 +163,3 @@ def quic_configuration(settings: Http3Settings, certificate: Path, key: Path) ->
     )
     configuration.load_cert_chain(certificate, key)
     return configuration
-
-
-class HttpDate:
-    """The `date` field, made once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._text = ""
-
-    def __call__(self) -> str:
-        second = int(time.time())  # noqa: TID251  a wire file: the clock of the outside world
-        if second != self._second:
-            self._second = second
-            self._text = formatdate(second, usegmt=True)
-        return self._text

@@ -1,0 +1,219 @@
+"""From bytes to a `Query`: what can be said of a request before memory is asked.
+
+Most traffic repeats itself, heads even more than bodies, so both steps remember what they found: a
+head that was admitted, and the query of a small body under an admitted head. What is remembered is
+a function of the bytes alone, so it can be forgotten at any time and never be wrong.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
+
+from edge import status
+from edge.admission.keys import KeyRing
+from edge.ask import Query
+from edge.cors import Cors
+from edge.dialects import Dialect
+from edge.errors import ClientError, body_too_large
+from edge.policy import Allowed, Mode, allowed, route
+from edge.request import Fields, Head, Request, Response
+from edge.rules import Rules
+from index.entry import Scope
+from index.prompt import exact_key
+
+MEMO_BODY_BYTES_MAX = 4096
+MEMO_ENTRIES = 1024
+ALLOWED_POST = "POST, OPTIONS"
+ALLOWED_GET = "GET, HEAD, OPTIONS"
+
+_UPSTREAM_HEADERS = ("x-portkey-custom-host", "helicone-target-url", "x-upstream-url", "api-base")
+
+
+class ModelList:
+    """The answer to `GET /v1/models`, kept ready by the node."""
+
+    def __init__(self) -> None:
+        self.body = b'{"object":"list","data":[]}'
+
+    def put(self, models: Sequence[Mapping[str, Any]]) -> None:
+        self.body = json.dumps(
+            {"object": "list", "data": list(models)}, separators=(",", ":")
+        ).encode()
+
+    def find(self, name: str) -> bytes | None:
+        for model in json.loads(self.body)["data"]:
+            if model["id"] == name:
+                return json.dumps(model, separators=(",", ":")).encode()
+        return None
+
+
+class Intake:
+    """Admits heads, and reads bodies."""
+
+    def __init__(
+        self, rules: Rules, dialects: Sequence[Dialect], keys: KeyRing, cors: Cors, secret: bytes
+    ) -> None:
+        self.models = ModelList()
+        self._rules = rules
+        self._dialects = {path: dialect for dialect in dialects for path in dialect.paths}
+        self._keys = keys
+        self._cors = cors
+        self._secret = secret
+        self._admitted = lru_cache(MEMO_ENTRIES)(self._admit_prompt)
+        self._query_memo = lru_cache(MEMO_ENTRIES)(self._query)
+        self._route = lru_cache(256)(lambda model: route(model, rules.routes, rules.cache))
+
+    def dialect(self, head: Head | None) -> Dialect:
+        """The one that this request speaks; for what speaks none, the first."""
+        dialect = self._dialects.get(head.path) if head else None
+        return dialect or next(iter(self._dialects.values()))
+
+    def cors(self, head: Head | None) -> Fields:
+        return self._cors.fields(head.headers if head else {})
+
+    # The head.
+
+    def admit(self, head: Head) -> Response | None:
+        """None for a prompt whose body may be read; the answer to what has none.
+
+        Raises:
+            EdgeError: what is to be refused without reading the body.
+        """
+        if head.method == "POST" and head.path in self._dialects:
+            self._admitted(head)
+            return None
+        methods = self._methods(head.path)
+        if head.method == "OPTIONS":
+            return self._options(head, methods)
+        if head.method not in methods.split(", "):
+            raise ClientError(
+                f"{head.method} is not allowed here. Allowed: {methods}.",
+                status=405,
+                code="method_not_allowed",
+                fields=(("allow", methods),),
+            )
+        self._keys.scope(head.headers.get("authorization"))
+        return self._models(head)
+
+    def _admit_prompt(self, head: Head) -> Scope:
+        scope = self._keys.scope(head.headers.get("authorization"))
+        _check_body_fields(head.headers, self._rules.http.body_bytes_max)
+        _refuse_upstream_headers(head.headers)
+        return scope
+
+    def _methods(self, path: str) -> str:
+        if path in self._dialects:
+            return ALLOWED_POST
+        if _model_path(path) is not None:
+            return ALLOWED_GET
+        raise ClientError(
+            "There is nothing here. Prompts go to POST /v1/chat/completions.",
+            status=404,
+            code="not_found",
+        )
+
+    def _options(self, head: Head, methods: str) -> Response:
+        if "access-control-request-method" in head.headers:
+            cors = self._cors.preflight(head.headers, methods)
+        else:
+            cors = self._cors.fields(head.headers)
+        return Response(204, (("allow", methods), *cors))
+
+    def _models(self, head: Head) -> Response:
+        name = _model_path(head.path)
+        body = self.models.find(name) if name else self.models.body
+        if body is None:
+            raise ClientError(
+                f"The model {name!r} does not exist on this node.",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+        fields: Fields = (
+            status.JSON,
+            ("cache-control", "private, max-age=60"),
+            ("etag", etag(body)),
+            *self._cors.fields(head.headers),
+        )
+        return Response(200, fields, body)
+
+    # The body.
+
+    def read(self, request: Request) -> Query:
+        """What an admitted request asks for. Raises ClientError."""
+        if len(request.body) > MEMO_BODY_BYTES_MAX:
+            return self._query(request.head, request.body)
+        return self._query_memo(request.head, request.body)
+
+    def _query(self, head: Head, body: bytes) -> Query:
+        dialect = self._dialects[head.path]
+        call = dialect.parse(body)
+        scope = self._admitted(head)
+        rules = self._route(call.prompt.model)
+        wishes = allowed(head.headers, rules.mode)
+        if call.bypass:
+            wishes = Allowed(Mode.OFF, lookup=False, store=False)
+        return Query(
+            head=head,
+            body=body,
+            dialect=dialect,
+            call=call,
+            scope=scope,
+            key=exact_key(call.prompt, scope, self._secret),
+            allowed=wishes,
+            route=rules,
+            answer_bytes_max=self._rules.cache.answer_bytes_max,
+            cors=self._cors.fields(head.headers),
+        )
+
+
+def etag(body: bytes) -> str:
+    """A strong entity tag: other bytes, another tag."""
+    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
+
+
+def _check_body_fields(headers: Mapping[str, str], bytes_max: int) -> None:
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise ClientError(
+            "Send the prompt as Content-Type: application/json.",
+            status=415,
+            code="unsupported_media_type",
+            fields=(("accept", "application/json"),),
+        )
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ClientError(
+            "Compressed request bodies are not taken. Send it without Content-Encoding.",
+            status=415,
+            code="unsupported_content_encoding",
+            fields=(("accept-encoding", "identity"),),
+        )
+    if headers.get("expect", "100-continue").strip().lower() != "100-continue":
+        raise ClientError("The only Expect known is 100-continue.", status=417)
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdecimal()):
+        raise ClientError("Content-Length must be a number of bytes.")
+    if int(length[:20]) > bytes_max:
+        raise body_too_large(bytes_max)
+
+
+def _refuse_upstream_headers(headers: Mapping[str, str]) -> None:
+    for name in _UPSTREAM_HEADERS:
+        if name in headers:
+            raise ClientError(
+                f"The header {name} names an upstream. Which one answers is the operator's choice.",
+                code="unknown_parameter",
+                param=name,
+            )
+
+
+def _model_path(path: str) -> str | None:
+    """The model named by a `/v1/models` path, "" for the list, None for other paths."""
+    for prefix in ("/v1/models", "/models"):
+        if path == prefix:
+            return ""
+        if path.startswith(f"{prefix}/"):
+            return path[len(prefix) + 1 :]
+    return None
