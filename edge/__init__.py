@@ -2,17 +2,23 @@
 
 request    Head, Request, Response, EventStream: the same for every HTTP version
 errors     whose fault, which status, what to do
+json_body  request bodies as JSON, read strictly
 dialects   the LLM APIs spoken: body to prompt, answer to JSON or event stream
 admission  who is asking, and may they
-policy     may we answer from the store, may we store this
-status     what happened, as Cache-Status, Age, Server-Timing
+policy     may memory answer, may this be stored; rules: what the operator decided
+cors       which web pages may ask
+ask        a request read and keyed, not yet answered
+intake     from bytes to a query: what can be said before memory is asked
 routing    which upstream next
-collapse   one upstream fetch for equal requests, owned by none of them
+collapse   one fill for equal requests in flight, owned by none of them
 batcher    embeds prompts that arrive together in one call, off the loop
+fill       disk, then meaning, then an upstream; and what may be stored
+status     what happened, as Cache-Status and Server-Timing
 handler    the path of one request
 metrics    counters and histograms
 wire       HTTP/1.1 (aiohttp), HTTP/3 (aioquic) and the upstream client
 console    the operator's API, on its own listener
 config     every setting: file, then environment, then flags
+local_model, identity, listen, log: the demonstration model, secret and certificate, sockets, lines
 node       the composition root
 """
