@@ -6,7 +6,14 @@ an outcome of their own. No label takes a value that a client can choose.
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.process_collector import ProcessCollector
 
 OUTCOMES = ("exact", "semantic", "miss", "collapsed", "request", "bypass", "refused", "failed")
@@ -17,6 +24,7 @@ class Metrics:
     """One registry for the node; children are bound once, so that a hit pays for an addition."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for each, which nobody here reads
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         requests = Counter(

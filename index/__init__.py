@@ -10,8 +10,8 @@ guard        what no similarity excuses: numbers, negation, entities, order; nam
 decision     candidates and evidence in, serve or miss out
 
 Texts to vectors, and near ones found:
-embedding    the only module that runs a model (model_files finds and pins it; onnx_export, onnx_bert
-             and onnx_torch make its graph, once)
+embedding    the only module that runs a model (model_files finds and pins it; onnx_export,
+             onnx_bert and onnx_torch make its graph, once)
 vectors      partitions over FAISS: the only module that imports faiss
 questions    vectors with the texts that they stand for
 
