@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from index import english, lexicon
+from index.patterns import union
 from index.reading import fold, read
 
 CHARACTERS_MAX: Final = 1_000
@@ -24,43 +25,43 @@ CHARACTERS_MAX: Final = 1_000
 WORDS_MIN: Final = 2
 
 
-def _any(*alternatives: str) -> re.Pattern[str]:
-    return re.compile("|".join(alternatives), re.IGNORECASE)
+def _union(*patterns: str) -> re.Pattern[str]:
+    return union(patterns)
 
 
-_SECRET: Final = _any(
+_SECRET: Final = _union(
     r"[\w.+-]+@[\w-]+\.\w",
     r"\b(?:sk|pk|rk|pe|ghp|gho|xox[abp]|glpat)[-_][A-Za-z0-9_-]{8,}",
     r"\bAKIA[0-9A-Z]{8,}|-----BEGIN|\bBearer\s+\S{8,}|\beyJ[\w-]{10,}",
     r"\b\d{3}-\d{2}-\d{4}\b",
     r"\b(?:\d[ -]?){13,19}\b",
     r"(?:\+|\b00)\d[\d ().-]{6,}\d|\(?\b\d{3}\)?[ .-]\d{3}[ .-]\d{4}\b",
-    r"\b(?:password|passwort|passcode|pin|token|secret|api[ _-]?key)\b\s*(?:is\s+\S*\d|[:=]\s*\S)",
+    r"\b(?i:password|passwort|passcode|pin|token|secret|api[ _-]?key)\b\s*(?:is\s+\S*\d|[:=]\s*\S)",
 )
-_IDENTIFIER: Final = _any(
-    r"\bhttps?://|\bwww\.|\b[\w-]+\.(?:com|org|net|io|gov|edu)\b",
+_IDENTIFIER: Final = _union(
+    r"\b(?i:https?://|www\.)|\b[\w-]+\.(?i:com|org|net|io|gov|edu)\b",
     r"#\d+",
-    r"\b[0-9a-f]{8}-[0-9a-f]{4}-",
+    r"\b[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-",
     r"(?:^|\s)(?:~|\.{1,2})?/[\w.-]+/|\b[A-Za-z]:\\|\\\\\w",
     r"\b[A-Z]{2,}-\d{2,}\b",
     r"(?<![\d,.])\d{5,}(?![\d,])",
     r"\b\d{1,3}(?:\.\d{1,3}){3}\b",
-    r"\b(?=\w*\d)(?=\w*[a-z])[\w-]{16,}\b",
-    r"\b(?:order|ticket|invoice|case|tracking|reference|booking|flight|confirmation) "
-    r"(?:number |no\.? |id |ref )?(?=\w*\d)\w{3,}\b",
+    r"\b(?=\w*\d)(?=\w*[A-Za-z])[\w-]{16,}\b",
+    r"\b(?i:order|ticket|invoice|case|tracking|reference|booking|flight|confirmation) "
+    r"(?i:number |no\.? |id |ref )?#?(?=\w*\d)\w{3,}\b",
 )
-_CODE: Final = _any(
+_CODE: Final = _union(
     r"```|~~~|[{}]|;\s*(?:$|\n)|</?\w+[^>]*>|&&|\|\||[=!<>]=|=>|->|::|\$\(|\$\{",
     r"\b\w+\([^)]*\)",
     r"(?:^|\n)\s*(?:def|class|import|from|function|const|let|var|public|private|#include|SELECT|sudo"
-    r"|git|npm|pip|docker|kubectl)\s+\S+.*[(;*=/]",
+    r"|git|npm|pip|docker|kubectl|select)\s+\S+.*[(;*=/]",
     r"\w+\[[^\]]*\]|\b\w+_\w+_\w+\b|(?<=\s)--?\w+=",
     r"(?i:traceback|stack ?trace|exception in thread|error:\s)",
 )
 _NUMBER: Final = (
     r"(?:\d+|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|fifty|hundred)"
 )
-_MATHS: Final = _any(
+_MATHS: Final = _union(
     r"\d\s*[+*/^×÷=]\s*[\d(a-z]",  # noqa: RUF001
     r"\d\s+[-x]\s+\d|\b[a-z]\s*[=^]\s*[\d(a-z]|=",
     r"[∑∫√π∞≤≥≠±]|\\(?:frac|sum|int|sqrt)|\^",
@@ -69,7 +70,7 @@ _MATHS: Final = _any(
     r"\b(?:square|cube|cubic) root of \W?\d|\blog(?:arithm)? of \W?\d",
     r"\b(?:calculate|compute|evaluate|solve|simplify|factori[sz]e|integrate|differentiate)\b.*\d",
 )
-_TIME_BOUND: Final = _any(
+_TIME_BOUND: Final = _union(
     r"\b(?:now|today|tonight|tomorrow|yesterday|currently|latest|nowadays|recent|recently|presently)\b",
     r"\bcurrent\b(?! accounts?\b| assets?\b| liabilit| directory| ratio)",
     r"\b(?:at the moment|right now|these days|at present|so far|as of|up[- ]to[- ]date|any ?more|just "
@@ -111,7 +112,7 @@ _ASKED: Final = (
     r"(?:^|[.!?,:;] |\bplease |\b(?:can|could|would|will) (?:you|u) (?:please |kindly )?|\bhelp me (?:to )?"
     r"|\bi(?: woul|')?d? (?:want|need|like)(?: you)? to )"
 )
-_CREATIVE: Final = _any(
+_CREATIVE: Final = _union(
     _ASKED
     + r"(?:write|compose|create|generate|make up|make|invent|draft|craft|produce|come up with|design|suggest|think of|pen"
     r"|imagine|plan|give|prepare)\b(?: me| us)?(?: \S+){0,5}? " + _MADE + r"\b",
@@ -139,13 +140,13 @@ _LANGUAGES: Final = (
     r"|arabic|hindi|turkish|polish|greek|latin|swedish|norwegian|danish|finnish|hebrew|thai|vietnamese|ukrainian"
     r"|czech|hungarian|romanian|bengali|urdu|swahili|indonesian|malay|welsh|irish|esperanto)"
 )
-_TRANSLATION: Final = _any(
+_TRANSLATION: Final = _union(
     r"\btranslat(?:e|es|ed|ing|ion|ions)\b(?! (?:studies|theory|invariance|in biology))",
     rf"\b(?:say|said|word for|call|called|spell|pronounce|express|phrase|term for)\b.*\b(?:in|into) {_LANGUAGES}\b",
     rf"\b(?:in|into|to) {_LANGUAGES}\s*[:?.]?$",
     rf"\b{_LANGUAGES} (?:word|words|translation|phrase|equivalent|for)\b",
 )
-_SUPPLIED: Final = _any(
+_SUPPLIED: Final = _union(
     r"\b(?:rewrite|rephrase|reword|paraphrase|proofread|summari[sz]e|summary of|tl;?dr|shorten|condense|transcribe"
     r"|expand on|polish (?:this|my|the)|edit (?:this|my|the)|correct (?:this|my|the)|classify|extract|parse"
     r"|fix (?:this|my|the) (?:grammar|sentence|text|code|spelling|paragraph|essay))\b",
@@ -163,7 +164,7 @@ _HELD: Final = (
     r"|schedule|grades?|results?|transactions?|savings|debt|credit|limit|files?|documents?|notes|contacts?|tasks?"
     r"|reminders?|profile|membership|points|rewards|wallet|portfolio|income|weight|height|blood\w*|test|diagnosis)"
 )
-_STATE: Final = _any(
+_STATE: Final = _union(
     r"\b(?:what|which|when|where|who|whose|how (?:much|many|long|old|far))(?:'s|'re| is| are| was| were| will| did| does"
     rf"| do| has)\b(?! (?:i|we|you) )(?: \S+){{0,4}}? (?:my|our) (?:\S+ ){{0,2}}?{_HELD}\b",
     rf"^(?:is|are|was|were|has|have|did|does|do|will|why (?:is|are|was|did|has|does)) (?:my|our) (?:\S+ ){{0,2}}?{_HELD}\b",
@@ -175,15 +176,15 @@ _STATE: Final = _any(
     r"|book me|play |turn (?:on|off) (?:the|my) (?:lights?|tv|heating|fan)|track )",
     r"\bhow (?:much|many)\b.* (?:do|did|have|am|was|will) (?:i|we) (?:owe|owed|spent|spend|paid|earned|used|have left|charged)\b",
 )
-_ASKER: Final = _any(
+_ASKER: Final = _union(
     r"(?:^|[.,;:!?] )(?:hi[,!]? |hello[,!]? )?(?:i am|i'?m|we are|we're)\b(?! (?:trying|looking|wondering|curious|interested|having"
     r"|getting|unable|not sure|new to|struggling|seeing|confused))",
-    r"\bmy name is\b|\bcall me [A-Z]|\bi (?:live|work|reside) (?:in|at|for)\b|\bi(?: ha|')ve (?:been|just|got|lost|already)\b",
+    r"\bmy name is\b|\bcall me \w+$|\bi (?:live|work|reside) (?:in|at|for)\b|\bi(?: ha|')ve (?:been|just|got|lost|already)\b",
     r"\b(?:i|we) (?:was|were) (?:charged|billed|told|born|diagnosed)\b|\bmy (?:wife|husband|boyfriend|girlfriend|ex|son|daughter"
     r"|mother|father|mom|dad|boss|symptoms?|doctor)\b(?= (?:is|was|has|said|says|wants|keeps|told|and i|did))",
     r"\b(?:do|did|does) (?:i|we) (?:have|own) (?:any|a) (?:meetings?|appointments?|messages?|orders?|emails?)",
 )
-_CONTEXT: Final = _any(
+_CONTEXT: Final = _union(
     r"^(?:and|but|or|also|then|plus|because|same|instead)\b",
     r"^(?:what|how) about\b|^what if\b.{0,15}$|^why not\b|^(?:really|sure|yes|no|nope|yep|ok|okay|thanks?|thank you)\b.{0,20}$",
     r"^(?:continue|go on|more|again|next|keep going|proceed|elaborate|repeat|try again|redo|regenerate|shorter|longer"
@@ -317,6 +318,7 @@ _FUNCTION_WORDS: Final = (
 ) - frozenset(["a", "me", "in", "an", "am", "was", "die", "do", "so", "on", "as", "by", "no"])
 """Words that show a text to be English; without those that are words elsewhere too."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 
 
@@ -330,28 +332,31 @@ def ineligible(text: str) -> str | None:
 
 def _characters(text: str) -> str | None:
     """Characters that a reader does not see, or that the encoder does not know."""
+    if _CONTROL.search(text):
+        return "invisible"
+    if text.isascii():
+        return None
     normal = unicodedata.normalize("NFKC", text)
-    for character in text + normal:
-        if character.isascii():
-            if (character < " " and character not in "\n\t\r") or character == "\x7f":
-                return "invisible"
-            continue
-        category = unicodedata.category(character)
-        if category[0] == "C" or category in ("Zl", "Zp") or "VARIATION" in _name(character):
-            return "invisible"
-        if character in "\u115f\u1160\u3164\uffa0\u2800":  # blanks that count as letters or symbols
-            return "invisible"
-        if category[0] == "L" and not _name(character).startswith(
-            ("LATIN", "FEMININE", "MASCULINE")
-        ):
-            return "language"
-    if any(unicodedata.category(c)[0] == "M" for c in normal if not c.isascii()):
-        return "language"
-    return None
+    strange = [character for character in text + normal if not character.isascii()]
+    if any(map(_unseen, strange)):
+        return "invisible"
+    return "language" if any(map(_not_latin, strange)) else None
 
 
-def _name(character: str) -> str:
-    return unicodedata.name(character, "")
+def _unseen(character: str) -> bool:
+    """Controls, formats, surrogates, private use; blanks that count as letters or as symbols."""
+    return (
+        unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+        or character in "\u115f\u1160\u3164\uffa0\u2800"
+        or "VARIATION SELECTOR" in unicodedata.name(character, "")
+    )
+
+
+def _not_latin(character: str) -> bool:
+    """A letter of another script, or a mark that could not be composed with its letter."""
+    kind = unicodedata.category(character)[0]
+    latin = unicodedata.name(character, "").startswith(("LATIN", "FEMININE", "MASCULINE"))
+    return kind == "M" or (kind == "L" and not latin)
 
 
 def _words(text: str) -> str | None:
@@ -371,12 +376,10 @@ def _words(text: str) -> str | None:
     return "language" if len(long) >= 3 and unknown * 2 > len(long) else None
 
 
+_AS_WRITTEN: Final = (("secret", _SECRET), ("identifier", _IDENTIFIER), ("code", _CODE))
 _SUBJECTS: Final = (
-    ("secret", _SECRET),
-    ("identifier", _IDENTIFIER),
     ("translation", _TRANSLATION),
     ("supplied-text", _SUPPLIED),
-    ("code", _CODE),
     ("maths", _MATHS),
     ("time-bound", _TIME_BOUND),
     ("creative", _CREATIVE),
@@ -389,8 +392,12 @@ def _subject(text: str) -> str | None:
     if text.count("\n") > 2:
         return "supplied-text"
     folded = fold(text)
-    for reason, pattern in _SUBJECTS:
+    for reason, pattern in _AS_WRITTEN:
         if pattern.search(folded):
             return reason
+    small = folded.lower()
+    for reason, pattern in _SUBJECTS:
+        if pattern.search(small):
+            return reason
     asks_how = read(text).kind == "how"  # how to change *my* address is nobody's in particular
-    return "personal" if not asks_how and _STATE.search(folded) else None
+    return "personal" if not asks_how and _STATE.search(small) else None

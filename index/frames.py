@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from index.patterns import branches, union
+
 Replacement = str | Callable[[re.Match[str]], str]
 
-_CONTRACTIONS: Final = [
+_CONTRACTIONS: Final[list[tuple[str, Replacement]]] = [
     (r"\b(can|could|should|would|is|are|was|were|do|does|did|has|have|had|must|need|might)n'?t\b",
      r"\1 not"),
     (r"\bcan'?t\b|\bcannot\b", "can not"),
@@ -30,7 +32,7 @@ _CONTRACTIONS: Final = [
     (r"\b(i|you|we|he|she|they|it|who|what|how)'d\b", r"\1 would"),
 ]  # fmt: skip
 
-_GREETINGS: Final = [
+_GREETINGS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:(?:hi|hello|hey|hiya|dear|greetings|good (?:morning|afternoon|evening))"
      r"(?: there| all| everyone| team| guys)?\s*[,.!]?\s+)+(?=\w+ )", ""),
     (r"^(?:(?:um+|uh+|er+|erm|hmm+|so|well|ok|okay|yeah|right|now then|oh)\b\s*,?\s*)+(?=\w+ \w)", ""),
@@ -48,7 +50,7 @@ _GREETINGS: Final = [
 ]  # fmt: skip
 
 _TELL = r"(?:tell|explain|show|describe|clarify)(?: to)?(?: me| us)?"
-_POLITE: Final = [
+_POLITE: Final[list[tuple[str, Replacement]]] = [
     (rf"^(?:can|could|would|will) (?:you|someone|anyone|somebody)(?: kindly)? {_TELL} "
      r"(?=(?:how|what|why|who|when|where|which|whether|if)\b)", ""),
     (r"^(?:can|could|would|will) (?:you|someone|anyone)(?: kindly)? "
@@ -63,7 +65,7 @@ _POLITE: Final = [
 ]  # fmt: skip
 
 # "explain what inflation is" -> "explain inflation": the verb at the end comes home.
-_EMBEDDED: Final = [
+_EMBEDDED: Final[list[tuple[str, Replacement]]] = [
     (r"^explain (?:what|who) (?:is |are )?(.+?)(?: is| are| means)?(?= like | simply|$)", r"what is \1"),
     (r"^(what|who|where|when|why|how) (.{1,60}?) (is|are|was|were)\s*\??$", r"\1 \3 \2"),
     (r"^explain how (.+?) works?$", r"how does \1 work"),
@@ -71,7 +73,7 @@ _EMBEDDED: Final = [
     (r"^define ", "what is the meaning of "),
 ]  # fmt: skip
 
-_STYLE: Final = [
+_STYLE: Final[list[tuple[str, Replacement]]] = [
     (r"\b(?:in|using|with) (?:simple|plain|easy|layman'?s|lay) (?:terms|words|language|english)\b",
      "simply"),
     (r"\b(?:to|for|like i am|like|as if i were|as if i was|as if i am)(?: an?)? "
@@ -80,7 +82,7 @@ _STYLE: Final = [
 ]  # fmt: skip
 
 _HOW = "how to "
-_TASK: Final = [
+_TASK: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:what|which) do (?:i|you|we) (?:need|have) to do (?:in order )?to ", _HOW),
     (r"^(?:what|which) (?:is|are|would be) (?:the |a |some )?(?:best |correct |right |proper |good |usual |"
      r"standard )?(?:ways?|methods?|process|procedures?|steps?|approach|means)(?: i need)?(?: to take)? "
@@ -108,7 +110,7 @@ _TASK: Final = [
 ]  # fmt: skip
 
 _BE = r"(?:is|are|was|were)"
-_RELATIONS: Final = [
+_RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(.+?) (is|are|was|were) (what|who|where)$", r"\3 \2 \1"),
     (r"^(who|where) (?:do|does|should|can|could) (?:i|we|you|one) (?=\w+)", r"\1 "),
     # measures: how ADJ is X
@@ -219,7 +221,7 @@ _RELATIONS: Final = [
     (r"\b(?:i|you|we) ('s)?(?:should|must) know\b", " "),
 ]  # fmt: skip
 
-_NAMES: Final = [
+_NAMES: Final[list[tuple[str, Replacement]]] = [
     (r"\b(?:two|2)[ -]?(?:factor|fa|step)\b(?: ?(?:authentication|auth|verification))?", "2fa"),
     (r"\b2 ?fa\b", "2fa"),
     (r"\b(?:world war|ww) ?(?:ii|2|two)\b|\b(?:the )?second world war\b|\bwwii\b", "worldwartwo"),
@@ -287,8 +289,36 @@ _NAMES: Final = [
 ]  # fmt: skip
 
 
-def _compiled(*tables: list[tuple[str, Replacement]]) -> list[tuple[re.Pattern[str], Replacement]]:
-    return [(re.compile(pattern), new) for table in tables for pattern, new in table]
+class _Rules:
+    """Rewrites that run in order; all are skipped when one scan finds none that applies."""
+
+    def __init__(self, *tables: list[tuple[str, Replacement]]) -> None:
+        rules = [rule for table in tables for rule in table]
+        self._any = union(pattern for pattern, _ in rules)
+        self._rules = [(re.compile(pattern), new) for pattern, new in rules]
+
+    def __call__(self, text: str) -> str:
+        if self._any.search(text):
+            for pattern, new in self._rules:
+                text = pattern.sub(new, text)
+        return text
+
+
+class _Openings:
+    """Rewrites of how a text begins, in order: each looks at the start of the text only."""
+
+    def __init__(self, *tables: list[tuple[str, Replacement]]) -> None:
+        self._rules = [
+            (re.compile(pattern), new, len(branches(pattern)) == 1 and pattern.startswith("^"))
+            for table in tables
+            for pattern, new in table
+        ]
+
+    def __call__(self, text: str) -> str:
+        for pattern, new, anchored in self._rules:
+            if not anchored or pattern.match(text):
+                text = pattern.sub(new, text)
+        return text
 
 
 _LABEL = re.compile(r"^([a-z][\w+#.-]*(?: [a-z][\w+#.-]*)?)\s*:\s+(.+)$")
@@ -296,17 +326,15 @@ _FRONTED = re.compile(
     r"^((?:in|on|at|for|from|with|using|to|during|as) [^,?]{2,50}), (?!and\b|or\b)(.+?)$"
 )
 
-_OPENING = _compiled(_CONTRACTIONS, _NAMES, _GREETINGS, _POLITE)  # type: ignore[arg-type]
-_ASKING = _compiled(_STYLE, _POLITE, _EMBEDDED, _TASK, _RELATIONS)  # type: ignore[arg-type]
+_spell_out = _Rules(_CONTRACTIONS, _NAMES)
+_drop_courtesies = _Rules(_GREETINGS, _POLITE)
+_style = _Rules(_STYLE)
+_ask_plainly = _Openings(_POLITE, _EMBEDDED, _TASK, _RELATIONS)
 
 
 def plain(text: str) -> str:
     """The text, lower-case and single-spaced, in its plainest equivalent phrasing."""
-    for pattern, new in _OPENING:
-        text = pattern.sub(new, text)
-    text = text.strip(" .?!,;:")
+    text = " ".join(_drop_courtesies(_spell_out(text)).split()).strip(" .?!,;:")
     text = _LABEL.sub(r"\2 in \1", text)
     text = _FRONTED.sub(r"\2 \1", text.replace("?", " "))
-    for pattern, new in _ASKING:
-        text = pattern.sub(new, text)
-    return " ".join(text.split())
+    return " ".join(_ask_plainly(_style(text)).split())

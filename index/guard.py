@@ -237,7 +237,7 @@ def _made(tokens: tuple[Token, ...], at: int) -> bool:
 
 def _attributive(late: Token, early: Token) -> bool:
     """From a list *in Python*, from a *Python* list: it keeps its head's role where it leads."""
-    return early.leads and frozenset((_role(late), "")) in lexicon.LIKE_ROLES and late.role != ""
+    return early.leads and _role(late) in ("in", "of", "for")
 
 
 def _role(token: Token) -> str:

@@ -271,6 +271,9 @@ class _Reader:
         self.open = False
 
     def _hang_on(self, word: str) -> None:
+        empty = self.role in _TELLING and not any(t.phrase == self.phrases for t in self.tokens)
+        if empty:
+            self._content(self.role, "quoted")
         self.role = word
         self.phrases += 1
 
