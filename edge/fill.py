@@ -209,7 +209,9 @@ class Fill:
                 await self._stream(ask, memo, flight, reply)
             else:
                 whole = await reply.read(JSON_ANSWER_BYTES_MAX)
-                stored = self._keep(ask, memo, whole, _json_object(whole))
+                answer = _json_object(whole)
+                ask.query.dialect.check(answer)
+                stored = self._keep(ask, memo, whole, answer)
                 flight.settle(Whole(whole, stored))
 
     async def _stream(self, ask: Ask, memo: _Memo, flight: Flight, reply: UpstreamReply) -> None:
@@ -282,7 +284,7 @@ def unknown_model(model: str, upstreams: Sequence[Upstream]) -> ClientError:
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise UpstreamError("The upstream's answer is not JSON.") from exc
     if not isinstance(document, dict):
         raise UpstreamError("The upstream's answer is not a JSON object.")

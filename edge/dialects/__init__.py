@@ -29,7 +29,7 @@ class Assembly(Protocol):
     """Folds the events of one stream into the JSON answer that they spell."""
 
     def feed(self, event: Event) -> None:
-        """Raises UpstreamError when the event is an error or makes no sense."""
+        """Raises what the event tells of, or UpstreamError when it makes no sense."""
 
     @property
     def finished(self) -> bool:
@@ -53,6 +53,9 @@ class Dialect(Protocol):
 
     def upstream_body(self, body: bytes, stream: bool, usage: bool) -> bytes:
         """What an upstream is sent; `usage` asks a stream for its usage event."""
+
+    def check(self, answer: dict[str, Any]) -> None:
+        """Raises what a JSON answer with status 200 tells of, or UpstreamError when it is none."""
 
     def unfit(self, answer: dict[str, Any]) -> str | None:
         """Why a complete JSON answer may not be stored; None if it may."""

@@ -48,14 +48,14 @@ class EventReader:
         lines = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
         self._tail = lines.pop()
         events = [event for line in lines if (event := self._line(line))]
-        if self._held + len(self._tail) > EVENT_BYTES_MAX:
-            raise UpstreamError("The upstream sent an event that is too large.")
+        self._check_size(len(self._tail))
         return events
 
     def _line(self, line: bytes) -> Event | None:
         if not line:
             return self._dispatch()
         self._held += len(line)
+        self._check_size(0)
         name, _, value = line.partition(b":")
         value = value[1:] if value.startswith(b" ") else value
         try:
@@ -66,6 +66,10 @@ class EventReader:
         except UnicodeDecodeError as exc:
             raise UpstreamError("The upstream sent an event that is not UTF-8.") from exc
         return None
+
+    def _check_size(self, tail_bytes: int) -> None:
+        if self._held + tail_bytes > EVENT_BYTES_MAX:
+            raise UpstreamError("The upstream sent an event that is too large.")
 
     def _dispatch(self) -> Event | None:
         event = Event("\n".join(self._data), self._name) if self._data else None

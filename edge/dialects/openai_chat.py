@@ -73,14 +73,19 @@ class OpenAiChat:
             payload["stream_options"] = {**options, "include_usage": True}
         return json_body.write(payload)
 
-    def unfit(self, answer: dict[str, Any]) -> str | None:
+    def check(self, answer: dict[str, Any]) -> None:
+        if answer.get("error"):
+            raise in_band_error(answer["error"])
         choices = answer.get("choices")
-        if not isinstance(choices, list) or not choices or "error" in answer:
+        if not isinstance(choices, list) or not all(map(_is_choice, choices)):
+            raise UpstreamError("The upstream's answer is not a chat completion.")
+
+    def unfit(self, answer: dict[str, Any]) -> str | None:
+        if not answer["choices"]:
             return "no-choices"
-        for choice in choices:
-            if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
-                return "no-message"
-            if choice.get("finish_reason") not in COMPLETE:
+        for choice in answer["choices"]:
+            reason = choice.get("finish_reason")
+            if not isinstance(reason, str) or reason not in COMPLETE:
                 return "finish-reason"
             message = choice["message"]
             if message.get("refusal"):
@@ -101,7 +106,8 @@ class OpenAiChat:
         if not chunk.get("choices"):
             return None
         del chunk["usage"]
-        return write(Event(_dumps(chunk)))
+        # As ASCII: half an emoji, escaped as it came, is whole again with the next event.
+        return write(Event(json.dumps(chunk, separators=(",", ":"))))
 
     def replay(self, body: bytes, wants_usage: bool) -> bytes:
         answer = json.loads(body)
@@ -137,7 +143,7 @@ class ChatAssembly:
             return
         try:
             chunk = json.loads(event.data)
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise UpstreamError("The upstream sent an event that is not JSON.") from exc
         if not isinstance(chunk, dict):
             raise UpstreamError("The upstream sent an event that is not an object.")
@@ -147,30 +153,53 @@ class ChatAssembly:
         for name, value in chunk.items():
             if name not in ("choices", "usage") and value is not None:
                 self._frame[name] = value
-        for part in chunk.get("choices") or ():
+        parts = chunk.get("choices") or []
+        if not isinstance(parts, list) or not all(map(_is_part, parts)):
+            raise UpstreamError("The upstream sent a choice that makes no sense.")
+        for part in parts:
             self._fold(part)
 
-    def _fold(self, part: Any) -> None:
-        if not isinstance(part, dict) or not isinstance(part.get("index", 0), int):
-            raise UpstreamError("The upstream sent a choice that is not an object.")
+    def _fold(self, part: dict[str, Any]) -> None:
         index = part.get("index", 0)
         choice = self._choices.setdefault(index, {"index": index, "message": {}})
         merge(choice["message"], part.get("delta") or {})
         if part.get("logprobs"):
             merge(choice.setdefault("logprobs", {}), part["logprobs"])
-        if part.get("finish_reason"):
-            choice["finish_reason"] = part["finish_reason"]
+        for name, value in part.items():
+            if name not in ("index", "delta", "message", "logprobs") and value is not None:
+                choice[name] = value
 
     @property
     def finished(self) -> bool:
         return bool(self._choices) and all("finish_reason" in c for c in self._choices.values())
 
     def body(self) -> bytes:
-        choices = [_choice(self._choices[index]) for index in sorted(self._choices)]
+        choices = [_choice(_joined(self._choices[index])) for index in sorted(self._choices)]
         answer = {**self._frame, "object": "chat.completion", "choices": choices}
         if self._usage is not None:
             answer["usage"] = self._usage
         return _dumps(answer).encode()
+
+
+class _Text:
+    """A text that grows. Joined once: adding each token to all before it would copy them again."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = list(pieces)
+
+
+def _joined(value: Any) -> Any:
+    match value:
+        case _Text():
+            return "".join(value.pieces)
+        case dict():
+            return {name: _joined(inner) for name, inner in value.items()}
+        case list():
+            return [_joined(inner) for inner in value]
+        case _:
+            return value
 
 
 def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
@@ -180,8 +209,11 @@ def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
         if old is None or value is None:
             if name not in whole or value is not None:
                 whole[name] = _indexed([], value) if isinstance(value, list) else value
-        elif isinstance(old, str) and isinstance(value, str):
-            whole[name] = value if name in ("role", "id", "type") else old + value
+        elif isinstance(value, str) and name not in ("role", "id", "type"):
+            if isinstance(old, _Text):
+                old.pieces.append(value)
+            else:
+                whole[name] = _Text(old, value) if isinstance(old, str) else value
         elif isinstance(old, list) and isinstance(value, list):
             whole[name] = _indexed(old, value)
         elif isinstance(old, dict) and isinstance(value, dict):
@@ -193,12 +225,16 @@ def merge(whole: dict[str, Any], delta: dict[str, Any]) -> None:
 def _indexed(items: list[Any], added: list[Any]) -> list[Any]:
     for item in added:
         index = item.get("index") if isinstance(item, dict) else None
-        same = [old for old in items if index is not None and old.get("index") == index]
-        if same:
-            merge(same[0], item)
+        same = None if index is None else next((o for o in items if _has(o, index)), None)
+        if same is not None:
+            merge(same, item)
         else:
             items.append(dict(item) if isinstance(item, dict) else item)
     return items
+
+
+def _has(item: Any, index: Any) -> bool:
+    return isinstance(item, dict) and item.get("index") == index
 
 
 def _choice(choice: dict[str, Any]) -> dict[str, Any]:
@@ -213,13 +249,16 @@ def _parts(choice: dict[str, Any]) -> list[dict[str, Any]]:
     """The chunks of one stored choice: role, content by pieces, what else it holds, the end."""
     index, message = choice.get("index", 0), choice["message"]
     content = message.get("content")
-    deltas: list[dict[str, Any]] = [{"role": message.get("role", "assistant"), "content": ""}]
+    first = None if content is None else ""
+    deltas: list[dict[str, Any]] = [{"role": message.get("role", "assistant"), "content": first}]
+    deltas += [{k: message[k]} for k in _BEFORE_CONTENT if message.get(k)]
     if isinstance(content, str):
         deltas += [{"content": piece} for piece in _pieces(content)]
     elif content is not None:
         deltas.append({"content": content})
-    rest = {k: v for k, v in message.items() if k not in ("role", "content") and v is not None}
-    if isinstance(calls := rest.get("tool_calls"), list):
+    sent = ("role", "content", *_BEFORE_CONTENT)
+    rest = {k: v for k, v in message.items() if k not in sent and v is not None}
+    if calls := rest.get("tool_calls"):
         rest["tool_calls"] = [{"index": at, **call} for at, call in enumerate(calls)]
     if rest:
         deltas.append(rest)
@@ -234,6 +273,10 @@ def _parts(choice: dict[str, Any]) -> list[dict[str, Any]]:
     return [*parts, end]
 
 
+_BEFORE_CONTENT = ("reasoning_content", "reasoning")
+"""What models think before they speak, as DeepSeek and vLLM name it. Clients show it at once."""
+
+
 def _pieces(text: str) -> list[str]:
     """`text` in pieces of whole words: enough to read as a stream, few enough to be cheap."""
     pieces: list[str] = []
@@ -246,7 +289,26 @@ def _pieces(text: str) -> list[str]:
     return [*pieces, text[len(text) - lost :]] if lost else pieces
 
 
-def in_band_error(error: Any) -> UpstreamError:
+def _is_choice(choice: Any) -> bool:
+    """Has it the shape of a choice, as far as we read it?"""
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        return False
+    calls = choice["message"].get("tool_calls") or []
+    return isinstance(calls, list) and all(isinstance(call, dict) for call in calls)
+
+
+def _is_part(part: Any) -> bool:
+    """The same for a choice of a chunk."""
+    if not isinstance(part, dict) or not isinstance(part.get("index", 0), int):
+        return False
+    delta, logprobs = part.get("delta") or {}, part.get("logprobs") or {}
+    if not isinstance(delta, dict) or not isinstance(logprobs, dict):
+        return False
+    calls = delta.get("tool_calls") or []
+    return isinstance(calls, list) and all(isinstance(call, dict) for call in calls)
+
+
+def in_band_error(error: Any) -> ClientError | UpstreamError:
     """An error object that came with status 200, as the status that it should have had."""
     fields = error if isinstance(error, dict) else {"message": str(error)}
     statuses = [str(fields.get(name)) for name in ("status", "status_code", "code")]
@@ -254,6 +316,8 @@ def in_band_error(error: Any) -> UpstreamError:
     named = {"rate_limit": 429, "overloaded": 503, "insufficient_quota": 429}
     kind = f"{fields.get('type')} {fields.get('code')}"
     status = status or next((named[word] for word in named if word in kind), 502)
+    if status in (400, 404, 413, 422):  # another upstream would say the same
+        return ClientError(f"{fields.get('message')}", status=status)
     return UpstreamError(
         f"The upstream answered with an error: {fields.get('message')}",
         status=status,
