@@ -327,7 +327,7 @@ def ineligible(text: str) -> str | None:
     """Why this text may only be matched exactly; None when it may be matched by meaning."""
     if len(text) > CHARACTERS_MAX:
         return "too-long"
-    return _characters(text) or _words(text) or _subject(text)
+    return _characters(text) or _as_written(text) or _words(text) or _subject(text)
 
 
 def _characters(text: str) -> str | None:
@@ -367,7 +367,8 @@ def _words(text: str) -> str | None:
         return "too-short"
     small = [word for word in words if word.islower()]
     foreign = len(_FOREIGN.intersection(small))
-    if foreign >= 2 or ("¿" in text or "¡" in text):
+    accented = sum(not word.isascii() for word in small)
+    if foreign >= 2 or accented >= 3 or "¿" in text or "¡" in text:
         return "language"
     if sum(word in _FUNCTION_WORDS for word in small) >= 2:
         return None
@@ -388,16 +389,17 @@ _SUBJECTS: Final = (
 )
 
 
+def _as_written(text: str) -> str | None:
+    normal = unicodedata.normalize("NFKC", text)
+    return next((reason for reason, sign in _AS_WRITTEN if sign.search(normal)), None)
+
+
 def _subject(text: str) -> str | None:
     if text.count("\n") > 2:
         return "supplied-text"
-    folded = fold(text)
-    for reason, pattern in _AS_WRITTEN:
-        if pattern.search(folded):
-            return reason
-    small = folded.lower()
-    for reason, pattern in _SUBJECTS:
-        if pattern.search(small):
+    small = fold(text).lower()
+    for reason, sign in _SUBJECTS:
+        if sign.search(small):
             return reason
     asks_how = read(text).kind == "how"  # how to change *my* address is nobody's in particular
     return "personal" if not asks_how and _STATE.search(small) else None

@@ -127,6 +127,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^how (?:fast|quickly) (?:does|do|can) (.+?) (?:travel|move|go|run)(?= |$)",
      r"what is the speed of \1"),
     (rf"^how far ({_BE}) (.+?) from (.+)$", r"what \1 the distance from \2 to \3"),
+    (r"^how far (is|are) (?!it )(.+)$", r"what \1 the distance to \2"),
     (r"^how far is it from ", "what is the distance from "),
     (r"^how much (is|are) (.+? (?:fee|charge|cost|fare|rent|fine|deposit|premium|toll)s?)$", r"what \1 \2"),
     (rf"^how (?:expensive|costly|much) ({_BE}) (.+)$", r"what \1 the cost of \2"),

@@ -25,6 +25,15 @@ _SAME_KIND: Final = frozenset(
 )  # fmt: skip
 _SPELLING_LETTERS_MIN: Final = 5
 _WORDS_TO_MOVE_MAX: Final = 12
+_UNMATCHED_MAX: Final = 8
+"""More words than these are not looked up among the synonyms: the texts are about other things."""
+
+_NAMES: Final = {
+    "comparator": "comparator",
+    "modal": "modality",
+    "symbol": "symbol",
+    "quoted": "quoted",
+}
 
 Pairs = list[tuple[int, int]]
 
@@ -47,13 +56,17 @@ class Evidence:
 def veto(asked: Reading, cached: Reading) -> str | None:
     """Why the answer to `cached` may not be served for `asked`; None when nothing forbids it.
 
-    Symmetric. The names: number, unit, negation, antonym, quantifier, comparator, modality,
-    question, tense, person, voice, entity, quoted, symbol, order, role, content, detail.
+    Symmetric. The names: number, unit (also month, weekday), negation, quantifier, antonym,
+    comparator, modality, symbol, quoted, entity, content, detail for words that nothing answers
+    to; question, tense, person, voice, role, order for words that agree and mean another thing.
     """
     return compare(asked, cached).veto
 
 
 def compare(asked: Reading, cached: Reading) -> Evidence:
+    """The veto and, when there is none, how well the two agree. Symmetric."""
+    if asked.plain > cached.plain:  # words are aligned greedily: always from the same side
+        asked, cached = cached, asked
     if asked.plain == cached.plain and asked.capitals == cached.capitals:
         return Evidence(None)
     if asked.numbers != cached.numbers:
@@ -113,21 +126,26 @@ def _voice(asked: Reading, cached: Reading, pairs: Pairs) -> str | None:
 def _aligned(one: tuple[Token, ...], other: tuple[Token, ...]) -> tuple[Pairs, int]:
     """Pairs of places that say the same: the same word first, then a form, then a synonym."""
     pairs: Pairs = []
-    free = list(range(len(other)))
+    places: dict[str, list[int]] = {}
+    for j, token in enumerate(other):
+        for form in token.forms:
+            places.setdefault(form, []).append(j)
+    free = dict.fromkeys(range(len(other)))
     rest: list[int] = []
     for i, token in enumerate(one):
-        found = next((j for j in free if _same_form(token, other[j])), None)
+        near = (j for form in token.forms for j in places.get(form, ()) if j in free)
+        found = min((j for j in near if _same_form(token, other[j])), default=None)
         if found is None:
             rest.append(i)
         else:
             pairs.append((i, found))
-            free.remove(found)
+            del free[found]
     related = 0
-    for i in rest:
+    for i in rest if max(len(rest), len(free)) <= _UNMATCHED_MAX else ():
         found = next((j for j in free if _related(one[i], other[j])), None)
         if found is not None:
             pairs.append((i, found))
-            free.remove(found)
+            del free[found]
             related += 1
     pairs.sort()
     return pairs, related
@@ -184,23 +202,23 @@ def _extra(left: list[Token], right: list[Token]) -> int | None:
 
 def _name(left: list[Token], right: list[Token]) -> str:
     """The most telling name for words that nothing answers to."""
-    kinds = {token.kind for token in (*left, *right)}
-    for kind, name in (
-        ("number", "number"), ("unit", "unit"), ("negation", "negation"), ("ordinal", "number"),
-    ):  # fmt: skip
+    both = [*left, *right]
+    kinds = {token.kind for token in both}
+    measures = sum(not token.forms.isdisjoint(lexicon.UNITS) for token in both)
+    if kinds & {"number", "ordinal"}:
+        return "number"
+    if "unit" in kinds or (left and right and measures == len(both)):
+        return "unit"
+    for kind in ("negation", "quantifier"):
+        if kind in kinds:
+            return kind
+    few = len(both) <= _UNMATCHED_MAX
+    if few and any(_opposed(one, other) for one in left for other in right):
+        return "antonym"
+    for kind, name in _NAMES.items():
         if kind in kinds:
             return name
-    for one in left:
-        for other in right:
-            if _opposed(one, other):
-                return "antonym"
-    for kind, name in (
-        ("quantifier", "quantifier"), ("comparator", "comparator"), ("modal", "modality"),
-        ("symbol", "symbol"), ("quoted", "quoted"),
-    ):  # fmt: skip
-        if kind in kinds:
-            return name
-    if any(not token.known for token in (*left, *right)):
+    if any(not token.known for token in both):
         return "entity"
     return "content" if left and right else "detail"
 
@@ -265,7 +283,7 @@ def _movable(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> 
     start, middle, end = swapped
     left = [(one[i], other[j]) for i, j in pairs[start:middle]]
     right = [(one[i], other[j]) for i, j in pairs[middle:end]]
-    if left[0][0].role and left[0][0].role == right[0][0].role:
+    if all(a.role and a.role == b.role for a, b in zip(left[0], right[0], strict=True)):
         return False
     back = [(b, a) for a, b in left]
     # `left` comes first in `one`, `right` comes first in `other`.

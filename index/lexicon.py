@@ -169,6 +169,7 @@ SAME = _groups(
     fastest quickest
     faster quicker
     closest nearest
+    tallest highest
     existent available
     know tell
     purpose use
