@@ -6,11 +6,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.http import exact, machine, work
+from bench.http import exact, machine, semantic, start, work
 from bench.http.report import Report
 from bench.http.servers import Wire
 
-SECTIONS = ("h1", "tls", "h3")
+SECTIONS = ("h1", "tls", "h3", "semantic", "start")
 WIRES: tuple[Wire, ...] = ("h1", "tls", "h3")
 
 
@@ -24,7 +24,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-http-") as directory:
         scratch = work.lay_out(Path(directory))
         if wires := [wire for wire in WIRES if wire in only]:
-            exact.measure(report, scratch, wires, options.seconds, options.rounds)
+            exact.measure(report, scratch, wires, options.seconds, options.rounds, options.profile)
+        if "semantic" in only:
+            semantic.measure(report, scratch, options.rounds)
+        if "start" in only:
+            start.measure(report, scratch, options.rounds)
     if options.out:
         report.write(options.out)
 
@@ -35,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=int, default=3, help="of load for each figure, after one to warm up (3)")
     add("--rounds", type=int, default=3, help="the best of so many, servers taking turns (3)")
     add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=", ".join(SECTIONS))
+    add("--profile", type=Path, metavar="DIR", help="py-spy's stacks of exact hits go there")
     add("--out", type=Path, metavar="FILE", help="keep what is printed here as well")
     return parser
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
-from bench.http import load, servers
+from bench.http import load, profile, servers
 from bench.http.load import LoadError, Measured, Shape
 from bench.http.report import Report
 from bench.http.servers import MissingError, Server, StartError, Wire
@@ -31,7 +32,12 @@ Found = dict[tuple[str, Shape], list[Measured]]
 
 
 def measure(
-    report: Report, scratch: Scratch, wires: Sequence[Wire], seconds: int, rounds: int
+    report: Report,
+    scratch: Scratch,
+    wires: Sequence[Wire],
+    seconds: int,
+    rounds: int,
+    profiles: Path | None,
 ) -> None:
     with ExitStack() as stack:
         running = _start(report, stack, scratch, wires)
@@ -44,6 +50,9 @@ def measure(
                 continue
             asked = [server for server in running if wire in server.wires]
             _print(report, wire, asked, _rounds(report, scratch, asked, wire, seconds, rounds))
+            if profiles is not None:
+                profiles.mkdir(parents=True, exist_ok=True)
+                _profile(report, scratch, asked[0], wire, seconds, profiles / f"{wire}.stacks")
 
 
 def _start(
@@ -82,6 +91,18 @@ def _rounds(
                     continue
                 found.setdefault((server.name, shape), []).append(one)
     return found
+
+
+def _profile(
+    report: Report, scratch: Scratch, node: Server, wire: Wire, seconds: int, to: Path
+) -> None:
+    shape = H3_GOAL_SHAPE if wire == "h3" else H1_GOAL_SHAPE
+    try:
+        profile.record(
+            report, node, seconds, to, lambda: load.run(scratch, node, wire, shape, seconds)
+        )
+    except MissingError as missing:
+        report.skipped("profile", str(missing))
 
 
 def _print(report: Report, wire: Wire, asked: Sequence[Server], found: Found) -> None:

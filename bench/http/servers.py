@@ -62,6 +62,7 @@ class Server:
         )
 
 
+Command = Sequence[str | Path]
 Start = Callable[[ExitStack, Scratch], Server]
 
 
@@ -90,7 +91,7 @@ def tool(name: str, hint: str) -> str:
 @contextmanager
 def running(
     name: str,
-    command: Sequence[str | Path],
+    command: Command,
     log: Path,
     ports: Mapping[str, int],
     wires: frozenset[Wire],
@@ -157,7 +158,13 @@ def ask(connection: Connection, body: bytes) -> tuple[http.client.HTTPResponse, 
 
 def upstream(stack: ExitStack, scratch: Scratch) -> Server:
     port = free_port()
-    command = [sys.executable, "-m", "bench.http.peers.upstream", str(port), scratch.answer]
+    command: Command = [
+        sys.executable,
+        "-m",
+        "bench.http.peers.upstream",
+        str(port),
+        scratch.answer,
+    ]
     log = scratch.directory / "upstream.log"
     server = stack.enter_context(running("upstream", command, log, {"h1": port}, frozenset()))
     os.sched_setaffinity(server.pid, {machine.CLIENT_CORE})
@@ -171,7 +178,7 @@ def node(
     """The node as users run it, with an upstream. Not waited for."""
     ports = {"h1": free_port(), "tls": free_port(), "admin": free_port()}
     ports["h3"] = ports["tls"]
-    command = [
+    command: Command = [
         *(sys.executable, "-m", "edge", "serve"),
         *("--upstream", f"http://127.0.0.1:{behind.ports['h1']}/v1"),
         *("--plain", f"127.0.0.1:{ports['h1']}", "--listen", f"127.0.0.1:{ports['tls']}"),
@@ -210,8 +217,8 @@ def primed_node(stack: ExitStack, scratch: Scratch) -> Server:
     server = node(stack, scratch, behind, scratch.folder("data"))
     wait_for(lambda: semantic_ready(server), server)
     connection = server.connect()
-    for _ in range(2):
-        response, _body = ask(connection, scratch.request.read_bytes())
+    ask(connection, scratch.request.read_bytes())
+    response, _ = ask(connection, scratch.request.read_bytes())
     connection.close()
     told = response.headers["cache-status"]
     if "hit" not in told or "semantic" in told:
@@ -257,7 +264,14 @@ def _aiohttp(kind: str) -> Start:
         ports = {"h1": free_port(), "tls": free_port()}
         files = [scratch.answer, scratch.certificate, scratch.key]
         numbers = [str(ports["h1"]), str(ports["tls"])]
-        command = [sys.executable, "-m", "bench.http.peers.aiohttp_bare", kind, *numbers, *files]
+        command: Command = [
+            sys.executable,
+            "-m",
+            "bench.http.peers.aiohttp_bare",
+            kind,
+            *numbers,
+            *files,
+        ]
         return _peer(stack, scratch, f"aiohttp-{kind}", command, ports, frozenset({"h1", "tls"}))
 
     return start
@@ -266,7 +280,7 @@ def _aiohttp(kind: str) -> Start:
 def aioquic(stack: ExitStack, scratch: Scratch) -> Server:
     port = free_port()
     files = [scratch.answer, scratch.certificate, scratch.key]
-    command = [sys.executable, "-m", "bench.http.peers.aioquic_stock", str(port), *files]
+    command: Command = [sys.executable, "-m", "bench.http.peers.aioquic_stock", str(port), *files]
     return _peer(stack, scratch, "aioquic", command, {"h3": port}, frozenset({"h3"}))
 
 
@@ -274,7 +288,7 @@ def hypercorn(stack: ExitStack, scratch: Scratch) -> Server:
     if find_spec("hypercorn") is None:
         raise MissingError(PEERS_HINT)
     port, unused = free_port(), free_port()
-    command: list[str | Path] = [
+    command: Command = [
         *(sys.executable, "-m", "hypercorn", "bench.http.peers.asgi:app", "-k", "uvloop"),
         *("--quic-bind", f"127.0.0.1:{port}", "--bind", f"127.0.0.1:{unused}"),
         *("--certfile", scratch.certificate, "--keyfile", scratch.key),
@@ -287,7 +301,7 @@ def _peer(
     stack: ExitStack,
     scratch: Scratch,
     name: str,
-    command: Sequence[str | Path],
+    command: Command,
     ports: Mapping[str, int],
     wires: frozenset[Wire],
     env: Mapping[str, str] | None = None,
@@ -308,7 +322,7 @@ ALL: Mapping[str, Start] = {
     "caddy": caddy,
     "hypercorn": hypercorn,
 }
-"""In the order of the tables. The bare aiohttp of the goals is the low-level server, the cheaper."""
+"""In the order of the tables. The goals' bare aiohttp is the low-level server, the cheaper one."""
 
 _H1: frozenset[Wire] = frozenset({"h1", "tls"})
 _H3: frozenset[Wire] = frozenset({"h3"})

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import uvloop
-from aioquic.asyncio import QuicConnectionProtocol, serve
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.asyncio.server import serve
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
@@ -33,13 +34,12 @@ class Answering(QuicConnectionProtocol):
                 self._http.send_data(seen.stream_id, self.body, end_stream=True)
 
 
-async def main() -> None:
-    port, answer, certificate, key = sys.argv[1:]
-    Answering.body = Path(answer).read_bytes()
+async def main(port: int, body: bytes, certificate: str, key: str) -> None:
+    Answering.body = body
     Answering.head = [
         (b":status", b"200"),
         (b"content-type", b"application/json"),
-        (b"content-length", str(len(Answering.body)).encode()),
+        (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"private, no-store"),
         (b"date", b"Mon, 23 Nov 2026 18:00:00 GMT"),
         (b"server", b"aioquic"),
@@ -51,9 +51,10 @@ async def main() -> None:
         idle_timeout=600,
     )
     configuration.load_cert_chain(certificate, key)
-    await serve("127.0.0.1", int(port), configuration=configuration, create_protocol=Answering)
+    await serve("127.0.0.1", port, configuration=configuration, create_protocol=Answering)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    port, answer, certificate, key = sys.argv[1:]
+    uvloop.run(main(int(port), Path(answer).read_bytes(), certificate, key))

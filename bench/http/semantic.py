@@ -1,0 +1,172 @@
+"""Hits by meaning and misses: what they cost beside the bare encoder on the same texts.
+
+One prompt at a time over one HTTP/1.1 connection. CPU is that of the node's whole process, its
+writer included; the upstream is a process of its own. Every round asks in words not used before.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from bench.http import machine, servers, stock
+from bench.http.report import Report
+from bench.http.servers import Server
+from bench.http.work import Scratch, chat
+
+ENTRIES = 10_000
+HITS_A_ROUND = 200
+MISSES_A_ROUND = 100
+WARM_UP = 20
+HIT_GOAL = 1.25
+MISS_GOAL_MS = 2.0
+
+
+@dataclass(slots=True)
+class Costs:
+    """CPU ms a prompt, one figure a round."""
+
+    hit: list[float] = field(default_factory=list)
+    hit_encoder: list[float] = field(default_factory=list)
+    miss: list[float] = field(default_factory=list)
+    miss_encoder: list[float] = field(default_factory=list)
+    latency: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """What was not answered as it should have been."""
+
+
+def measure(report: Report, scratch: Scratch, rounds: int) -> None:
+    report.title(f"by meaning: {ENTRIES:,} entries, {stock.TOKENS} tokens, HTTP/1.1, one at a time")
+    embeds = stock.encoder(scratch)
+    hits, misses = HITS_A_ROUND * rounds + WARM_UP, MISSES_A_ROUND * rounds
+    about = stock.subjects(embeds, ENTRIES + misses)
+    data = scratch.folder("semantic")
+    stock.fill(data, embeds, about[:ENTRIES], time.time())  # noqa: TID251  as the node will read it
+    del embeds
+    with ExitStack() as stack:
+        bare = stack.enter_context(
+            servers.running(
+                "encoder",
+                [sys.executable, "-m", "bench.http.peers.encoder", scratch.models],
+                scratch.directory / "encoder.log",
+                {},
+                frozenset(),
+            )
+        )
+        _said(bare)
+        node = servers.node(stack, scratch, servers.upstream(stack, scratch), data)
+        servers.wait_for(lambda: servers.semantic_ready(node), node)
+        costs = _rounds(node, bare, list(enumerate(about[:hits])), about[ENTRIES:], rounds)
+        resident = machine.memory_mib(node.pid)
+    _print(report, costs, resident)
+
+
+def _rounds(
+    node: Server,
+    bare: Server,
+    stored: Sequence[tuple[int, str]],
+    unknown: Sequence[str],
+    rounds: int,
+) -> Costs:
+    costs = Costs()
+    _hits(node, stored[:WARM_UP], costs)
+    costs.latency.clear()
+    for at in range(rounds):
+        start = WARM_UP + at * HITS_A_ROUND
+        asked = stored[start : start + HITS_A_ROUND]
+        texts = [stock.other_wording(subject) for _, subject in asked]
+        costs.hit_encoder.append(_encoder_ms(bare, texts))
+        costs.hit.append(_node_ms(node, len(asked), partial(_hits, node, asked, costs)))
+        fresh = unknown[at * MISSES_A_ROUND : (at + 1) * MISSES_A_ROUND]
+        texts = [stock.wording(subject) for subject in fresh]
+        costs.miss_encoder.append(_encoder_ms(bare, texts))
+        costs.miss.append(_node_ms(node, len(texts), partial(_misses, node, texts, costs)))
+    return costs
+
+
+def _node_ms(node: Server, count: int, work: Callable[[], None]) -> float:
+    before = machine.settled_cpu_s(node.pid)
+    work()
+    return (machine.settled_cpu_s(node.pid) - before) * 1e3 / count
+
+
+def _hits(node: Server, asked: Sequence[tuple[int, str]], costs: Costs) -> None:
+    connection = node.connect()
+    for number, subject in asked:
+        text = stock.other_wording(subject)
+        began = time.perf_counter()
+        response, body = servers.ask(connection, chat(text))
+        costs.latency.append((time.perf_counter() - began) * 1e3)
+        told = response.headers.get("cache-status", "")
+        if "detail=semantic" not in told or json.loads(body)["id"] != f"chatcmpl-{number:08}":
+            costs.wrong.append(f"{text} -> {told}")
+    connection.close()
+
+
+def _misses(node: Server, texts: Sequence[str], costs: Costs) -> None:
+    connection = node.connect()
+    for text in texts:
+        told = servers.ask(connection, chat(text))[0].headers.get("cache-status", "")
+        if "fwd=miss" not in told or "stored" not in told:
+            costs.wrong.append(f"{text} -> {told}")
+    connection.close()
+
+
+def _encoder_ms(bare: Server, texts: Sequence[str]) -> float:
+    assert bare.process.stdin is not None
+    bare.process.stdin.write(json.dumps(texts).encode() + b"\n")
+    bare.process.stdin.flush()
+    spent, tokens = _said(bare)
+    assert set(tokens) == {stock.TOKENS}, tokens
+    return float(spent) * 1e3 / len(texts)
+
+
+def _said(bare: Server) -> Any:
+    assert bare.process.stdout is not None
+    line = bare.process.stdout.readline()
+    if not line:
+        raise servers.StartError(f"the encoder ended: {bare.log.read_text()[-400:]}")
+    return json.loads(line)
+
+
+def _print(report: Report, costs: Costs, resident: tuple[float, float]) -> None:
+    def best(values: Sequence[float]) -> str:
+        return f"{min(values):.2f}"
+
+    report.say("CPU ms a prompt, the best of the rounds")
+    report.table(
+        ["", "node", "bare encoder", "beyond it"],
+        [
+            [
+                "hit by meaning",
+                best(costs.hit),
+                best(costs.hit_encoder),
+                _beyond(costs.hit, costs.hit_encoder),
+            ],
+            [
+                "miss, stored",
+                best(costs.miss),
+                best(costs.miss_encoder),
+                _beyond(costs.miss, costs.miss_encoder),
+            ],
+        ],
+    )
+    ordered = sorted(costs.latency)
+    middle, high = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
+    report.say(f"latency of a hit by meaning, ms: p50 {middle:.2f}, p99 {high:.2f}")
+    report.say(f"resident afterwards, MiB: {resident[0]:.0f} (PSS {resident[1]:.0f})")
+    report.say(f"not answered as they should be: {len(costs.wrong)}")
+    for line in costs.wrong[:3]:
+        report.say(f"    {line}")
+    ratio = min(costs.hit) / min(costs.hit_encoder)
+    report.goal("hit by meaning, CPU against the bare encoder", ratio, HIT_GOAL, "x")
+    beyond = min(costs.miss) - min(costs.miss_encoder)
+    report.goal("a miss, CPU beyond the encoder", beyond, MISS_GOAL_MS, " ms")
+
+
+def _beyond(node: Sequence[float], encoder: Sequence[float]) -> str:
+    return f"{min(node) - min(encoder):.2f}"
