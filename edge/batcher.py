@@ -5,6 +5,7 @@ takes up to `BATCH_MAX` of them at once. Nobody waits for a batch to fill: a lon
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from index.decision import Miss
 from index.embedding import Embedder
 from index.entry import Match, Question, Scope, Timestamp
+
+log = logging.getLogger("semantic")
 
 BATCH_MAX = 8
 QUEUE_MAX = 256
@@ -91,8 +94,11 @@ class Batcher:
     def _start(self) -> None:
         if self._busy:
             return
-        batch = [self._queue.popleft() for _ in range(min(BATCH_MAX, len(self._queue)))]
-        batch = [job for job in batch if not job.done.cancelled()]
+        batch: list[_Job] = []
+        while self._queue and len(batch) < BATCH_MAX:
+            job = self._queue.popleft()
+            if not job.done.cancelled():
+                batch.append(job)
         if not batch:
             return
         self._busy = True
@@ -102,15 +108,10 @@ class Batcher:
 
     def _finish(self, batch: list[_Job], work: asyncio.Future[list[Verdict]]) -> None:
         self._busy = False
-        error = None if work.cancelled() else work.exception()
-        verdicts = [] if error or work.cancelled() else work.result()
-        for at, job in enumerate(batch):
-            if job.done.done():
-                continue
-            if error:
-                job.done.set_exception(error)
-            else:
-                job.done.set_result(verdicts[at] if verdicts else Verdict(Miss("stopping")))
+        verdicts = _verdicts(work) or [Verdict(Miss("failed"))] * len(batch)
+        for job, verdict in zip(batch, verdicts, strict=True):
+            if not job.done.done():
+                job.done.set_result(verdict)
         self._start()
 
     def _run(self, batch: list[_Job]) -> list[Verdict]:
@@ -135,3 +136,13 @@ class Batcher:
         began = self._stopwatch()
         found = self._similar(job.scope, job.question, vector, self._clock())
         return Verdict(found, vector, embed_s, self._stopwatch() - began)
+
+
+def _verdicts(work: asyncio.Future[list[Verdict]]) -> list[Verdict]:
+    """What the worker found; nothing if it failed: then meaning has no answer, an upstream may."""
+    if work.cancelled():
+        return []
+    if error := work.exception():
+        log.error("event=bug part=batcher", exc_info=error)
+        return []
+    return work.result()
