@@ -51,8 +51,10 @@ Outcome = Found | Whole | Failed
 
 
 @dataclass(slots=True, eq=False)
-class _Reader:
-    position: int
+class Reader:
+    """A place in the stream. The events after it are what `Flight.room` counts."""
+
+    position: int = 0
     """Number of the next event to read."""
     read_bytes: int = 0
 
@@ -70,8 +72,9 @@ class Flight:
         self._dropped = 0
         self._published_bytes = 0
         self._held_bytes = 0
-        self._readers: set[_Reader] = set()
+        self._readers: set[Reader] = set()
         self._interests = 0
+        self._abandoned = False
         self._waiting_for_whole = 0
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -87,8 +90,10 @@ class Flight:
 
     @property
     def joinable(self) -> bool:
-        """Would a newcomer get the whole answer? Not from one that failed or was not kept whole."""
-        return self.storable and not isinstance(self.outcome, Failed)
+        """Would a newcomer get the whole answer? Not from one that failed, was not kept whole, or
+        is being cancelled because the last of those who waited has just left."""
+        lost = self._abandoned or isinstance(self.outcome, Failed)
+        return self.storable and not lost
 
     # What the fill calls.
 
@@ -124,6 +129,7 @@ class Flight:
         """Give it up. The last one to do so cancels a fill that is not done."""
         self._interests -= 1
         if not self._interests and self.outcome is None and self._task:
+            self._abandoned = True
             self._task.cancel()
 
     async def began(self) -> None:
@@ -148,29 +154,33 @@ class Flight:
             raise self.outcome.error
         return self.outcome
 
-    async def batches(self, silence_s: float) -> AsyncGenerator[list[Event], None]:
+    def enter(self) -> Reader:
+        """A reader at the start. From now on the fill waits for it; `leave` when it is done."""
+        reader = Reader()
+        self._readers.add(reader)
+        return reader
+
+    def leave(self, reader: Reader) -> None:
+        self._readers.discard(reader)
+        self._notify()
+
+    async def batches(self, reader: Reader, silence_s: float) -> AsyncGenerator[list[Event], None]:
         """Events as they come, those of one moment together; an empty list after each silence.
 
         Raises:
             EdgeError: the answer broke off; what was read is not all of it.
             StreamCut: this reader fell so far behind that events it needs are gone.
         """
-        reader = _Reader(0)
-        self._readers.add(reader)
-        try:
-            while True:
-                batch = self._take(reader)
-                if batch:
-                    yield batch
-                elif isinstance(self.outcome, Failed):
-                    raise self.outcome.error
-                elif self.outcome is not None:
-                    return
-                elif await self._silent(silence_s):
-                    yield []
-        finally:
-            self._readers.discard(reader)
-            self._notify()
+        while True:
+            batch = self._take(reader)
+            if batch:
+                yield batch
+            elif isinstance(self.outcome, Failed):
+                raise self.outcome.error
+            elif self.outcome is not None:
+                return
+            elif await self._silent(silence_s):
+                yield []
 
     # How it is done.
 
@@ -178,7 +188,7 @@ class Flight:
     def _next(self) -> int:
         return self._dropped + len(self._events)
 
-    def _take(self, reader: _Reader) -> list[Event]:
+    def _take(self, reader: Reader) -> list[Event]:
         if reader.position < self._dropped:
             raise StreamCut("the reader is too slow for an answer of this size")
         batch = [self._events[at - self._dropped] for at in range(reader.position, self._next)]

@@ -187,8 +187,8 @@ class Fill:
             except ClientError:
                 upstream.health.succeeded()  # it works; the request was at fault
                 raise
-            except asyncio.CancelledError:
-                upstream.health.abandoned()
+            except BaseException:
+                upstream.health.abandoned()  # cancelled, or a mistake of ours
                 raise
             else:
                 upstream.health.succeeded()
@@ -217,7 +217,13 @@ class Fill:
     async def _stream(self, ask: Ask, memo: _Memo, flight: Flight, reply: UpstreamReply) -> None:
         reader = EventReader()
         assembly = ask.query.dialect.assembly()
+        size = 0
         async for chunk in reply.chunks():
+            size += len(chunk)
+            if not (flight.storable or flight.wants_whole):
+                assembly.forget()  # too large to keep, and nobody can ask for all of it any more
+            elif size > JSON_ANSWER_BYTES_MAX:
+                raise UpstreamError("The upstream's answer is too large.")
             for event in reader.feed(chunk):
                 assembly.feed(event)
                 if event == DONE:

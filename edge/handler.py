@@ -133,8 +133,8 @@ class PromptHandler:
             handed_over = True
             return self._event_stream(ask, chunks, led=led)
         except EdgeError as error:
-            if led or again or isinstance(error, ClientError) or flight.opened:
-                raise
+            if led or again or isinstance(error, ClientError):
+                raise  # a stream that has begun does not come here: see `_live`
             raise _LeaderFailedError from error
         finally:
             if not handed_over:
@@ -184,15 +184,17 @@ class PromptHandler:
 
     async def _live(self, ask: Ask, flight: Flight) -> AsyncGenerator[bytes, None]:
         dialect, wants_usage = ask.query.dialect, ask.query.call.wants_usage
+        reader = flight.enter()  # at once: a client that takes nothing at all holds the fill back
         try:
             yield b""
-            async for batch in flight.batches(HEARTBEAT_S):
+            async for batch in flight.batches(reader, HEARTBEAT_S):
                 parts = [dialect.live(event, wants_usage) for event in batch]
                 yield b"".join(part for part in parts if part) if batch else HEARTBEAT
         except EdgeError as error:
             yield dialect.error_event(error)
             raise StreamCut(error.message) from error
         finally:
+            flight.leave(reader)
             flight.release()
 
     def _fields(self, ask: Ask, fields: Fields, how: str) -> Fields:

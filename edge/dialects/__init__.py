@@ -35,6 +35,9 @@ class Assembly(Protocol):
     def finished(self) -> bool:
         """Has every choice ended?"""
 
+    def forget(self) -> None:
+        """Nobody will ask for the body: only see to it that the answer ends as it should."""
+
     def body(self) -> bytes:
         """The JSON answer, once finished."""
 

@@ -137,6 +137,7 @@ class ChatAssembly:
         self._frame: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self._usage: Any = None
+        self._forgetful = False
 
     def feed(self, event: Event) -> None:
         if event == DONE:
@@ -162,8 +163,9 @@ class ChatAssembly:
     def _fold(self, part: dict[str, Any]) -> None:
         index = part.get("index", 0)
         choice = self._choices.setdefault(index, {"index": index, "message": {}})
-        merge(choice["message"], part.get("delta") or {})
-        if part.get("logprobs"):
+        if not self._forgetful:
+            merge(choice["message"], part.get("delta") or {})
+        if part.get("logprobs") and not self._forgetful:
             merge(choice.setdefault("logprobs", {}), part["logprobs"])
         for name, value in part.items():
             if name not in ("index", "delta", "message", "logprobs") and value is not None:
@@ -172,6 +174,11 @@ class ChatAssembly:
     @property
     def finished(self) -> bool:
         return bool(self._choices) and all("finish_reason" in c for c in self._choices.values())
+
+    def forget(self) -> None:
+        self._forgetful = True
+        for choice in self._choices.values():
+            choice["message"], choice["logprobs"] = {}, None
 
     def body(self) -> bytes:
         choices = [_choice(_joined(self._choices[index])) for index in sorted(self._choices)]
