@@ -17,6 +17,8 @@ WIRES: tuple[Wire, ...] = ("h1", "tls", "h3")
 def main() -> None:
     options = _parser().parse_args()
     only = set(options.only or SECTIONS)
+    if options.profile:
+        options.profile.mkdir(parents=True, exist_ok=True)
     machine.stay_apart()
     report = Report()
     report.say(f"python -m bench.http {shlex.join(sys.argv[1:])}".rstrip())
@@ -26,7 +28,7 @@ def main() -> None:
         if wires := [wire for wire in WIRES if wire in only]:
             exact.measure(report, scratch, wires, options.seconds, options.rounds, options.profile)
         if "semantic" in only:
-            semantic.measure(report, scratch, options.rounds)
+            semantic.measure(report, scratch, options.rounds, options.profile)
         if "start" in only:
             start.measure(report, scratch, options.rounds)
     if options.out:
@@ -39,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seconds", type=int, default=3, help="of load for each figure, after one to warm up (3)")
     add("--rounds", type=int, default=3, help="the best of so many, servers taking turns (3)")
     add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=", ".join(SECTIONS))
-    add("--profile", type=Path, metavar="DIR", help="py-spy's stacks of exact hits go there")
+    add("--profile", type=Path, metavar="DIR", help="py-spy's stacks go there")
     add("--out", type=Path, metavar="FILE", help="keep what is printed here as well")
     return parser
 

@@ -51,7 +51,6 @@ def measure(
             asked = [server for server in running if wire in server.wires]
             _print(report, wire, asked, _rounds(report, scratch, asked, wire, seconds, rounds))
             if profiles is not None:
-                profiles.mkdir(parents=True, exist_ok=True)
                 _profile(report, scratch, asked[0], wire, seconds, profiles / f"{wire}.stacks")
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from bench.http import machine, servers, stock
+from bench.http import machine, profile, servers, stock
 from bench.http.report import Report
-from bench.http.servers import Server
+from bench.http.servers import MissingError, Server
 from bench.http.work import Scratch, chat
 
 ENTRIES = 10_000
@@ -24,6 +25,7 @@ MISSES_A_ROUND = 100
 WARM_UP = 20
 HIT_GOAL = 1.25
 MISS_GOAL_MS = 2.0
+PROFILE_S = 2
 
 
 @dataclass(slots=True)
@@ -39,10 +41,10 @@ class Costs:
     """What was not answered as it should have been."""
 
 
-def measure(report: Report, scratch: Scratch, rounds: int) -> None:
+def measure(report: Report, scratch: Scratch, rounds: int, profiles: Path | None) -> None:
     report.title(f"by meaning: {ENTRIES:,} entries, {stock.TOKENS} tokens, HTTP/1.1, one at a time")
     embeds = stock.encoder(scratch)
-    hits, misses = HITS_A_ROUND * rounds + WARM_UP, MISSES_A_ROUND * rounds
+    hits, misses = HITS_A_ROUND * (rounds + 1) + WARM_UP, MISSES_A_ROUND * (rounds + 1)
     about = stock.subjects(embeds, ENTRIES + misses)
     data = scratch.folder("semantic")
     stock.fill(data, embeds, about[:ENTRIES], time.time())  # noqa: TID251  as the node will read it
@@ -60,9 +62,14 @@ def measure(report: Report, scratch: Scratch, rounds: int) -> None:
         _said(bare)
         node = servers.node(stack, scratch, servers.upstream(stack, scratch), data)
         servers.wait_for(lambda: servers.semantic_ready(node), node)
-        costs = _rounds(node, bare, list(enumerate(about[:hits])), about[ENTRIES:], rounds)
-        resident = machine.memory_mib(node.pid)
-    _print(report, costs, resident)
+        stored, unknown = list(enumerate(about[:hits])), about[ENTRIES:]
+        costs = _rounds(node, bare, stored, unknown, rounds)
+        _print(report, costs, machine.memory_mib(node.pid))
+        if profiles is not None:
+            texts = [stock.wording(subject) for subject in unknown[-MISSES_A_ROUND:]]
+            asked = stored[-HITS_A_ROUND:]
+            _profile(report, node, profiles / "hit.stacks", partial(_hits, node, asked, costs))
+            _profile(report, node, profiles / "miss.stacks", partial(_misses, node, texts, costs))
 
 
 def _rounds(
@@ -86,6 +93,13 @@ def _rounds(
         costs.miss_encoder.append(_encoder_ms(bare, texts))
         costs.miss.append(_node_ms(node, len(texts), partial(_misses, node, texts, costs)))
     return costs
+
+
+def _profile(report: Report, node: Server, to: Path, work: Callable[[], None]) -> None:
+    try:
+        profile.record(report, node, PROFILE_S, to, work)
+    except MissingError as missing:
+        report.skipped("profile", str(missing))
 
 
 def _node_ms(node: Server, count: int, work: Callable[[], None]) -> float:
