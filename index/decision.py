@@ -51,11 +51,10 @@ def decide(
     """The first candidate, best first, whose answer may be served; else the most telling reason."""
     if not candidates:
         return Miss("no-candidate")
+    near = [c for c in candidates if c.similarity >= settings.similarity_min]  # no NaN passes
     asked = read(asked_text)
     reason = ""
-    for candidate in sorted(candidates, key=lambda c: c.similarity, reverse=True):
-        if not candidate.similarity >= settings.similarity_min:  # also refuses NaN
-            break
+    for candidate in sorted(near, key=lambda c: c.similarity, reverse=True):
         evidence = compare(asked, read(candidate.text))
         if evidence.veto:
             reason = reason or f"veto:{evidence.veto}"
