@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.decision import Candidate, DecisionSettings, Miss, Serve, decide
@@ -57,6 +57,7 @@ TEXTS = [SAME, OTHER, "How do I reset 2 routers?", "How do I reset your router?"
 similarities = st.floats(allow_nan=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(TEXTS), similarities), max_size=8))
 def test_only_what_the_guard_passes_is_ever_served(found: list[tuple[str, float]]) -> None:
     candidates = [Candidate(id, text, near) for id, (text, near) in enumerate(found)]

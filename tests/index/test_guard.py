@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from index.eligibility import ineligible
@@ -104,6 +104,7 @@ def test_evidence_tells_how_two_questions_agree() -> None:
     assert compare(read("Sort a list in C"), read("How do I sort a list in C?")).rephrased
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_can_be_read_and_equals_itself(text: str) -> None:
     ineligible(text)
@@ -114,6 +115,7 @@ WORDS = sorted({word for _, one, other, *_ in APART for word in re.findall(r"[\w
 phrases = st.lists(st.sampled_from(WORDS), min_size=1, max_size=9).map(" ".join)
 
 
+@settings(deadline=None)
 @given(phrases, phrases)
 def test_a_veto_does_not_depend_on_who_asks(one: str, other: str) -> None:
     assert between(one, other) == between(other, one)
@@ -123,6 +125,7 @@ QUESTIONS = [one for _, one, _ in ALIKE if not ineligible(one)]
 questions = st.sampled_from(QUESTIONS)
 
 
+@settings(deadline=None)
 @given(questions, st.integers(0, 10**6), st.integers(0, 10**6))
 def test_no_answer_crosses_between_numbers(question: str, one: int, other: int) -> None:
     assume(one != other)
@@ -131,6 +134,7 @@ def test_no_answer_crosses_between_numbers(question: str, one: int, other: int) 
     assert between(f"{text} in {one}?", f"{text} in {other}?") == "number"
 
 
+@settings(deadline=None)
 @given(questions, st.sampled_from(["not", "never"]), st.data())
 def test_no_answer_crosses_a_negation(question: str, word: str, data: st.DataObject) -> None:
     words = question.split()
@@ -142,6 +146,7 @@ def test_no_answer_crosses_a_negation(question: str, word: str, data: st.DataObj
 names = st.text("bcdfgklmnprstvz", min_size=2, max_size=3).map(lambda s: f"{s[0].upper()}a{s[1:]}o")
 
 
+@settings(deadline=None)
 @given(questions, names, names)
 def test_no_answer_crosses_between_names(question: str, one: str, other: str) -> None:
     assume(one != other)
@@ -149,6 +154,7 @@ def test_no_answer_crosses_between_names(question: str, one: str, other: str) ->
     assert between(f"{text} in {one}?", f"{text} in {other}?") is not None
 
 
+@settings(deadline=None)
 @given(names, names, st.sampled_from(["defeat", "sue", "resemble", "teach"]))
 def test_no_answer_crosses_a_swap(one: str, other: str, verb: str) -> None:
     assume(one != other)
