@@ -75,6 +75,7 @@ class Flight:
         self._readers: set[Reader] = set()
         self._interests = 0
         self._abandoned = False
+        self._beginning = 0
         self._waiting_for_whole = 0
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -113,8 +114,8 @@ class Flight:
         self._notify()
 
     async def room(self) -> None:
-        while not self._waiting_for_whole and self._readers:
-            furthest = max(reader.read_bytes for reader in self._readers)
+        while not self._waiting_for_whole and (self._readers or self._beginning):
+            furthest = max((reader.read_bytes for reader in self._readers), default=0)
             if self._published_bytes - furthest < WINDOW_BYTES:
                 return
             await self._changed.wait()
@@ -133,9 +134,14 @@ class Flight:
             self._task.cancel()
 
     async def began(self) -> None:
-        """Until there is an outcome or a first event."""
-        while self.outcome is None and not self.opened:
-            await self._changed.wait()
+        """Until there is an outcome or a first event. Who waits here is about to read."""
+        self._beginning += 1
+        try:
+            while self.outcome is None and not self.opened:
+                await self._changed.wait()
+        finally:
+            self._beginning -= 1
+            self._notify()
 
     async def whole(self) -> Found | Whole:
         """The complete answer.

@@ -1,0 +1,254 @@
+"""The path of a request without wires: the real handler, fill, collapse and memory, in one process.
+
+What is injected are the two clocks and the exchange with an upstream, so that a test can move time
+and hold an answer at any byte. Meaning is off: there is no encoder.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge.admission.keys import KeyRing
+from edge.batcher import Batcher
+from edge.collapse import Collapse
+from edge.cors import Cors, CorsSettings
+from edge.dialects.openai_chat import OpenAiChat
+from edge.errors import StreamCut, UpstreamError
+from edge.fill import Fill
+from edge.handler import PromptHandler
+from edge.intake import Intake
+from edge.metrics import Metrics
+from edge.policy import CacheSettings, RouteSettings
+from edge.request import EventStream, Head, Request, Response
+from edge.routing import Upstream, UpstreamSettings
+from edge.rules import HttpSettings, Rules
+from index.answers import Answers
+from index.decision import DecisionSettings
+from index.entry import Instant, Timestamp
+from index.memory import MemorySettings
+from index.store import StoreSettings
+from tests.fakes.doors import CHAT, JSON, Answer, CutError, request_body
+from tests.fakes.upstream import chunks, completion, sse
+
+SECRET = b"s" * 32
+
+
+@dataclass
+class Clock:
+    """Both clocks of a node; they stand still unless moved."""
+
+    now: float = 1_800_000_000.0
+
+    def wall(self) -> Timestamp:
+        return Timestamp(self.now)
+
+    def monotonic(self) -> Instant:
+        return Instant(self.now)
+
+
+@dataclass
+class Exchange:
+    """One call as the upstream sees it."""
+
+    number: int
+    upstream: str
+    body: dict[str, Any]
+    sent_bytes: int = 0
+    left: bool = False
+    """The node closed the exchange."""
+
+    @property
+    def text(self) -> str:
+        content: str = self.body["messages"][-1]["content"]
+        return content
+
+    @property
+    def words(self) -> str:
+        return f"answer {self.number} to: {self.text}"
+
+
+Script = Callable[[Exchange], AsyncIterator[bytes]]
+
+
+async def answer(exchange: Exchange) -> AsyncIterator[bytes]:
+    """What was asked for, in pieces with a turn of the loop before each."""
+    if exchange.body.get("stream"):
+        pieces = [sse(data) for data in chunks(exchange.words, exchange.number)]
+    else:
+        pieces = [json.dumps(completion(exchange.words, exchange.number)).encode()]
+    for piece in pieces:
+        await asyncio.sleep(0)
+        yield piece
+
+
+@dataclass
+class _Reply:
+    exchange: Exchange
+    pieces: AsyncIterator[bytes]
+    is_stream: bool
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for piece in self.pieces:
+            self.exchange.sent_bytes += len(piece)
+            yield piece
+
+    async def read(self, bytes_max: int) -> bytes:
+        return b"".join([piece async for piece in self.chunks()])
+
+
+class Upstreams:
+    """What `edge.wire.upstream` is to a node: exchanges, as scripted."""
+
+    def __init__(self) -> None:
+        self.calls: list[Exchange] = []
+        self.script: Script = answer
+        self.refusals: dict[str, Exception] = {}
+        """Raised instead of an answer, by the upstream's name."""
+        self._news = asyncio.Condition()
+
+    async def called(self, times: int) -> None:
+        async with asyncio.timeout(20), self._news:
+            await self._news.wait_for(lambda: len(self.calls) >= times)
+
+    @asynccontextmanager
+    async def fetch(
+        self, upstream: Upstream, path: str, body: bytes, trace: Mapping[str, str]
+    ) -> AsyncIterator[_Reply]:
+        exchange = Exchange(len(self.calls) + 1, upstream.name, json.loads(body))
+        async with self._news:
+            self.calls.append(exchange)
+            self._news.notify_all()
+        if upstream.name in self.refusals:
+            raise self.refusals[upstream.name]
+        try:
+            streams = bool(exchange.body.get("stream"))
+            yield _Reply(exchange, self.script(exchange), streams)
+        finally:
+            exchange.left = True
+
+
+def down(name: str = "down", status: int = 502) -> UpstreamError:
+    return UpstreamError(f"The upstream is {name}.", status=status)
+
+
+@dataclass
+class Indoors:
+    handler: PromptHandler
+    upstreams: Upstreams
+    clock: Clock
+    answers: Answers
+    collapse: Collapse
+    metrics: Metrics
+    healths: Sequence[Upstream]
+    running: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def ask(self, prompt: Any, /, **fields: str) -> Answer:
+        """As `tests.fakes.doors.ask`."""
+        headers = {**JSON, **{name.replace("_", "-"): value for name, value in fields.items()}}
+        return await self.request(headers, request_body(prompt))
+
+    async def request(self, headers: Mapping[str, str], body: bytes) -> Answer:
+        reply = await self.reply(headers, body)
+        if isinstance(reply, Response):
+            return Answer(reply.status, dict(reply.fields), reply.body)
+        got = b""
+        try:
+            async for part in reply.chunks:
+                got += part
+        except StreamCut as exc:
+            raise CutError(got.decode()) from exc
+        finally:
+            await reply.chunks.aclose()
+        return Answer(reply.status, dict(reply.fields), got)
+
+    async def reply(self, headers: Mapping[str, str], body: bytes) -> Response | EventStream:
+        head = Head("POST", CHAT, "", "edge.example", headers)
+        refusal = self.handler.admit(head)
+        if refusal is not None:
+            return refusal
+        reply = self.handler.handle(Request(head, body, "127.0.0.1", "1.1"))
+        return reply if isinstance(reply, Response) else await reply
+
+    async def stream(self, text: str) -> EventStream:
+        """The begun stream of an answer, not yet read."""
+        reply = await self.reply(JSON, request_body(_streamed(text)))
+        assert isinstance(reply, EventStream), reply
+        return reply
+
+    def at_rest(self) -> bool:
+        """Nobody waits, nothing is being filled."""
+        return not self.running and not len(self.collapse)
+
+
+def _streamed(text: str) -> dict[str, Any]:
+    messages = [{"role": "user", "content": text}]
+    return {"model": "test-model", "messages": messages, "stream": True}
+
+
+@asynccontextmanager
+async def indoors(
+    data: Path,
+    cache: CacheSettings | None = None,
+    *,
+    routes: tuple[RouteSettings, ...] = (),
+    keys: Mapping[str, str] | None = None,
+    upstreams: Sequence[str] = ("one",),
+) -> AsyncIterator[Indoors]:
+    cache = cache or CacheSettings(mode="exact")
+    clock, exchanges, metrics = Clock(), Upstreams(), Metrics()
+    running: set[asyncio.Task[None]] = set()
+    answers = Answers.open(data, StoreSettings(), MemorySettings(), DecisionSettings())
+    reader = ThreadPoolExecutor(1)
+    try:
+        async with asyncio.TaskGroup() as group:
+
+            def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+                task = group.create_task(work, name=name)
+                running.add(task)
+                task.add_done_callback(running.discard)
+                return task
+
+            batcher = Batcher(answers.similar, reader, clock.wall, clock.monotonic)
+            collapse = Collapse(spawn, cache.answer_bytes_max)
+            places = [
+                Upstream(UpstreamSettings(f"http://{name}/v1"), name, frozenset())
+                for name in upstreams
+            ]
+            fill = Fill(
+                answers=answers,
+                batcher=batcher,
+                upstreams=places,
+                fetch=exchanges.fetch,
+                reader=reader,
+                secret=SECRET,
+                wall=clock.wall,
+                monotonic=clock.monotonic,
+                time_bound_ttl_s=cache.time_bound_ttl_s,
+                metrics=metrics,
+            )
+            rules = Rules("edge", HttpSettings(), cache, routes)
+            dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
+            intake = Intake(rules, [dialect], KeyRing(keys or {}), Cors(CorsSettings()), SECRET)
+            numbers = iter(range(1, 10**9))
+            handler = PromptHandler(
+                rules,
+                intake,
+                answers,
+                collapse,
+                fill,
+                metrics,
+                wall=clock.wall,
+                monotonic=clock.monotonic,
+                new_id=lambda: f"test-{next(numbers)}",
+            )
+            yield Indoors(handler, exchanges, clock, answers, collapse, metrics, places, running)
+            for task in list(running):
+                task.cancel()
+    finally:
+        reader.shutdown()
+        answers.close()
