@@ -24,7 +24,8 @@ class Metrics:
     """One registry for the node; children are bound once, so that a hit pays for an addition."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series for each, which nobody here reads
+        # A second series for each one, which nobody here reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         requests = Counter(

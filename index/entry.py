@@ -11,10 +11,10 @@ CacheKey = NewType("CacheKey", bytes)
 """32 bytes: keyed BLAKE2b of scope and canonical request. Never shown to a client."""
 
 PartitionKey = NewType("PartitionKey", bytes)
-"""32 bytes: as `CacheKey`, with the last user text left out and the encoder put in."""
+"""32 bytes: as `CacheKey`, without the last user text, with the encoder."""
 
 Scope = NewType("Scope", str)
-"""Who may share an answer: `shared`, or `tenant:NAME`. A hard border, checked again on the entry."""
+"""Who may share an answer: `shared`, or `tenant:NAME`. A hard border, checked on the entry too."""
 
 Timestamp = NewType("Timestamp", float)
 """Wall clock, seconds since the epoch: ages, expiry, what is stored."""
@@ -39,7 +39,7 @@ class Entry:
     key: CacheKey
     model: str
     body: bytes
-    """The JSON representation, byte for byte as first served; every other form is derived from it."""
+    """The JSON representation, byte for byte as first served; other forms derive from it."""
     stored_at: Timestamp
     """When the answer was generated, on whichever node: `Age` counts from here."""
     expires_at: Timestamp

@@ -19,8 +19,8 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
 
 @pytest.fixture
 async def node(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Node]:
-    settings = {"cors": {"allow_origins": ["https://chat.example"]}}
-    async with running_node(tmp_path, upstream.base_url, **settings) as one:
+    cors = {"allow_origins": ["https://chat.example"]}
+    async with running_node(tmp_path, upstream.base_url, cors=cors) as one:
         yield one
 
 

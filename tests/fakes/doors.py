@@ -144,8 +144,9 @@ class Http1Door:
     async def request(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b""
     ) -> Answer:
+        data = io.BytesIO(body) if body else None
         async with self._session.request(
-            method, self._url(path), headers=headers, data=io.BytesIO(body) if body else None, allow_redirects=False
+            method, self._url(path), headers=headers, data=data, allow_redirects=False
         ) as response:
             return Answer(response.status, _lower(response.headers), await response.read())
 
