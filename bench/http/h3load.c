@@ -7,6 +7,7 @@
 //   -D S      run so many seconds   -n N      or so many requests
 //   -w S      latencies count from then on; "W <responses so far>" is then written to stderr
 //   -d FILE   request body, sent as POST; without it the requests are GET
+//   -L        FILE holds a body a line, all of one length; requests take them in turn
 //   -B BYTES  what an answer's body must have; one that has not counts as failed
 //   -M MODE   hs: a new connection and full handshake for each request; res: resumed; 0rtt: early
 //   -S        the answers are event streams; "t":<monotonic ns> in an event gives its latency
@@ -43,7 +44,9 @@ static long total = 10000;
 static double duration = 0, warm = 0;
 static const char *path = "/v1/chat/completions", *host = "127.0.0.1", *sni = "localhost";
 static uint8_t* body;
-static size_t bodylen, wanted;
+static size_t bodylen, wanted, filelen;
+static uint8_t* file;
+static int lines;
 static int use_gso = 1;
 static int drip = 0;
 static gnutls_certificate_credentials_t cred;
@@ -53,6 +56,7 @@ static long measured;
 static int stopping;
 static uint64_t t_first, t_meas0;
 static struct sockaddr_in rem;
+#define FILE_MAX (16 << 20)
 #define HB 4096
 static uint32_t hist[HB];  // log-ish buckets: value us -> bucket
 static uint64_t now_ns(void) {
@@ -150,6 +154,10 @@ nghttp3_ssize rd(nghttp3_conn* h, int64_t s, nghttp3_vec* v, size_t n, uint32_t*
   v[0].base = body;
   v[0].len = bodylen;
   *fl |= NGHTTP3_DATA_FLAG_EOF;
+  if (lines) {
+    body += bodylen + 1;
+    if (body + bodylen > file + filelen) body = file;
+  }
   return 1;
 }
 // ---- h3 callbacks
@@ -598,7 +606,7 @@ static void after(conn* c) {
 int main(int ac, char** av) {
   int o;
   const char* df = NULL;
-  while ((o = getopt(ac, av, "c:m:n:D:w:d:p:u:M:GA:SB:")) != -1) switch (o) {
+  while ((o = getopt(ac, av, "c:m:n:D:w:d:p:u:M:GA:SB:L")) != -1) switch (o) {
       case 'c':
         nconn = atoi(optarg);
         break;
@@ -632,6 +640,9 @@ int main(int ac, char** av) {
       case 'S':
         drip = 1;
         break;
+      case 'L':
+        lines = 1;
+        break;
       case 'B':
         wanted = strtoul(optarg, NULL, 10);
         break;
@@ -650,9 +661,11 @@ int main(int ac, char** av) {
       perror(df);
       return 2;
     }
-    body = malloc(1 << 20);
-    bodylen = fread(body, 1, 1 << 20, f);
+    file = body = malloc(FILE_MAX);
+    bodylen = filelen = fread(body, 1, FILE_MAX, f);
     fclose(f);
+    uint8_t* end = lines ? memchr(body, '\n', filelen) : NULL;
+    if (end) bodylen = end - body;
   }
   if (mode) nstream = 1;
   gnutls_certificate_allocate_credentials(&cred);

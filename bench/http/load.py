@@ -7,6 +7,7 @@ how many requests there were until then ("W n"). CPU and requests count from the
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,11 +50,25 @@ def prepare(scratch: Scratch, wire: Wire) -> None:
         _compile(scratch.tools / "h3load")
     else:
         tool("wrk", WRK_HINT)
-        (scratch.tools / "post.lua").write_text(_lua(scratch.request.read_text()))
+        (scratch.tools / "post.lua").write_text(_LUA)
 
 
-def run(scratch: Scratch, server: Server, wire: Wire, shape: Shape, seconds: float) -> Measured:
-    command = (_h3load if wire == "h3" else _wrk)(scratch, server, wire, shape, seconds)
+def run(
+    scratch: Scratch,
+    server: Server,
+    wire: Wire,
+    shape: Shape,
+    seconds: float,
+    *,
+    distinct: bool = False,
+) -> Measured:
+    """`distinct`: `work.PROMPTS` prompts in turn instead of one."""
+    generator = _h3load if wire == "h3" else _wrk
+    command = generator(scratch, server, wire, shape, seconds, distinct)
+    return _measured(server, command, seconds)
+
+
+def _measured(server: Server, command: Sequence[str], seconds: float) -> Measured:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as generator:
@@ -84,22 +99,26 @@ def run(scratch: Scratch, server: Server, wire: Wire, shape: Shape, seconds: flo
 
 
 def _h3load(
-    scratch: Scratch, server: Server, _wire: Wire, shape: Shape, seconds: float
+    scratch: Scratch, server: Server, _wire: Wire, shape: Shape, seconds: float, distinct: bool
 ) -> list[str]:
+    bodies = ["-L", "-d", str(scratch.requests)] if distinct else ["-d", str(scratch.request)]
     return [
         *(str(scratch.tools / "h3load"), "-p", str(server.ports["h3"]), "-u", PATH),
         *("-c", str(shape.connections), "-m", str(shape.streams)),
         *("-D", str(WARM_S + seconds), "-w", str(WARM_S)),
-        *("-d", str(scratch.request), "-B", str(ANSWER_BYTES)),
+        *(*bodies, "-B", str(ANSWER_BYTES)),
     ]
 
 
-def _wrk(scratch: Scratch, server: Server, wire: Wire, shape: Shape, seconds: float) -> list[str]:
+def _wrk(
+    scratch: Scratch, server: Server, wire: Wire, shape: Shape, seconds: float, distinct: bool
+) -> list[str]:
     scheme = "http" if wire == "h1" else "https"
     return [
         *(tool("wrk", WRK_HINT), "-t", "1", "-c", str(shape.connections * shape.streams)),
         *("-d", f"{round(WARM_S + seconds)}s", "-s", str(scratch.tools / "post.lua")),
         f"{scheme}://127.0.0.1:{server.ports[wire]}{PATH}",
+        *("--", str(scratch.requests if distinct else scratch.request)),
     ]
 
 
@@ -114,14 +133,12 @@ def _compile(to: Path) -> None:
         raise MissingError(H3LOAD_HINT)
 
 
-def _lua(body: str) -> str:
-    """A script for wrk: the request, the end of the warm-up, the result as JSON.
+_FIELDS = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in HEADERS.items())
 
-    `summary` counts answers; what had been asked by the end of the warm-up is at most one request
-    a connection more than what had been answered.
-    """
-    fields = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in HEADERS.items())
-    return f"""
+# A script for wrk: the requests (a file with one a line), the end of the warm-up, the result as
+# JSON. `summary` counts answers; what had been asked by the end of the warm-up is at most one
+# request a connection more than what had been answered.
+_LUA = f"""
 local ffi = require("ffi")
 ffi.cdef[[
 typedef struct {{ long s; long ns; }} bench_time;
@@ -134,12 +151,13 @@ local function now()
 end
 
 wrk.method = "POST"
-wrk.body = [==[{body}]==]
-{fields}
+{_FIELDS}
 
-local message, warm_at, asked
+local messages, asked, warm_at = {{}}, 0, nil
 function init(arguments)
-  message, asked = wrk.format(), 0
+  for body in io.lines(arguments[1]) do
+    messages[#messages + 1] = wrk.format(nil, nil, nil, body)
+  end
 end
 function request()
   if not warm_at then
@@ -149,7 +167,7 @@ function request()
     io.stderr:write("W " .. asked .. "\\n")
   end
   asked = asked + 1
-  return message
+  return messages[asked % #messages + 1]
 end
 function done(summary, latency)
   io.stderr:write("X " .. summary.requests .. "\\n")

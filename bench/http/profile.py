@@ -10,7 +10,9 @@ from bench.http.report import Report
 from bench.http.servers import PEERS_HINT, Server, tool
 
 RATE_HZ = 500
-ROWS = 30
+ROWS = 40
+_WAITING = ("_worker (concurrent/futures/thread.py)", "Condition.wait (threading.py)")
+"""Threads with nothing to do; where threads are stopped to be looked at, they count as running."""
 _LINE = re.compile(r":\d+\)")
 
 
@@ -21,7 +23,7 @@ def record(
     command = [
         *(tool("py-spy", PEERS_HINT), "record", "--pid", str(server.pid)),
         *("--duration", str(seconds), "--rate", str(RATE_HZ), "--format", "raw"),
-        *("--nonblocking", "--output", str(to)),
+        *("--output", str(to)),
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as spy:
         load()
@@ -38,6 +40,8 @@ def _print(report: Report, stacks: Path) -> None:
     for line in stacks.read_text().splitlines():
         frames, _, count = line.rpartition(" ")
         names = [_LINE.sub(")", frame) for frame in frames.split(";")]
+        if names[-1] in _WAITING:
+            continue
         own[names[-1]] += int(count)
         within.update(dict.fromkeys(names, int(count)))
     total = own.total()

@@ -7,6 +7,8 @@ from pathlib import Path
 PATH = "/v1/chat/completions"
 REQUEST_BYTES = 321
 ANSWER_BYTES = 1400
+PROMPTS = 5_000
+"""More than any memo of the node remembers, so that each is read and keyed anew."""
 
 HEADERS = {
     "Host": "localhost",
@@ -31,6 +33,12 @@ def request() -> bytes:
     text = "Tell me what an edge cache does for prompts, and where it would do harm. "
     body = chat(text)
     return chat(text + "x" * (REQUEST_BYTES - len(body)))
+
+
+def requests(count: int) -> list[bytes]:
+    """Prompts of the same length that differ."""
+    first = request()
+    return [first.replace(b"x" * 8, f"{number:08}".encode(), 1) for number in range(count)]
 
 
 def answer(number: int = 1) -> bytes:
@@ -68,6 +76,11 @@ class Scratch:
         return self.directory / "request.json"
 
     @property
+    def requests(self) -> Path:
+        """`PROMPTS` requests, one a line."""
+        return self.directory / "requests.jsonl"
+
+    @property
     def answer(self) -> Path:
         return self.directory / "answer.json"
 
@@ -102,6 +115,7 @@ def lay_out(directory: Path) -> Scratch:
     scratch = Scratch(directory)
     self_signed(directory, dt.datetime.now(dt.UTC))
     scratch.request.write_bytes(request())
+    scratch.requests.write_bytes(b"\n".join(requests(PROMPTS)) + b"\n")
     scratch.answer.write_bytes(answer())
     scratch.tools.mkdir()
     return scratch
