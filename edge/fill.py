@@ -135,7 +135,8 @@ class Fill:
             ask.query.call.prompt, ask.query.scope, self._secret, self._batcher.fingerprint
         )
         if isinstance(asked, str):
-            memo.time_bound = asked == "time-bound"
+            # Asked on its own: what calls tools is matched exactly for that, and may be about now.
+            memo.time_bound = prompt.time_bound(ask.query.call.prompt)
             self._metrics.semantic_miss(asked)
             log.debug("event=ineligible rid=%s why=%s", ask.request_id, asked)
             return None

@@ -60,10 +60,13 @@ def effective(payload: Mapping[str, Any], transport: frozenset[str]) -> dict[str
     return {
         name: value
         for name, value in payload.items()
-        if name not in transport
-        and value is not None
-        and not (name in _DEFAULTS and value == _DEFAULTS[name])
+        if name not in transport and value is not None and not _is_default(name, value)
     }
+
+
+def _is_default(name: str, value: Any) -> bool:
+    default = _DEFAULTS.get(name)
+    return value == default and type(value) is type(default)  # to Python, True is 1
 
 
 def exact_key(prompt: Prompt, scope: Scope, secret: bytes) -> CacheKey:
@@ -88,6 +91,17 @@ def question(prompt: Prompt, scope: Scope, secret: bytes, encoder: str) -> Quest
     return Question(PartitionKey(partition), text)
 
 
+def time_bound(prompt: Prompt) -> bool:
+    """Does it ask about now, so that its answer ages quickly? As far as its last words tell."""
+    request = json.loads(prompt.canonical)
+    messages = request.get("messages")
+    if request.get("web_search_options") is not None:
+        return True
+    last = messages[-1] if isinstance(messages, list) and messages else {}
+    text = _text(last.get("content")) if isinstance(last, dict) else None
+    return text is not None and eligibility.ineligible(text) == "time-bound"
+
+
 def _digest(secret: bytes, *parts: bytes | str) -> bytes:
     digest = blake2b(key=secret, digest_size=KEY_BYTES)
     for part in parts:
@@ -100,7 +114,9 @@ def _digest(secret: bytes, *parts: bytes | str) -> bytes:
 def _exact_only(request: Mapping[str, Any]) -> str | None:
     for name, reason in _EXACT_ONLY:
         value = request.get(name)
-        if value and not (name == "response_format" and value == {"type": "text"}):
+        if value in (None, False, [], ""):  # but {} says something: search the web, as you please
+            continue
+        if not (name == "response_format" and value == {"type": "text"}):
             return reason
     if request.get("n", 1) != 1:
         return "n"
@@ -125,6 +141,15 @@ def _take_last_text(request: dict[str, Any]) -> str | None:
         return None
     part["text"] = None
     return text
+
+
+def _text(content: Any) -> str | None:
+    """The words of a turn, whatever else is in it."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return next((text for text in reversed(texts) if isinstance(text, str)), None)
 
 
 def _is_plain(message: Any) -> bool:
