@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
+from urllib.parse import unquote
 
 from edge import status
 from edge.admission.keys import KeyRing
@@ -154,7 +155,8 @@ class Intake:
         rules = self._route(call.prompt.model)
         wishes = allowed(head.headers, rules.mode)
         if call.bypass:
-            wishes = Allowed(Mode.OFF, lookup=False, store=False)
+            only = wishes.only_if_cached
+            wishes = Allowed(Mode.OFF, lookup=False, store=False, only_if_cached=only)
         return Query(
             head=head,
             body=body,
@@ -215,5 +217,5 @@ def _model_path(path: str) -> str | None:
         if path == prefix:
             return ""
         if path.startswith(f"{prefix}/"):
-            return path[len(prefix) + 1 :]
+            return unquote(path[len(prefix) + 1 :])  # SDKs send the slash of a name as %2F
     return None
