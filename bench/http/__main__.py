@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ WIRES: tuple[Wire, ...] = ("h1", "tls", "h3")
 
 def main() -> None:
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and so stop the servers
     only = set(options.only or SECTIONS)
     if options.profile:
         options.profile.mkdir(parents=True, exist_ok=True)
