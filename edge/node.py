@@ -19,9 +19,10 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from edge import identity, listen, local_model
-from edge.admission.keys import KeyRing
+from edge.admission.keys import KEY_CHARS_MAX, KeyRing
 from edge.batcher import Batcher
 from edge.collapse import Collapse
 from edge.config import Config, ConfigError, KeySettings
@@ -313,7 +314,8 @@ class Node:
             else:
                 try:
                     found = await self._client.models(upstream)
-                except UpstreamError:
+                except UpstreamError as error:
+                    log.debug("event=models_unknown upstream=%s why=%s", upstream.name, error)
                     complete = False
                     continue
             for model in found:
@@ -433,8 +435,10 @@ def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> K
         except KeyError as exc:
             raise ConfigError(f"{place}.key_env: the variable {exc} is not set") from exc
         key = key.strip()
-        if not key:
-            raise ConfigError(f"{place}: the key is empty")
+        if not re.fullmatch(rf"[!-~]{{1,{KEY_CHARS_MAX}}}", key):
+            raise ConfigError(
+                f"{place}: a key is 1 to {KEY_CHARS_MAX} printable ASCII characters without spaces"
+            )
         if key in keys:
             raise ConfigError(f"{place}: this key belongs to another tenant already")
         keys[key] = one.tenant
@@ -444,15 +448,25 @@ def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> K
 def upstreams(settings: tuple[UpstreamSettings, ...]) -> list[Upstream]:
     made: list[Upstream] = []
     for at, one in enumerate(settings):
-        if not re.match(r"https?://[^/\s]+", one.base_url):
+        if not _is_base_url(one.base_url):
+            shown = "holds a user or password" if "@" in one.base_url else f"is {one.base_url!r}"
             raise ConfigError(
-                f"upstreams[{at}].base_url: must be an http(s) URL, is {one.base_url!r}"
+                f"upstreams[{at}].base_url: must be http(s)://HOST[:PORT][/PATH], {shown}"
             )
         name = one.name or one.base_url.split("//", 1)[1].split("/", 1)[0]
         if name in {other.name for other in made}:
             raise ConfigError(f"upstreams[{at}].name: {name!r} is taken; give each its own")
         made.append(Upstream(one, name, frozenset(one.models)))
     return made
+
+
+def _is_base_url(text: str) -> bool:
+    try:
+        port = urlsplit(text).port
+    except ValueError:
+        return False
+    plain = re.fullmatch(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", text) is not None
+    return plain and port != 0
 
 
 def _upstream_key(upstream: Upstream, environ: Mapping[str, str]) -> str | None:

@@ -9,6 +9,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ log = logging.getLogger("upstream")
 ERROR_BYTES_MAX = 64 * 1024
 MODELS_BYTES_MAX = 1024 * 1024
 RETRY_AFTER_S_MAX = 3600
+
+_NO_LIST = frozenset({404, 405, 501})
+"""What servers without `/models` say."""
 
 _CLIENTS_FAULT = frozenset({400, 404, 405, 409, 413, 415, 422})
 
@@ -62,11 +66,15 @@ class UpstreamClient:
     def __init__(self, node: str) -> None:
         self._node = node
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._keys: dict[str, str] = {}
 
     async def add(self, upstream: Upstream, key: str | None) -> None:
         settings = upstream.settings
+        if (before := self._sessions.pop(upstream.name, None)) is not None:
+            await before.close()
         headers = {"user-agent": "promptedge"}
         if key:
+            self._keys[upstream.name] = key
             headers["authorization"] = f"Bearer {key}"
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=settings.connect_timeout_s)
         self._sessions[upstream.name] = aiohttp.ClientSession(
@@ -105,10 +113,10 @@ class UpstreamClient:
             response.release() if response.content.at_eof() else response.close()
 
     async def models(self, upstream: Upstream) -> list[dict[str, Any]]:
-        """What the upstream says it serves.
+        """What the upstream says it serves; nothing if it has no such list.
 
         Raises:
-            UpstreamError: it does not say.
+            UpstreamError: it cannot be asked.
         """
         session = self._sessions[upstream.name]
         timeout = aiohttp.ClientTimeout(total=upstream.settings.connect_timeout_s)
@@ -116,8 +124,10 @@ class UpstreamClient:
             session.get("models", allow_redirects=False, timeout=timeout), upstream
         )
         async with response:
+            if response.status in _NO_LIST:
+                return []
             if response.status != 200:
-                raise await self._refusal(response, upstream)
+                raise UpstreamError(f"The upstream lists no models: status {response.status}.")
             reply = Reply(response, self._node, upstream.settings.connect_timeout_s)
             document = _json(await reply.read(MODELS_BYTES_MAX))
         models = document.get("data")
@@ -141,11 +151,14 @@ class UpstreamClient:
         if status in (401, 403):
             log.error("event=upstream_key_refused upstream=%s status=%d", upstream.name, status)
             return UpstreamError("The upstream refused this node's credentials.")
-        error = _error_of(await self._short_body(response, upstream))
+        body = await self._short_body(response, upstream)
+        if key := self._keys.get(upstream.name):
+            body = body.replace(key.encode(), b"***")  # some say which key they did not like
+        error = _error_of(body)
         message = str(error.get("message") or f"The upstream answered with status {status}.")
         if status in _CLIENTS_FAULT:
             param = _text(error.get("param"))
-            return ClientError(message, status=status, code=_text(error.get("code")), param=param)
+            return ClientError(message, status=status, code=_token(error.get("code")), param=param)
         return UpstreamError(
             message,
             status={429: 429, 503: 503, 529: 503, 504: 504, 408: 504}.get(status, 502),
@@ -170,7 +183,7 @@ def key_of(settings: UpstreamSettings, environ: Mapping[str, str]) -> str | None
     """
     if settings.api_key_file:
         try:
-            return Path(settings.api_key_file).read_text("ascii").strip()
+            return _key(f"api_key_file {settings.api_key_file}", Path(settings.api_key_file))
         except (OSError, UnicodeDecodeError) as exc:
             raise ValueError(
                 f"api_key_file {settings.api_key_file}: cannot be read: {exc}"
@@ -178,8 +191,16 @@ def key_of(settings: UpstreamSettings, environ: Mapping[str, str]) -> str | None
     if settings.api_key_env:
         if not environ.get(settings.api_key_env):
             raise ValueError(f"api_key_env: the variable {settings.api_key_env} is not set")
-        return environ[settings.api_key_env].strip()
+        return _key(f"api_key_env {settings.api_key_env}", environ[settings.api_key_env])
     return None
+
+
+def _key(place: str, source: Path | str) -> str:
+    """It will be a field value: nothing that ends a line may be in it."""
+    key = (source if isinstance(source, str) else source.read_text("ascii")).strip()
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ValueError(f"{place}: a key is printable ASCII characters without spaces")
+    return key
 
 
 class _translated:  # noqa: N801  reads as the statement it is
@@ -226,6 +247,11 @@ def _error_of(body: bytes) -> dict[str, Any]:
     if isinstance(error, dict):
         return error
     return {"message": error} if isinstance(error, str) else {}
+
+
+def _token(value: Any) -> str | None:
+    """An error's code if it looks like one: it is logged."""
+    return str(value) if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", str(value)) else None
 
 
 def _text(value: Any) -> str | None:
