@@ -89,9 +89,11 @@ def purge(options: argparse.Namespace) -> int:
     if options.model:
         asked["model"] = options.model
     if options.request:
-        text = sys.stdin.read() if options.request == "-" else Path(options.request).read_text()
         try:
-            asked["request"] = json.loads(text)
+            asked["request"] = json.loads(_read(options.request))
+        except OSError as exc:
+            print(f"promptedge: {options.request}: {exc.strerror}", file=sys.stderr)
+            return EXIT_USAGE
         except ValueError as exc:
             print(f"promptedge: {options.request}: not JSON: {exc}", file=sys.stderr)
             return EXIT_USAGE
@@ -100,6 +102,10 @@ def purge(options: argparse.Namespace) -> int:
         return EXIT_FAILED
     print(f"{done['matched']} answers {'would be purged' if options.dry_run else 'purged'}")
     return EXIT_OK
+
+
+def _read(file: str) -> str:
+    return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -190,7 +190,8 @@ class Answers:
         return len(removed)
 
     def count(self, purge: Purge) -> int:
-        """How many stored entries `purge` would remove."""
+        """How many entries `purge` would remove, those that are being written included."""
+        self._store.flush()
         return self._store.count(purge)
 
     def warm_memory(self, now: Timestamp) -> int:

@@ -1,0 +1,176 @@
+"""The operator's listener: probes, metrics, status and purges."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge.node import Node
+from tests.fakes.doors import CHAT, JSON, Answer, Door, ask, chat, doors
+from tests.fakes.node import running_node, url
+from tests.fakes.upstream import Exchange, ScriptedUpstream
+
+
+@pytest.fixture
+async def admin(node: Node) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(url(node, "admin")) as session:
+        yield session
+
+
+@pytest.fixture
+async def plain(node: Node) -> AsyncIterator[Door]:
+    async with doors(node) as every:
+        yield every[0]
+
+
+async def purge(admin: aiohttp.ClientSession, **what: Any) -> tuple[int, Any]:
+    async with admin.post("/admin/purge", json=what) as response:
+        return response.status, await response.json()
+
+
+async def metrics(admin: aiohttp.ClientSession) -> dict[str, float]:
+    async with admin.get("/metrics") as response:
+        text = await response.text()
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return {s.name + "".join(f":{v}" for v in s.labels.values()): s.value for s in samples}
+
+
+async def test_probes(admin: aiohttp.ClientSession) -> None:
+    async with admin.get("/livez") as response:
+        assert response.status == 200
+    async with admin.get("/readyz") as response:
+        facts = await response.json()
+    assert (response.status, facts["state"], facts["semantic"]) == (200, "ready", "off")
+    assert response.headers["cache-control"] == "no-store"
+
+
+async def test_readyz_says_no_while_draining_and_livez_yes(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(exchange: Exchange) -> Any:
+        await go_on.wait()
+        return await upstream.answer(exchange)
+
+    upstream.script = wait
+    async with running_node(tmp_path, upstream.base_url) as node, doors(node) as every:
+        asked = asyncio.get_running_loop().create_task(ask(every[0], "slow"))
+        await upstream.called(1)
+        node.shut_down()
+        async with aiohttp.ClientSession(url(node, "admin")) as admin:
+            async with admin.get("/readyz") as response:
+                assert (response.status, (await response.json())["state"]) == (503, "draining")
+            async with admin.get("/livez") as response:
+                assert response.status == 200
+        go_on.set()
+        assert (await asked).text == "answer 1 to: slow"
+
+
+async def test_each_kind_of_answer_is_counted_as_itself(
+    plain: Door, admin: aiohttp.ClientSession
+) -> None:
+    for prompt in ("a", "a", "b"):
+        await ask(plain, prompt)
+    await ask(plain, "a", cache_control="no-cache")
+    await ask(plain, "a", prompt_cache="off")
+    await ask(plain, {"model": "test-model"})
+    counted = await metrics(admin)
+    expected = {"exact": 1, "miss": 2, "request": 1, "bypass": 1, "refused": 1, "semantic": 0}
+    for outcome, count in expected.items():
+        assert counted[f"promptedge_requests_total:{outcome}"] == count
+    assert counted["promptedge_request_seconds_count:exact"] == 1
+    assert counted["promptedge_memory_entries"] == 2
+    async with admin.get("/admin/status") as response:
+        facts = await response.json()
+    assert facts["requests"]["miss"] == 2
+    assert facts["cache"]["memory"]["entries"] == 2
+
+
+PURGES: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "everything": ({"everything": True}, {"one", "two", "other"}),
+    "a model": ({"model": "test-model"}, {"one", "two"}),
+    "a request": ({"request": chat("one")}, {"one"}),
+    "nothing": ({"model": "absent"}, set()),
+}
+
+
+@pytest.mark.parametrize("name", PURGES)
+async def test_what_was_purged_is_a_miss_and_the_rest_a_hit(
+    plain: Door, admin: aiohttp.ClientSession, name: str
+) -> None:
+    prompts = {"one": chat("one"), "two": chat("two"), "other": chat("one", model="other")}
+    for prompt in prompts.values():
+        await ask(plain, prompt)
+    what, gone = PURGES[name]
+    assert await purge(admin, **what, dry_run=True) == (200, {"matched": len(gone), "purged": 0})
+    assert (await ask(plain, prompts["one"])).cache.get("hit") is True
+    assert await purge(admin, **what) == (200, {"matched": len(gone), "purged": len(gone)})
+    for key, prompt in prompts.items():
+        hit = (await ask(plain, prompt)).cache.get("hit", False)
+        assert hit is (key not in gone)
+
+
+async def test_an_answer_on_its_way_during_a_purge_is_not_kept(
+    plain: Door, admin: aiohttp.ClientSession, upstream: ScriptedUpstream
+) -> None:
+    go_on = asyncio.Event()
+
+    async def wait(exchange: Exchange) -> Any:
+        await go_on.wait()
+        return await upstream.answer(exchange)
+
+    upstream.script = wait
+    asked = asyncio.get_running_loop().create_task(ask(plain, "x"))
+    await upstream.called(1)
+    await purge(admin, everything=True)
+    go_on.set()
+    answer: Answer = await asked
+    assert answer.headers["cache-status"] == "edge; fwd=miss"
+    assert (await ask(plain, "x")).cache["fwd"] == "miss"
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {},
+        {"everything": True, "model": "m"},
+        {"modle": "m"},
+        {"model": 3},
+        {"request": {"model": "m"}},
+        {"request": "x"},
+    ],
+)
+async def test_an_unclear_purge_removes_nothing_and_is_explained(
+    plain: Door, admin: aiohttp.ClientSession, what: dict[str, Any]
+) -> None:
+    await ask(plain, "x")
+    status, body = await purge(admin, **what)
+    assert status == 400
+    assert "Say what to purge" in body["error"]["message"]
+    assert (await ask(plain, "x")).cache["hit"] is True
+
+
+async def test_a_page_in_a_browser_cannot_purge(admin: aiohttp.ClientSession) -> None:
+    body = json.dumps({"everything": True})
+    for fields, status in (
+        ({"content-type": "text/plain"}, 415),
+        ({"host": "evil.example:9090", **JSON}, 421),
+    ):
+        async with admin.post("/admin/purge", data=body, headers=fields) as response:
+            assert response.status == status
+            assert "error" in await response.json()
+
+
+async def test_the_two_listeners_do_not_serve_each_others_paths(
+    plain: Door, admin: aiohttp.ClientSession
+) -> None:
+    for path in ("/metrics", "/readyz", "/admin/status", "/admin/purge"):
+        assert (await plain.request("GET", path)).status == 404
+    async with admin.post(CHAT, json=chat("x")) as response:
+        assert response.status == 404

@@ -1,0 +1,76 @@
+"""The command line, as people type it: what it prints, where, and its exit code."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.node import Node
+from tests.fakes.doors import ask, chat, doors
+
+
+async def run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "edge", *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate(stdin.encode())
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_check_says_yes_or_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text('[node]\nname = "fra-1"')
+    assert await run("check", "--config", str(path)) == (0, "The configuration is good.\n", "")
+    path.write_text("[node]\nnmae = 1\n[cache]\nttl_s = 0")
+    code, out, err = await run("check", "--config", str(path))
+    assert (code, out) == (2, "")
+    assert f"{path}: node.nmae: unknown setting" in err
+
+
+async def test_status_and_purge_of_a_running_node(node: Node, tmp_path: Path) -> None:
+    admin = ("--admin", str(node.addresses["admin"]))
+    async with doors(node) as every:
+        for text in ("one", "two"):
+            await ask(every[0], text)
+    code, out, _ = await run("status", *admin)
+    assert (code, json.loads(out)["requests"]["miss"]) == (0, 2)
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(chat("one")))
+    asked = ("purge", *admin, "--request")
+    assert await run(*asked, str(request), "--dry-run") == (0, "1 answers would be purged\n", "")
+    assert await run(*asked, "-", stdin=request.read_text()) == (0, "1 answers purged\n", "")
+    assert await run("purge", *admin, "--everything") == (0, "1 answers purged\n", "")
+    code, _, err = await run("purge", *admin)
+    assert code == 1
+    assert "Either everything or a part" in err
+    code, _, err = await run(*asked, str(tmp_path / "absent.json"))
+    assert (code, "absent.json" in err, "Traceback" in err) == (2, True, False)
+
+
+@pytest.mark.parametrize("command", ["status", "purge"])
+async def test_without_a_node_there_is_an_error_and_no_trace(command: str) -> None:
+    code, out, err = await run(command, "--admin", "127.0.0.1:1")
+    assert (code, out) == (1, "")
+    assert err.startswith("promptedge: no node answers at 127.0.0.1:1: ")
+
+
+async def test_a_port_in_use_and_a_directory_in_use(node: Node, tmp_path: Path) -> None:
+    free = ("--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    taken = str(node.addresses["plain"])
+    code, _, err = await run("serve", *free, "--plain", taken, "--data", str(tmp_path / "other"))
+    assert (code, err) == (1, f"promptedge: {taken} (TCP): Address already in use\n")
+    code, _, err = await run("serve", *free, "--data", str(node.config.node.data))
+    assert code == 1
+    assert str(node.config.node.data) in err
+    assert "Traceback" not in err
+
+
+async def test_the_version() -> None:
+    code, out, _ = await run("--version")
+    assert (code, out.split()[0]) == (0, "promptedge")
