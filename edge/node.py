@@ -86,6 +86,8 @@ class Node:
         self.addresses: dict[str, listen.Address] = {}
         self.started = asyncio.Event()
         self.models_listed = asyncio.Event()
+        self.semantic_settled = asyncio.Event()
+        """Set once meaning answers, or never will."""
         self._keys = key_ring(config.keys, environ)
         self._upstreams = upstreams(config.upstreams)
         self._upstream_keys = {u.name: _upstream_key(u, environ) for u in self._upstreams}
@@ -246,6 +248,7 @@ class Node:
             )
         except ModelError as exc:
             self._semantic = "unavailable"
+            self.semantic_settled.set()
             log.error("event=embedder_unavailable why=%s", exc)
             return
         self._semantic = "warming"
@@ -254,6 +257,7 @@ class Node:
             self._readers, self.answers.warm_vectors, embedder.fingerprint, embedder.dimensions
         )
         self._semantic = "ready"
+        self.semantic_settled.set()
         log.info("event=semantic_ready model=%s", self.config.embedding.model)
 
     async def _warm_memory(self) -> None:
