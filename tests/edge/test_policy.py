@@ -1,0 +1,114 @@
+"""May memory answer, may it remember: operator and request, and the stricter one wins."""
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.errors import ClientError
+from edge.policy import Allowed, CacheSettings, Mode, RouteSettings, allowed, route
+
+MODES = [Mode.OFF, Mode.EXACT, Mode.SEMANTIC]
+
+
+def asked(cache_control: str, ceiling: Mode = Mode.SEMANTIC) -> Allowed:
+    return allowed({"cache-control": cache_control}, ceiling)
+
+
+@pytest.mark.parametrize(("ceiling", "wish"), [*product(MODES, [None, *MODES])])
+def test_a_request_may_tighten_and_never_loosen(ceiling: Mode, wish: Mode | None) -> None:
+    headers = {} if wish is None else {"prompt-cache": wish.name.lower()}
+    got = allowed(headers, ceiling)
+    assert got.mode == (ceiling if wish is None else min(ceiling, wish))
+    assert got.lookup == got.store == (got.mode > Mode.OFF)
+
+
+@pytest.mark.parametrize("value", [" EXACT ", "Exact", "exact"])
+def test_prompt_cache_is_read_kindly(value: str) -> None:
+    assert allowed({"prompt-cache": value}, Mode.SEMANTIC).mode == Mode.EXACT
+
+
+@pytest.mark.parametrize("value", ["", "on", "exact, semantic", "2", "no-store"])
+def test_prompt_cache_that_is_not_understood_is_refused(value: str) -> None:
+    with pytest.raises(ClientError) as refused:
+        allowed({"prompt-cache": value}, Mode.SEMANTIC)
+    assert refused.value.param == "Prompt-Cache"
+
+
+@pytest.mark.parametrize(
+    ("field", "lookup", "store"),
+    [
+        ("no-cache", False, True),
+        ("NO-CACHE", False, True),
+        ("no-store", False, False),
+        ("no-cache, no-store", False, False),
+        (" no-store , max-age=5", False, False),
+        ("max-age=0", False, True),
+        ("max-age", False, True),
+        ("max-age=soon", False, True),
+        ("max-age=-1", False, True),
+        ("max-age=5", True, True),
+        ('max-age="5"', True, True),
+        ("min-fresh=5, x-unknown=1, ,", True, True),
+        ("no-transform", True, True),
+        ("", True, True),
+    ],
+)
+def test_row_26_cache_control(field: str, lookup: bool, store: bool) -> None:
+    got = asked(field)
+    assert (got.lookup, got.store) == (lookup, store)
+    off = asked(field, Mode.OFF)
+    assert (off.lookup, off.store) == (False, False)
+
+
+def test_max_age_is_the_oldest_answer_that_will_do() -> None:
+    assert asked("max-age=60").age_max_s == 60
+    assert asked("max-age=junk").age_max_s == 0
+    assert asked("no-cache").age_max_s is None
+
+
+@pytest.mark.parametrize("field", ["only-if-cached", "no-cache, only-if-cached"])
+@pytest.mark.parametrize("ceiling", MODES)
+def test_only_if_cached_is_heard_in_every_mode(field: str, ceiling: Mode) -> None:
+    assert asked(field, ceiling).only_if_cached
+
+
+def test_pragma_counts_where_there_is_no_cache_control() -> None:
+    assert not allowed({"pragma": "no-cache"}, Mode.EXACT).lookup
+    assert allowed({"pragma": "no-cache", "cache-control": "max-age=5"}, Mode.EXACT).lookup
+
+
+@given(st.text(st.characters(codec="latin-1")), st.sampled_from(MODES))
+def test_any_field_value_is_read(value: str, ceiling: Mode) -> None:
+    got = allowed({"cache-control": value, "pragma": value}, ceiling)
+    assert got.mode == ceiling
+    assert got.age_max_s is None or got.age_max_s >= 0
+
+
+ROUTES = (
+    RouteSettings("gpt-4*", ttl_s=10),
+    RouteSettings("gpt-?", mode="off"),
+    RouteSettings("gpt-*", ttl_s=20, mode="exact"),
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "ttl_s", "mode"),
+    [
+        ("gpt-4o", 10, Mode.SEMANTIC),
+        ("gpt-4", 10, Mode.SEMANTIC),
+        ("gpt-5", 100, Mode.OFF),
+        ("gpt-5-mini", 20, Mode.EXACT),
+        ("GPT-4", 100, Mode.SEMANTIC),
+        ("other", 100, Mode.SEMANTIC),
+    ],
+)
+def test_the_first_route_that_matches_counts(model: str, ttl_s: float, mode: Mode) -> None:
+    made = route(model, ROUTES, CacheSettings(ttl_s=100))
+    assert (made.ttl_s, made.mode) == (ttl_s, mode)
+
+
+def test_a_route_may_widen_what_the_default_is() -> None:
+    made = route("m", (RouteSettings("m", mode="semantic"),), CacheSettings(mode="off"))
+    assert made.mode == Mode.SEMANTIC
