@@ -91,10 +91,9 @@ class Flight:
 
     @property
     def joinable(self) -> bool:
-        """Would a newcomer get the whole answer? Not from one that failed, was not kept whole, or
-        is being cancelled because the last of those who waited has just left."""
-        lost = self._abandoned or isinstance(self.outcome, Failed)
-        return self.storable and not lost
+        """Would a newcomer get the whole answer, and does it still need to come here for it? Not
+        when it is being cancelled, as the last of those who waited has just left."""
+        return self.outcome is None and self.storable and not self._abandoned
 
     # What the fill calls.
 
@@ -213,8 +212,14 @@ class Flight:
         return False
 
     def _trim(self) -> None:
-        slowest = min((reader.position for reader in self._readers), default=self._next)
-        while self._events and (self._dropped < slowest or self._held_bytes > self._held_bytes_max):
+        nobody = 0 if self._beginning else self._next
+        positions = [reader.position for reader in self._readers] or [nobody]
+        slowest, furthest = min(positions), max(positions)
+        # What the furthest reader has yet to read is bounded by `room`, unless that is suspended.
+        cut = self._next if self._waiting_for_whole else furthest
+        while self._dropped < slowest or (
+            self._dropped < cut and self._held_bytes > self._held_bytes_max
+        ):
             self._held_bytes -= len(self._events.popleft().data)
             self._dropped += 1
 
@@ -247,6 +252,10 @@ class Collapse:
             self._joinable[key] = flight
             flight._task.add_done_callback(lambda _: self._forget(key, flight))
         return flight, True
+
+    def renew(self) -> None:
+        """What is asked from now on is filled anew: what is in flight may be out of date."""
+        self._joinable.clear()
 
     def _forget(self, key: Hashable, flight: Flight) -> None:
         if self._joinable.get(key) is flight:

@@ -142,7 +142,7 @@ class Node:
         self._client = UpstreamClient(config.node.name)
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
-        collapse = Collapse(self._spawn, config.cache.answer_bytes_max)
+        self._collapse = Collapse(self._spawn, config.cache.answer_bytes_max)
         fill = Fill(
             answers=self.answers,
             batcher=self._batcher,
@@ -163,7 +163,7 @@ class Node:
             rules,
             self._intake,
             self.answers,
-            collapse,
+            self._collapse,
             fill,
             self._metrics,
             wall=wall,
@@ -385,6 +385,7 @@ class Node:
         loop = asyncio.get_running_loop()
         count = await loop.run_in_executor(self._readers, work, purge)
         if not dry_run:
+            self._collapse.renew()
             log.warning(
                 "event=purged entries=%d scope=%s model=%s", count, purge.scope, purge.model
             )

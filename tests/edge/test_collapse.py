@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -182,6 +182,39 @@ async def test_a_reader_not_quite_so_slow_survives_a_huge_answer() -> None:
         assert len(seen) * 1000 > 2 * 200_000
 
 
+async def test_one_event_larger_than_all_that_is_held_reaches_its_readers() -> None:
+    async def large(flight: Flight) -> None:
+        for number in range(5):
+            flight.publish(event(number, 300_000))
+            await flight.room()
+        flight.settle(Whole(b"", stored=False))
+
+    async with flights(200_000) as (collapse, _):
+        flight, _ = collapse.join("k", large)
+        flight.hold()
+        reading = flight.batches(flight.enter(), 60)
+        seen: list[int] = []
+        async for batch in reading:
+            seen += numbers(batch)
+        assert seen == [0, 1, 2, 3, 4]
+
+
+async def test_memory_is_bounded_also_while_somebody_wants_the_whole_answer() -> None:
+    async with flights(200_000) as (collapse, running):
+        flight, _ = collapse.join("k", fill_for_ever)
+        flight.hold()
+        stalled = flight.batches(flight.enter(), 60)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flight.whole())
+            await turns(500)
+            assert flight._held_bytes <= 200_000
+            with pytest.raises(StreamCut):
+                await next_batch(stalled)
+            flight.settle(Whole(b"all", stored=False))
+            (fill,) = running
+            fill.cancel()
+
+
 async def test_nobody_joins_what_is_being_cancelled() -> None:
     """a waits, a leaves; before the call has unwound b comes: it must not get a's cancellation."""
     unwinding = asyncio.Event()
@@ -209,15 +242,16 @@ async def test_nobody_joins_what_is_being_cancelled() -> None:
         assert collapse.join("k", slow_to_stop) == (b, False)
 
 
-async def test_nobody_joins_what_has_failed() -> None:
-    async def fail(flight: Flight) -> None:
-        flight.settle(Failed(down()))
+@pytest.mark.parametrize("outcome", [Failed(down()), Whole(b"", stored=True)])
+async def test_nobody_joins_what_is_over(outcome: Failed | Whole) -> None:
+    async def end(flight: Flight) -> None:
+        flight.settle(outcome)
 
     async with flights() as (collapse, _):
-        flight, _ = collapse.join("k", fail)
-        with pytest.raises(UpstreamError):
+        flight, _ = collapse.join("k", end)
+        with suppress(UpstreamError):
             await flight.whole()
-        assert collapse.join("k", fail)[1]
+        assert collapse.join("k", end)[1]
 
 
 async def test_without_a_key_everyone_flies_alone() -> None:

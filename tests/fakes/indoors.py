@@ -109,6 +109,8 @@ class Upstreams:
         self.script: Script = answer
         self.refusals: dict[str, Exception] = {}
         """Raised instead of an answer, by the upstream's name."""
+        self.form: str | None = None
+        """`json` or `stream`: the form of every answer, whatever was asked for."""
         self._news = asyncio.Condition()
 
     async def called(self, times: int) -> None:
@@ -126,8 +128,8 @@ class Upstreams:
         if upstream.name in self.refusals:
             raise self.refusals[upstream.name]
         try:
-            streams = bool(exchange.body.get("stream"))
-            yield _Reply(exchange, self.script(exchange), streams)
+            form = self.form or ("stream" if exchange.body.get("stream") else "json")
+            yield _Reply(exchange, self.script(exchange), form == "stream")
         finally:
             exchange.left = True
 
