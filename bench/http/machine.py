@@ -68,6 +68,14 @@ def cpu_s(pid: int) -> float:
     return spent / 1e9
 
 
+def threads_s(pid: int) -> dict[int, float]:
+    """CPU time of each thread of one process; the main thread has the process's own number."""
+    return {
+        int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    }
+
+
 def settled_cpu_s(pid: int) -> float:
     """The same, once what goes on behind the last answer (writing to disk) is over."""
     before = cpu_s(pid)

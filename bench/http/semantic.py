@@ -36,6 +36,9 @@ class Costs:
     hit_encoder: list[float] = field(default_factory=list)
     miss: list[float] = field(default_factory=list)
     miss_encoder: list[float] = field(default_factory=list)
+    hit_threads: list[list[float]] = field(default_factory=list)
+    miss_threads: list[list[float]] = field(default_factory=list)
+    """The same by thread: the main one first, then the others, the dearest first."""
     latency: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     """What was not answered as it should have been."""
@@ -87,11 +90,15 @@ def _rounds(
         asked = stored[start : start + HITS_A_ROUND]
         texts = [stock.other_wording(subject) for _, subject in asked]
         costs.hit_encoder.append(_encoder_ms(bare, texts))
-        costs.hit.append(_node_ms(node, len(asked), partial(_hits, node, asked, costs)))
+        threads = _node_ms(node, len(asked), partial(_hits, node, asked, costs))
+        costs.hit.append(sum(threads))
+        costs.hit_threads.append(threads)
         fresh = unknown[at * MISSES_A_ROUND : (at + 1) * MISSES_A_ROUND]
         texts = [stock.wording(subject) for subject in fresh]
         costs.miss_encoder.append(_encoder_ms(bare, texts))
-        costs.miss.append(_node_ms(node, len(texts), partial(_misses, node, texts, costs)))
+        threads = _node_ms(node, len(texts), partial(_misses, node, texts, costs))
+        costs.miss.append(sum(threads))
+        costs.miss_threads.append(threads)
     return costs
 
 
@@ -102,10 +109,15 @@ def _profile(report: Report, node: Server, to: Path, work: Callable[[], None]) -
         report.skipped("profile", str(missing))
 
 
-def _node_ms(node: Server, count: int, work: Callable[[], None]) -> float:
-    before = machine.settled_cpu_s(node.pid)
+def _node_ms(node: Server, count: int, work: Callable[[], None]) -> list[float]:
+    """CPU ms a prompt of each thread of the node."""
+    machine.settled_cpu_s(node.pid)
+    before = machine.threads_s(node.pid)
     work()
-    return (machine.settled_cpu_s(node.pid) - before) * 1e3 / count
+    machine.settled_cpu_s(node.pid)
+    after = machine.threads_s(node.pid)
+    spent = {one: (after[one] - before.get(one, 0.0)) * 1e3 / count for one in after}
+    return [spent.pop(node.pid), *sorted(spent.values(), reverse=True)]
 
 
 def _hits(node: Server, asked: Sequence[tuple[int, str]], costs: Costs) -> None:
@@ -171,6 +183,10 @@ def _print(report: Report, costs: Costs, resident: tuple[float, float]) -> None:
     )
     ordered = sorted(costs.latency)
     middle, high = ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100]
+    for what, runs in (("a hit", costs.hit_threads), ("a miss", costs.miss_threads)):
+        main, *others = min(runs, key=sum)
+        spread = " + ".join(f"{one:.2f}" for one in others if one >= 0.01)
+        report.say(f"{what} by thread: event loop {main:.2f}, workers {spread}")
     report.say(f"latency of a hit by meaning, ms: p50 {middle:.2f}, p99 {high:.2f}")
     report.say(f"resident afterwards, MiB: {resident[0]:.0f} (PSS {resident[1]:.0f})")
     report.say(f"not answered as they should be: {len(costs.wrong)}")
