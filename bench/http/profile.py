@@ -17,13 +17,23 @@ _LINE = re.compile(r":\d+\)")
 
 
 def record(
-    report: Report, server: Server, seconds: int, to: Path, load: Callable[[], object]
+    report: Report,
+    server: Server,
+    seconds: int,
+    to: Path,
+    load: Callable[[], object],
+    *,
+    idle: bool = False,
 ) -> None:
-    """Profile `server` while `load` runs; collapsed stacks go to `to`, a summary to the report."""
+    """Profile `server` while `load` runs; collapsed stacks go to `to`, a summary to the report.
+
+    A process that is never idle is stopped for each look, or lines that allocate would be seen too
+    often. But threads that wait look busy when stopped, so an `idle` one is watched in passing.
+    """
     command = [
         *(tool("py-spy", PEERS_HINT), "record", "--pid", str(server.pid)),
         *("--duration", str(seconds), "--rate", str(RATE_HZ), "--format", "raw"),
-        *("--output", str(to)),
+        *("--output", str(to), *(["--nonblocking"] if idle else [])),
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as spy:
         load()
