@@ -43,9 +43,10 @@ def serve(options: argparse.Namespace) -> int:
     from edge import log
     from edge.identity import IdentityError
     from edge.listen import ListenError
-    from edge.node import Node
+    from edge.node import Node, check_files
     from index.database import DirectoryInUse
 
+    check_files(config, os.environ)
     log.set_up(config.log.level)
 
     async def run() -> None:
@@ -59,6 +60,9 @@ def serve(options: argparse.Namespace) -> int:
         uvloop.run(run())
     except (ListenError, IdentityError, DirectoryInUse) as exc:
         print(f"promptedge: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as exc:
+        print(f"promptedge: {config.node.data}: {exc}", file=sys.stderr)
         return EXIT_FAILED
     return EXIT_OK
 

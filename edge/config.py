@@ -8,8 +8,9 @@ exactly which line of which source is wrong. An environment variable is named af
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from annotated_types import Ge, Gt, MinLen
 from pydantic import TypeAdapter, ValidationError
@@ -27,6 +28,9 @@ from index.memory import MemorySettings
 from index.store import StoreSettings
 
 ENVIRONMENT_PREFIX = "PROMPTEDGE__"
+
+_Layers = list[tuple[str, Mapping[str, Any]]]
+_Place = tuple[str | int, ...]
 
 
 class ConfigError(Exception):
@@ -92,7 +96,7 @@ class KeySettings:
 class LogSettings:
     """What is logged, to standard error. Never a prompt, an answer or a key."""
 
-    level: Annotated[str, MinLen(1)] = "INFO"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """DEBUG logs every request, INFO what was refused or went wrong, WARNING only the latter."""
 
 
@@ -129,18 +133,28 @@ def load(
     Raises:
         ConfigError: listing every wrong value and unknown name with its place.
     """
-    document = _read(path) if path else {}
-    problems = list(_unknown(document, Config, str(path)))
-    from_environment = _environment(environ)
-    problems += _unknown(from_environment, Config, "environment")
+    from_environment, problems = _environment(environ)
+    layers: _Layers = [
+        (str(path), _read(path) if path else {}),
+        ("environment", from_environment),
+        ("command line", flags or {}),
+    ]
+    merged: Mapping[str, Any] = {}
+    for source, document in layers:
+        problems += _unknown(document, Config, source)
+        merged = _merge(merged, document)
+    problems += [
+        f"{_source(layers, place)}: {_spelt(place)}: must be a finite number"
+        for place in _infinite(merged)
+    ]
+    try:
+        config = TypeAdapter(Config).validate_python(merged)
+    except ValidationError as exc:
+        problems += [_explain(error, layers) for error in exc.errors()]
+        raise ConfigError("\n".join(problems)) from exc
     if problems:
         raise ConfigError("\n".join(problems))
-    merged = _merge(_merge(document, from_environment), flags or {})
-    try:
-        return TypeAdapter(Config).validate_python(merged)
-    except ValidationError as exc:
-        source = str(path) if path else "settings"
-        raise ConfigError("\n".join(_explain(error, source) for error in exc.errors())) from exc
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -152,17 +166,22 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {exc}") from exc
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def _environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The settings in it, and what is wrong with the names of the others."""
     found: dict[str, Any] = {}
-    for name, text in environ.items():
+    problems = []
+    for name in sorted(environ):
         if not name.startswith(ENVIRONMENT_PREFIX):
             continue
         *sections, last = name[len(ENVIRONMENT_PREFIX) :].lower().split("__")
         table = found
         for section in sections:
-            table = table.setdefault(section, {})
-        table[last] = _value(text)
-    return found
+            inner = table.setdefault(section, {})
+            table = inner if isinstance(inner, dict) else {}
+            if table is not inner:
+                problems.append(f"environment: {name}: {section} is set as a whole already")
+        table[last] = _value(environ[name])
+    return found, problems
 
 
 def _value(text: str) -> Any:
@@ -204,10 +223,40 @@ def item_of(hint: Any) -> Any:
     return arguments[0] if arguments and is_dataclass(arguments[0]) else None
 
 
-def _explain(error: Any, source: str) -> str:
-    place = ""
-    for part in error["loc"]:
-        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else str(part)
-    given = "" if error["type"] == "missing" else f", is {error['input']!r}"
+def _explain(error: Any, layers: _Layers) -> str:
+    place, given = error["loc"], error["input"]
+    shown = "" if isinstance(given, Mapping | list | tuple) else f", is {given!r}"
     message = error["msg"].replace("Input should be", "must be")
-    return f"{source}: {place}: {message[:1].lower()}{message[1:]}{given}"
+    message = message.replace("a dictionary or an instance of", "a table:")
+    return f"{_source(layers, place)}: {_spelt(place)}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+def _spelt(place: _Place) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return "".join(parts).removeprefix(".")
+
+
+def _source(layers: _Layers, place: _Place) -> str:
+    """Which layer the value at `place` came from: the last that has as much of it as any."""
+    return max(enumerate(layers), key=lambda one: (_depth(one[1][1], place), one[0]))[1][0]
+
+
+def _depth(document: Any, place: _Place) -> int:
+    """How many steps of `place` can be gone in `document`."""
+    for at, part in enumerate(place):
+        try:
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            return at
+    return len(place)
+
+
+def _infinite(value: Any, place: _Place = ()) -> Iterator[_Place]:
+    if isinstance(value, float) and not isfinite(value):
+        yield place
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _infinite(inner, (*place, name))
+    elif isinstance(value, list | tuple):
+        for at, inner in enumerate(value):
+            yield from _infinite(inner, (*place, at))

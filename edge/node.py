@@ -433,6 +433,8 @@ def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> K
         place = f"keys[{at}]"
         if bool(one.key_file) == bool(one.key_env):
             raise ConfigError(f"{place}: set one of key_file and key_env")
+        if one.key_env and not one.key_env.isidentifier():  # likely the key itself: not shown
+            raise ConfigError(f"{place}.key_env: must be the name of a variable")
         try:
             key = one.key_file.read_text("ascii") if one.key_file else environ[one.key_env]
         except (OSError, UnicodeDecodeError) as exc:

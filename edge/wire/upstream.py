@@ -189,6 +189,8 @@ def key_of(settings: UpstreamSettings, environ: Mapping[str, str]) -> str | None
                 f"api_key_file {settings.api_key_file}: cannot be read: {exc}"
             ) from exc
     if settings.api_key_env:
+        if not settings.api_key_env.isidentifier():  # likely the key itself: not shown
+            raise ValueError("api_key_env: must be the name of a variable")
         if not environ.get(settings.api_key_env):
             raise ValueError(f"api_key_env: the variable {settings.api_key_env} is not set")
         return _key(f"api_key_env {settings.api_key_env}", environ[settings.api_key_env])

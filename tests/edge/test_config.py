@@ -1,122 +1,274 @@
-"""The configuration: every source, and every mistake named with its place."""
+"""Settings: defaults that work, and every wrong one named with its place and source."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge.config import Config, ConfigError, load
-from edge.node import check_files
+from edge.config import Config, ConfigError, KeySettings, NodeSettings, TlsSettings, load
+from edge.node import Node, check_files, check_values, upstreams
+from edge.routing import UpstreamSettings
+
+BAD_NAMES = ["", "a b", "1", "-a", "é", "a" * 65, 'a"b', "a\nb", "a;b"]
 
 
-def file(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "node.toml"
-    path.write_text(text)
-    return path
+def problems(path: Path | None, environ: dict[str, str] | None = None, **flags: Any) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        load(path, environ or {}, flags)
+    return str(raised.value).splitlines()
 
 
-def refused(path: Path | None, environ: dict[str, str] | None = None, **flags: Any) -> str:
-    with pytest.raises(ConfigError) as caught:
-        check_files(load(path, environ or {}, flags), environ or {})
-    return str(caught.value)
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "node.toml"
 
 
 def test_nothing_has_to_be_set() -> None:
-    assert load(None, {}) == Config()
-    check_files(Config(), {})
+    config = load(None, {})
+    assert config == Config()
+    check_files(config, {})
+    assert (config.node.listen, config.node.plain, config.node.admin) == (
+        "127.0.0.1:8443", "127.0.0.1:8080", "127.0.0.1:9090",
+    )  # fmt: skip
 
 
-def test_the_file_then_the_environment_then_flags(tmp_path: Path) -> None:
-    path = file(tmp_path, '[node]\nname = "a"\ndata = "/a"\nlisten = ":1"\n[cache]\nttl_s = 1')
-    environ = {"PROMPTEDGE__NODE__DATA": "/b", "PROMPTEDGE__NODE__LISTEN": ":2", "OTHER": "x"}
-    config = load(path, environ, {"node": {"listen": ":3"}})
-    assert (config.node.name, str(config.node.data), config.node.listen) == ("a", "/b", ":3")
-    assert config.cache.ttl_s == 1
-
-
-def test_tables_of_tables(tmp_path: Path) -> None:
-    text = """
-        [[upstreams]]
-        base_url = "http://a/v1"
-        models = ["m"]
-        [[upstreams]]
-        base_url = "http://b/v1"
+def test_a_file_with_everything_in_it(file: Path) -> None:
+    file.write_text(
+        """
+        [node]
+        name = "fra-1"
+        [cache]
+        ttl_s = 10
+        ignored_parameters = ["user"]
         [[routes]]
         model = "gpt-*"
         mode = "exact"
-        [cors]
-        allow_origins = ["https://a.example"]
-    """
-    config = load(file(tmp_path, text), {})
-    assert [one.base_url for one in config.upstreams] == ["http://a/v1", "http://b/v1"]
-    assert config.routes[0].mode == "exact"
-    assert config.cors.allow_origins == ("https://a.example",)
+        [[keys]]
+        tenant = "acme"
+        key_env = "ACME"
+        [[upstreams]]
+        base_url = "https://api.example/v1"
+        models = ["a", "b"]
+        """
+    )
+    config = load(file, {})
+    assert (config.node.name, config.cache.ttl_s) == ("fra-1", 10)
+    assert config.cache.ignored_parameters == ("user",)
+    assert (config.routes[0].mode, config.keys[0].tenant) == ("exact", "acme")
+    assert config.upstreams[0].models == ("a", "b")
+    check_files(config, {"ACME": "key"})
+
+
+def test_environment_wins_over_the_file_and_flags_over_both(file: Path) -> None:
+    file.write_text("[node]\nname='file'\nlisten='127.0.0.1:1'\nplain='127.0.0.1:2'\n")
+    environ = {"PROMPTEDGE__NODE__NAME": "env", "PROMPTEDGE__NODE__LISTEN": "127.0.0.1:3"}
+    config = load(
+        file, {**environ, "OTHER": "x", "PROMPTEDGE_UPSTREAM_KEY": "y"}, {"node": {"name": "flag"}}
+    )
+    assert config.node == NodeSettings(name="flag", listen="127.0.0.1:3", plain="127.0.0.1:2")
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "why"),
+    ("name", "text", "place", "value"),
     [
-        ("[cache]\nttl_s = -1", "cache.ttl_s", "greater than 0, is -1"),
-        ('[cache]\nmode = "fuzzy"', "cache.mode", "'off', 'exact' or 'semantic', is 'fuzzy'"),
-        ('[http]\nbody_bytes_max = "8M"', "http.body_bytes_max", "is '8M'"),
-        ("[[upstreams]]\nname = 'x'", "upstreams[0].base_url", "field required"),
-        ("[cache]\nttl = 1", "cache.ttl", "unknown setting; there are answer_bytes_max,"),
-        ("[chache]\nttl_s = 1", "chache", "unknown setting; there are cache,"),
-        ("[[routes]]\nmodel='a'\nttl=1", "routes[0].ttl", "unknown setting"),
+        ("CACHE__TTL_S", "600", "cache.ttl_s", 600),
+        ("CACHE__MODE", "exact", "cache.mode", "exact"),
+        ("CACHE__MODE", '"exact"', "cache.mode", "exact"),
+        (
+            "CORS__ALLOW_ORIGINS",
+            '["https://a.example"]',
+            "cors.allow_origins",
+            ("https://a.example",),
+        ),
+        ("NODE__LISTEN", "", "node.listen", ""),
+        ("NODE__DATA", "/a b/c", "node.data", Path("/a b/c")),
+        ("UPSTREAMS", '[{base_url="http://x"}]', "upstreams", (UpstreamSettings("http://x"),)),
     ],
 )
-def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, place: str, why: str) -> None:
-    path = file(tmp_path, text)
-    said = refused(path)
-    assert said.startswith(f"{path}: {place}: ")
-    assert why in said
+def test_environment_values(name: str, text: str, place: str, value: Any) -> None:
+    got: Any = load(None, {f"PROMPTEDGE__{name}": text})
+    for part in place.split("."):
+        got = getattr(got, part)
+    assert got == value
 
 
-def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
-    said = refused(file(tmp_path, "[cache]\nttl_s = 0\nanswer_bytes_max = 0\n[memory]\nidle_s = 0"))
-    assert [line.split(": ")[1] for line in said.splitlines()] == [
-        "cache.ttl_s",
-        "cache.answer_bytes_max",
-        "memory.idle_s",
+def test_everything_that_is_wrong_is_said_at_once(file: Path) -> None:
+    file.write_text(
+        """
+        cachee = 1
+        [cache]
+        ttl_s = -1
+        modes = "exact"
+        mode = "sometimes"
+        [http]
+        body_bytes_max = "large"
+        [[routes]]
+        ttl_s = 5
+        [[upstreams]]
+        base_url = "http://x"
+        api_key = "canary-secret"
+        connections_max = 0
+        """
+    )
+    environ = {"PROMPTEDGE__HTTP1__IDLE_TIMEOUT_S": "0", "PROMPTEDGE__NOWHERE__X": "1"}
+    said = problems(file, environ, log={"level": "LOUD"})
+    expected = [
+        f"{file}: cachee: unknown setting; there are cache,",
+        f"{file}: cache.modes: unknown setting; there are",
+        f"{file}: upstreams[0].api_key: unknown setting; there are api_key_env,",
+        "environment: nowhere: unknown setting",
+        f"{file}: cache.ttl_s: must be greater than 0, is -1",
+        f"{file}: cache.mode: must be 'off', 'exact' or 'semantic', is 'sometimes'",
+        f"{file}: http.body_bytes_max: must be a valid integer",
+        f"{file}: routes[0].model: ",
+        f"{file}: upstreams[0].connections_max: must be greater than or equal to 1, is 0",
+        "environment: http1.idle_timeout_s: must be greater than 0, is 0",
+        "command line: log.level: must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR', is 'LOUD'",
     ]
-
-
-def test_an_unknown_variable_of_ours_is_a_mistake() -> None:
-    said = refused(None, {"PROMPTEDGE__CACHE__TTL": "1"})
-    assert said.startswith("environment: cache.ttl: unknown setting")
-
-
-def test_files_that_are_none(tmp_path: Path) -> None:
-    assert "cannot be read" in refused(tmp_path / "absent.toml")
-    assert "not valid TOML" in refused(file(tmp_path, "[cache"))
-    assert "not valid TOML" in refused(file(tmp_path, "x = 1 1"))
+    for line in expected:
+        assert [one for one in said if one.startswith(line)], (line, said)
+    assert len(said) == len(expected)
+    assert "canary" not in "\n".join(said)
 
 
 @pytest.mark.parametrize(
-    ("flags", "place"),
+    ("text", "line"),
     [
-        ({"node": {"name": "two words"}}, "node.name"),
-        ({"node": {"listen": "8443"}}, "node.listen"),
-        ({"node": {"admin": "host:port"}}, "node.admin"),
-        ({"node": {"listen": "", "plain": ""}}, "listen and plain are both off"),
-        ({"tls": {"certificate": "/a.pem"}}, "certificate and key belong together"),
-        ({"tls": {"certificate": "/a.pem", "key": "/b.pem"}}, "/a.pem"),
-        ({"fleet": {"secret_file": "/absent"}}, "fleet.secret_file: /absent"),
-        ({"upstreams": [{"base_url": "localhost:80"}]}, "upstreams[0].base_url"),
-        ({"upstreams": [{"base_url": "http://a"}, {"base_url": "http://a"}]}, "'a' is taken"),
-        ({"upstreams": [{"base_url": "http://a", "api_key_env": "ABSENT"}]}, "ABSENT is not set"),
-        ({"upstreams": [{"base_url": "http://a", "api_key_file": "/no"}]}, "/no: cannot be read"),
-        ({"keys": [{"tenant": "a"}]}, "keys[0]: set one of"),
-        ({"keys": [{"tenant": "a", "key_env": "ABSENT"}]}, "keys[0].key_env"),
-        ({"keys": [{"tenant": "a", "key_file": "/no"}]}, "keys[0].key_file: /no"),
+        ("cache = 5", "cache: must be a table"),
+        ("[routes]\nmodel='x'", "routes: must be a valid tuple"),
+        ("routes = [5]", "routes[0]: must be a table"),
+        ("[[keys]]\nkey_env='X'", "keys[0].tenant: "),
+        ("[cache]\nttl_s = inf", "cache.ttl_s: must be a finite number"),
+        ("[cache]\nttl_s = nan", "cache.ttl_s: must be a finite number"),
+        ("[[routes]]\nmodel='x'\nttl_s = inf", "routes[0].ttl_s: must be a finite number"),
+        ("[cache]\nmode = 1", "cache.mode: must be 'off'"),
+        ("[node]\nname = ''", "node.name: "),
+        ("[node]\nname = 5", "node.name: must be a valid string, is 5"),
     ],
 )
-def test_what_could_not_work_is_said_before_starting(flags: dict[str, Any], place: str) -> None:
-    assert place in refused(None, {}, **flags)
+def test_wrong_values_are_named(file: Path, text: str, line: str) -> None:
+    file.write_text(text)
+    assert problems(file)[0].startswith(f"{file}: {line}")
 
 
-def test_one_key_cannot_belong_to_two_tenants() -> None:
-    keys = [{"tenant": name, "key_env": "KEY"} for name in ("a", "b")]
-    said = refused(None, {"KEY": "secret-canary"}, keys=keys)
-    assert "keys[1]: this key belongs to another tenant" in said
-    assert "canary" not in said
+@pytest.mark.parametrize("content", [b"[node", b"a = 1\na = 2", b"\xff\xfe", b"x"])
+def test_files_that_are_not_toml(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    assert problems(file)[0].startswith(f"{file}: not valid TOML: ")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert problems(tmp_path / "none.toml") == [
+        f"{tmp_path}/none.toml: cannot be read: No such file or directory"
+    ]
+    assert problems(tmp_path)[0].startswith(f"{tmp_path}: cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (["CACHE", "CACHE__MODE"], "environment: PROMPTEDGE__CACHE__MODE: cache is set as a whole"),
+        (["", "X"], "environment: : unknown setting"),
+        (["CACHE____X"], "environment: cache.: unknown setting"),
+        (["UPSTREAMS__0__BASE_URL"], "environment: upstreams: must be a valid tuple"),
+    ],
+)
+def test_odd_names_in_the_environment(names: list[str], line: str) -> None:
+    said = problems(None, {f"PROMPTEDGE__{name}": "1" for name in names})
+    assert [one for one in said if one.startswith(line)], said
+
+
+NAMES = st.lists(st.sampled_from(["node", "cache", "name", "mode", "ttl_s", "", "upstreams", "0"]))
+
+
+@given(
+    st.dictionaries(NAMES.map("__".join), st.sampled_from(["1", "x", "{}", "[]", "", "[{a=1}]"]))
+)
+def test_any_environment_is_a_configuration_or_a_config_error(variables: dict[str, str]) -> None:
+    environ = {f"PROMPTEDGE__{name.upper()}": text for name, text in variables.items()}
+    try:
+        assert isinstance(load(None, environ), Config)
+    except ConfigError as error:
+        said = str(error)
+    else:
+        said = "good"
+    assert said
+
+
+# What no single value shows
+
+
+@pytest.mark.parametrize("name", BAD_NAMES[1:])
+def test_a_node_name_is_a_token_of_cache_status(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"node\.name"):
+        check_values(Config(node=NodeSettings(name=name)))
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (NodeSettings(listen="", plain=""), "nobody could reach"),
+        (NodeSettings(listen="8443"), "node.listen: '8443' is not HOST:PORT"),
+        (NodeSettings(plain="127.0.0.1:65536"), "node.plain: "),
+        (NodeSettings(admin="x:y"), "node.admin: "),
+    ],
+)
+def test_addresses(node: NodeSettings, said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check_values(Config(node=node))
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "x", "ftp://x", "http://", "http:///v1", "http://x:99999", "http://x/?a=b", "http://x y"],
+)
+def test_base_urls(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"upstreams\[0\]\.base_url: must be"):
+        upstreams((UpstreamSettings(url),))
+
+
+def test_a_password_in_a_base_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigError) as raised:
+        upstreams((UpstreamSettings("https://user:canary@x/v1"),))
+    assert "holds a user or password" in str(raised.value)
+    assert "canary" not in str(raised.value)
+
+
+def test_upstreams_are_named_after_their_host_and_names_are_their_own() -> None:
+    made = upstreams(
+        (UpstreamSettings("http://x:1/v1"), UpstreamSettings("http://x:1/v1", name="b"))
+    )
+    assert [one.name for one in made] == ["x:1", "b"]
+    with pytest.raises(ConfigError, match="is taken"):
+        upstreams((UpstreamSettings("http://x/v1"), UpstreamSettings("http://x/v2")))
+
+
+def test_files_that_a_node_would_need(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("not a certificate")
+    cases = [
+        Config(tls=TlsSettings(certificate=wrong)),
+        Config(tls=TlsSettings(certificate=wrong, key=wrong)),
+        Config(keys=(KeySettings("acme", key_file=tmp_path / "none"),)),
+        Config(upstreams=(UpstreamSettings("http://x", api_key_file=str(tmp_path / "none")),)),
+        Config(upstreams=(UpstreamSettings("http://x", api_key_env="NOT_SET"),)),
+        load(None, {}, {"fleet": {"secret_file": str(wrong)}}),
+        load(None, {}, {"fleet": {"secret_file": str(tmp_path / "none")}}),
+    ]
+    for config in cases:
+        with pytest.raises(ConfigError):
+            check_files(config, {})
+
+
+@pytest.mark.parametrize("env", ["sk-canary", "sk canary", "a=b"])
+def test_a_key_where_the_name_of_a_variable_belongs_is_not_shown(env: str) -> None:
+    for config in (
+        Config(keys=(KeySettings("acme", key_env=env),)),
+        Config(upstreams=(UpstreamSettings("http://x", api_key_env=env),)),
+    ):
+        with pytest.raises(ConfigError, match="name of a variable") as raised:
+            Node(config, {})
+        assert env not in str(raised.value)
