@@ -12,8 +12,13 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from edge.errors import ClientError
+from edge.json_body import read_object
 from edge.metrics import Metrics
 from index.entry import CacheKey, Purge, Scope
+
+BODY_BYTES_MAX = 64 * 1024 * 1024
+"""A purge may name a request as large as any that was answered."""
 
 NO_STORE = {"cache-control": "no-store"}
 
@@ -41,7 +46,7 @@ class AdminServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        app = web.Application(middlewares=[_guard])
+        app = web.Application(middlewares=[_guard], client_max_size=BODY_BYTES_MAX)
         app.router.add_get("/livez", self._livez)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._render_metrics)
@@ -73,10 +78,10 @@ class AdminServer:
 
     async def _purge(self, request: web.Request) -> web.Response:
         try:
-            asked = await request.json()
+            asked = read_object(await request.read())
             purge = _purge_of(asked, self._node.key_of)
-        except ValueError as exc:
-            return _error(400, f"{exc}. {_PURGE_HELP}")
+        except (ValueError, ClientError) as exc:
+            return _error(400, f"{str(exc).rstrip('.')}. {_PURGE_HELP}")
         dry_run = asked.get("dry_run") is True
         count = await self._node.purge(purge, dry_run=dry_run)
         return _json(200, {"matched": count, "purged": 0 if dry_run else count})
@@ -88,9 +93,7 @@ _PURGE_HELP = (
 )
 
 
-def _purge_of(asked: Any, key_of: Callable[[Scope, str, bytes], CacheKey]) -> Purge:
-    if not isinstance(asked, dict):
-        raise ValueError("The body must be a JSON object")
+def _purge_of(asked: dict[str, Any], key_of: Callable[[Scope, str, bytes], CacheKey]) -> Purge:
     unknown = asked.keys() - {"everything", "tenant", "model", "request", "dry_run"}
     if unknown:
         raise ValueError(f"Unknown: {', '.join(sorted(unknown))}")
@@ -98,7 +101,8 @@ def _purge_of(asked: Any, key_of: Callable[[Scope, str, bytes], CacheKey]) -> Pu
     if bool(asked.get("everything")) == bool(narrowed):
         raise ValueError("Either everything or a part")
     tenant, model = asked.get("tenant"), asked.get("model")
-    if any(not isinstance(name, str) for name in (tenant, model) if name is not None):
+    # Sent as null they narrow nothing: a script whose variable is empty would purge everything.
+    if any(not (isinstance(asked[name], str) and asked[name]) for name in narrowed - {"request"}):
         raise ValueError("Tenant and model must be names")
     scope = None if tenant is None else Scope(f"tenant:{tenant}")
     key = None

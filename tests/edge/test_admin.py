@@ -1,6 +1,7 @@
 """The operator's listener: probes, metrics, status and purges."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -142,18 +143,77 @@ async def test_an_answer_on_its_way_during_a_purge_is_not_kept(
         {"everything": True, "model": "m"},
         {"modle": "m"},
         {"model": 3},
+        {"model": None},
+        {"model": ""},
+        {"tenant": None},
+        {"tenant": None, "model": "test-model"},
+        {"everything": False},
+        {"everything": None, "dry_run": False},
+        [],
         {"request": {"model": "m"}},
         {"request": "x"},
     ],
 )
 async def test_an_unclear_purge_removes_nothing_and_is_explained(
-    plain: Door, admin: aiohttp.ClientSession, what: dict[str, Any]
+    plain: Door, admin: aiohttp.ClientSession, what: Any
 ) -> None:
     await ask(plain, "x")
-    status, body = await purge(admin, **what)
+    async with admin.post("/admin/purge", json=what) as response:
+        status, body = response.status, await response.json()
     assert status == 400
     assert "Say what to purge" in body["error"]["message"]
     assert (await ask(plain, "x")).cache["hit"] is True
+
+
+async def test_an_answer_to_megabytes_can_be_purged(
+    plain: Door, admin: aiohttp.ClientSession
+) -> None:
+    prompt = chat("x" * 5_000_000)
+    await ask(plain, prompt)
+    body = io.BytesIO(json.dumps({"request": prompt}).encode())
+    async with admin.post("/admin/purge", data=body, headers=JSON) as response:
+        assert await response.json() == {"matched": 1, "purged": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/admin/purge", 405), ("POST", "/livez", 405), ("GET", "/", 404)],
+)
+async def test_errors_are_json(
+    admin: aiohttp.ClientSession, method: str, path: str, status: int
+) -> None:
+    async with admin.request(method, path, json={}) as response:
+        assert response.status == status
+        assert (await response.json())["error"]["message"]
+        assert response.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 5000])
+async def test_a_purge_that_is_not_json(admin: aiohttp.ClientSession, body: bytes) -> None:
+    async with admin.post("/admin/purge", data=body, headers=JSON) as response:
+        assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", 200),
+        ("127.0.0.1:9090", 200),
+        ("[::1]:9090", 200),
+        ("[::1]", 200),
+        ("localhost:1", 200),
+        ("localhost.evil.example", 421),
+        ("127.0.0.1.evil.example:9090", 421),
+        ("evil.example", 421),
+        ("", 421),
+    ],
+)
+async def test_a_host_that_is_a_name_is_not_ours(
+    admin: aiohttp.ClientSession, host: str, status: int
+) -> None:
+    """A name could be anybody's that was pointed here (DNS rebinding)."""
+    async with admin.get("/livez", headers={"host": host}) as response:
+        assert response.status == status
 
 
 async def test_a_page_in_a_browser_cannot_purge(admin: aiohttp.ClientSession) -> None:
