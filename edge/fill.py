@@ -118,7 +118,7 @@ class Fill:
     # Memory
 
     async def _look_up(self, ask: Ask, memo: _Memo) -> Match | None:
-        if ask.query.allowed.lookup:
+        if ask.query.allowed.lookup and not self._answers.all_resident:
             stored = await asyncio.get_running_loop().run_in_executor(
                 self._reader, self._answers.fetch, ask.query.scope, ask.query.key, self._wall()
             )

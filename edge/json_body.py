@@ -36,12 +36,7 @@ def read_object(body: bytes) -> dict[str, Any]:
     """
     _check_structure(body)
     try:
-        document = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_float=_number,
-            parse_constant=_constant,
-        )
+        document = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as exc:
         raise _invalid("the body is not UTF-8") from exc
     except RecursionError as exc:
@@ -61,20 +56,12 @@ def write(document: Any) -> bytes:
     Raises:
         ClientError: 400 when a string holds a lone surrogate, which no UTF-8 can carry.
     """
-    return _encode(json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+    return _encode(_WRITER.encode(document))
 
 
 def canonical(document: Any) -> bytes:
     """The one spelling of all documents that mean the same JSON: sorted names, no whitespace."""
-    return _encode(
-        json.dumps(
-            document,
-            ensure_ascii=False,
-            separators=(",", ":"),
-            allow_nan=False,
-            sort_keys=True,
-        )
-    )
+    return _encode(_CANONICAL.encode(document))
 
 
 def _encode(text: str) -> bytes:
@@ -127,3 +114,13 @@ def _constant(literal: str) -> Any:
 
 def _invalid(why: str) -> ClientError:
     return ClientError(f"The request body is not valid JSON: {why}.", code="invalid_json")
+
+
+# Made once: with options, json.loads and json.dumps make one for each call.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_number, parse_constant=_constant
+)
+_WRITER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_CANONICAL = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, sort_keys=True
+)

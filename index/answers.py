@@ -87,6 +87,7 @@ class Answers:
         self._generations = Generations()
         self._closing = False
         self._semantic_hits = self._refused = self._preloaded = 0
+        self._preload_ended = False
         self._vectors_stored = self._vectors_loaded = 0
         self.semantic_ready = False
         """True once all stored vectors can be found; until then some are, and new ones."""
@@ -140,6 +141,11 @@ class Answers:
     def touch(self, hot: Hot) -> None:
         """The entry was served: what is served stays."""
         self._memory.touch(hot)
+
+    @property
+    def all_resident(self) -> bool:
+        """Is there nothing on disk that is not in memory? Then `fetch` need not be asked."""
+        return self._preload_ended and self._memory.complete
 
     # Worker threads.
 
@@ -214,6 +220,8 @@ class Answers:
                 self._preloaded += 1
             elif self._memory.full:
                 break
+        else:
+            self._preload_ended = True
         if not self._closing:
             self._store.examine_aside()
         return self._preloaded

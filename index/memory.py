@@ -139,7 +139,7 @@ class Memory:
         self._by_id: dict[int, Hot] = {}
         self._shelves: OrderedDict[Scope, _Shelf] = OrderedDict()
         self._touched: deque[Hot] = deque()
-        self._nbytes = self._hits = self._misses = self._evictions = 0
+        self._nbytes = self._hits = self._misses = self._evictions = self._turned_away = 0
 
     def get(self, scope: Scope, key: CacheKey, now: Timestamp) -> Hot | None:
         hot = self._slots.get((scope, key))
@@ -185,6 +185,8 @@ class Memory:
             crowded = self._nbytes + hot.nbytes > self.settings.max_bytes
             if hot.nbytes <= self._entry_bytes_max and not (crowded and room_only):
                 self._add(hot, proven=proven)
+            else:
+                self._turned_away += 1
         return hot
 
     def attach(self, hot: Hot, name: str, form: object, nbytes: int) -> None:
@@ -227,6 +229,11 @@ class Memory:
                         self._remove(hot)
                         removed.append(hot.id)
         return removed
+
+    @property
+    def complete(self) -> bool:
+        """Has all that was ever put here, and has not expired or been purged, stayed?"""
+        return not (self._evictions or self._turned_away)
 
     @property
     def full(self) -> bool:
