@@ -230,6 +230,9 @@ def _llama_server(settings: LocalModelSettings, port: int) -> object:
     params.n_parallel = settings.parallel
     params.cpuparams.n_threads = settings.threads
     params.cpuparams_batch.n_threads = settings.threads
+    # Unless a request says otherwise. At the usual 0.8 so small a model loses itself: one answer in
+    # eight never ended by itself, so it was not stored either; greedily all did, and sooner.
+    params.sampling.temp = 0.0
     params.cache_ram_mib = 0  # its default keeps up to 8 GiB of old prompts
     params.cache_idle_slots = False
     params.endpoint_slots = False

@@ -69,6 +69,21 @@ async def test_it_takes_the_requests_that_clients_of_other_models_send(model: Lo
     assert answer["model"] == LOCAL_MODEL
 
 
+async def test_the_same_request_gets_the_same_answer(model: LocalModel) -> None:
+    """Greedy unless asked otherwise: a demonstration should not depend on chance."""
+    base_url = await model.start()
+    await model.ready()
+    bare = {"model": LOCAL_MODEL, "messages": MESSAGES}
+    async with aiohttp.ClientSession(base_url + "/") as session:
+        answers = set()
+        for _ in range(3):
+            async with session.post("chat/completions", json=bare) as response:
+                choice = json.loads(await response.read())["choices"][0]
+                assert choice["finish_reason"] == "stop"
+                answers.add(choice["message"]["content"])
+    assert len(answers) == 1
+
+
 async def test_stop_ends_it_and_can_be_repeated(model: LocalModel) -> None:
     await model.stop()
     await model.start()
