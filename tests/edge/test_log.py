@@ -67,7 +67,7 @@ def test_escapes(text: str, escaped: str) -> None:
 def root_logger() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    yield root
+    yield
     root.handlers[:] = handlers
     root.setLevel(level)
 
