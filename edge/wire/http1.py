@@ -1,54 +1,39 @@
 """HTTP/1.1 on aiohttp's low-level server, in clear text or over TLS.
 
-aiohttp parses and frames; what it leaves to us is here: an absolute deadline for headers and bodies
-(it has none), errors in the API's shape (its own are text/plain), 413 and 401 *before* a
-100 Continue, a reader that stalls, and an ending that does not look like one for a torn stream.
+aiohttp parses and frames; what it leaves to us is here and in `http1_connection`: errors in the
+API's shape (its own are text/plain), 413 and 401 *before* a 100 Continue, a body that has to come
+in time, and an ending that does not look like one for a torn stream.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
 import ssl
-from dataclasses import dataclass
-from functools import lru_cache
 from http import HTTPStatus
-from typing import Annotated
+from typing import Any, cast
 
 from aiohttp import HttpVersion11, StreamReader, web
-from aiohttp.web_protocol import RequestHandler
-from annotated_types import Ge, Gt
 from multidict import CIMultiDict
 
-from edge.errors import ClientError, EdgeError, StreamCut, body_too_large, body_too_slow
+from edge.errors import EdgeError, Overloaded, StreamCut, body_too_large, body_too_slow
 from edge.request import EventStream, Fields, Handler, Head, Reply, Request, Response
+from edge.wire.http1_connection import Connection
+from edge.wire.http1_head import HeadReader
+from edge.wire.http1_settings import Http1Settings
 from edge.wire.http_date import HttpDate
+from edge.wire.limits import ByteBudget
+from edge.wire.log_lines import Repeats
+
+__all__ = ["Http1Settings", "Http1Wire"]
 
 log = logging.getLogger("http")
-_SILENT = logging.getLogger("aiohttp.access")
-_SILENT.disabled = True
 
 WRITE_BUFFER_BYTES = 64 * 1024
-HEAD_MEMO_ENTRIES = 1024
-HEAD_MEMO_FIELDS_MAX = 24
+TLS_GOODBYE_S = 2.0
+"""How long a closing client has to say goodbye as well; pools with idle connections never do."""
+UNWIND_S = 5.0
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
-
-
-@dataclass(frozen=True, slots=True)
-class Http1Settings:
-    """Limits of HTTP/1.1 connections."""
-
-    header_timeout_s: Annotated[float, Gt(0)] = 10.0
-    """Absolute: headers that are not complete by then are answered with 408."""
-    body_timeout_s: Annotated[float, Gt(0)] = 10.0
-    """After this long a body must come at `body_rate_min_bytes` a second, or it is given up."""
-    body_rate_min_bytes: Annotated[int, Gt(0)] = 1024
-    """The slowest body that is waited for, in bytes a second."""
-    idle_timeout_s: Annotated[float, Gt(0)] = 75.0
-    """How long an idle connection is kept for the next request."""
-    write_stall_s: Annotated[float, Gt(0)] = 30.0
-    """A client that takes nothing for so long is given up."""
-    connections_max: Annotated[int, Ge(1)] = 4096
-    """More connections than this are closed as they come."""
 
 
 class Http1Wire:
@@ -64,12 +49,18 @@ class Http1Wire:
     ) -> None:
         """`alt_svc` is the whole value of the field, or None when HTTP/3 is not to be had."""
         self.draining = False
+        self.settings = settings
+        self.date = HttpDate()
+        self.repeats = Repeats()
         self._sock = sock
         self._tls = tls
         self._handler = handler
-        self.settings = settings
         self._alt_svc = alt_svc
-        self.date = HttpDate()
+        self._heads = HeadReader(settings.header_section_max_bytes)
+        self._bodies = ByteBudget(max(settings.bodies_total_max_bytes, handler.body_bytes_max))
+        self._open: set[Connection] = set()
+        self._all_closed = asyncio.Event()
+        self._all_closed.set()
         self._listener: asyncio.Server | None = None
         self._server: web.Server | None = None
 
@@ -79,13 +70,18 @@ class Http1Wire:
 
     @property
     def connections(self) -> int:
-        return len(self._server.connections) if self._server else 0
+        return len(self._open)
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = web.Server(self._serve, handler_cancellation=True)
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            tls["ssl"] = self._tls
+            tls["ssl_handshake_timeout"] = self.settings.header_timeout_s
+            tls["ssl_shutdown_timeout"] = TLS_GOODBYE_S
         self._listener = await loop.create_server(
-            self._protocol, sock=self._sock, ssl=self._tls, backlog=1024
+            self._protocol, sock=self._sock, backlog=1024, **tls
         )
 
     def drain(self) -> None:
@@ -93,124 +89,177 @@ class Http1Wire:
         self.draining = True
         if self._listener:
             self._listener.close()
-        if self._server:
-            self._server.pre_shutdown()
+        for connection in self._open:
+            connection.close()
 
     async def stop(self, grace_s: float) -> None:
         """Finish what is in flight, for at most `grace_s` seconds, and close everything."""
         self.drain()
-        if self._server:
-            await self._server.shutdown(timeout=grace_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await self._all_closed.wait()
+        unwinding = [task for one in self._open if (task := one._task_handler) is not None]
+        for connection in list(self._open):
+            connection.abort()
+        if unwinding:
+            await asyncio.wait(unwinding, timeout=UNWIND_S)
+
+    # Connections.
 
     def _protocol(self) -> asyncio.Protocol:
         assert self._server is not None
-        return _Connection(self, self._server)
+        return Connection(self, self._server)
+
+    def opened(self, connection: Connection) -> bool:
+        self._open.add(connection)
+        self._all_closed.clear()
+        return self.connections <= self.settings.connections_max and not self.draining
+
+    def closed(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if not self._open:
+            self._all_closed.set()
+
+    def error(self, request: web.BaseRequest, error: EdgeError) -> web.StreamResponse:
+        return self._whole(request, self._handler.refuse(None, error), close=True)
+
+    def farewell(self, error: EdgeError) -> bytes:
+        response = self._handler.refuse(None, error)
+        return self._head(response, "close") + response.body
 
     # One request.
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        head = _head(request)
+        try:
+            head = self._heads.read(request._message)
+        except EdgeError as error:
+            _connection(request).framing()
+            return self.error(request, error)
         refusal = self._handler.admit(head)
         if refusal is not None:
-            return await self._refuse(request, refusal)
-        if "expect" in head.headers and request.transport is not None:
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return self._refuse(request, refusal)
         try:
-            body = await self._body(request)
+            body = await self._body(request, head)
         except EdgeError as error:
-            return await self._refuse(request, self._handler.refuse(head, error))
-        reply = self._handler.handle(Request(head, body, request.remote or "", "1.1"))
-        return await self._send(request, reply if isinstance(reply, Response) else await reply)
+            return self._refuse(request, self._handler.refuse(head, error))
+        try:
+            reply = self._handler.handle(Request(head, body, request.remote or "", "1.1"))
+            if not isinstance(reply, Response):
+                reply = await reply
+        finally:
+            self._bodies.give(len(body))
+        return await self._send(request, reply)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def _body(self, request: web.BaseRequest, head: Head) -> bytes:
+        """The whole body, taken from the budget: `_serve` gives it back."""
         content = request.content
         if content.is_eof():  # it came with the head
-            return content.read_nowait()
-        limit = self._handler.body_bytes_max
-        chunks: list[bytes] = []
-        size = 0
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        while not content.at_eof():
-            chunk = await self._slowly(content)
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise body_too_large(limit)
-            beyond_s = loop.time() - began - self.settings.body_timeout_s
-            if size < beyond_s * self.settings.body_rate_min_bytes:
-                raise body_too_slow()
+            chunks = [content.read_nowait()]
+            size = self._take(0, chunks[0])
+        else:
+            if "expect" in head.headers and request.version >= HttpVersion11:
+                _transport(request).write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            chunks, size = await self._rest(content)
+        if _connection(request).torn is content:
+            self._bodies.give(size)
+            raise _connection(request).framing()
         return b"".join(chunks)
 
-    async def _slowly(self, content: StreamReader) -> bytes:
+    async def _rest(self, content: StreamReader) -> tuple[list[bytes], int]:
+        """What is still to come, as long as it comes fast enough."""
+        chunks: list[bytes] = []
+        size = 0
+        began = asyncio.get_running_loop().time() + self.settings.body_timeout_s
         try:
-            async with asyncio.timeout(self.settings.body_timeout_s):
-                return await content.readany()
-        except TimeoutError as exc:
-            raise body_too_slow() from exc
+            while not content.at_eof():
+                async with asyncio.timeout_at(began + size / self.settings.body_rate_min_bytes):
+                    chunks.append(await content.readany())
+                size = self._take(size, chunks[-1])
+        except BaseException as exc:
+            self._bodies.give(size)
+            if isinstance(exc, TimeoutError):
+                log.info("event=timeout phase=body proto=h1")
+                raise body_too_slow() from exc
+            raise
+        return chunks, size
 
-    async def _refuse(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
-        """Answer before the body was read, and close: what follows here is that body."""
+    def _take(self, size: int, chunk: bytes) -> int:
+        """The size of the body with `chunk`. Raises EdgeError when that is too much."""
+        limit = self._handler.body_bytes_max
+        if size + len(chunk) > limit:
+            raise body_too_large(limit)
+        if not self._bodies.take(len(chunk)):
+            raise Overloaded("Too many bytes of requests are held already.", retry_after_s=1)
+        return size + len(chunk)
+
+    def _refuse(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
+        """Answer what is not read to its end, and close then: what follows is the rest of it."""
         unread = request.body_exists and not request.content.is_eof()
-        return self._whole(response, close=unread)
+        torn = _connection(request).torn is not None
+        return self._whole(request, response, close=unread or torn)
+
+    # Answers.
 
     async def _send(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
         if isinstance(reply, Response):
-            return self._whole(reply)
+            return self._whole(request, reply)
         return await self._stream(request, reply)
 
-    def _whole(self, response: Response, *, close: bool = False) -> "_Whole":
-        return _Whole(self, response, close=close or self.draining)
+    def _whole(
+        self, request: web.BaseRequest, response: Response, *, close: bool = False
+    ) -> web.StreamResponse:
+        close = close or not request.keep_alive or self._says_goodbye(request)
+        connection = "close" if close else "" if request.version >= HttpVersion11 else "keep-alive"
+        head = self._head(response, connection)
+        bare = request.method == "HEAD" or response.status in (204, 304)
+        return _Whole(response.status, head if bare else head + response.body, close=close)
 
-    async def _stream(self, request: web.BaseRequest, stream: EventStream) -> web.StreamResponse:
-        response = web.StreamResponse(status=stream.status, headers=self._fields(stream.fields))
-        response.enable_chunked_encoding()
-        if self.draining:
-            response.force_close()
-        try:
-            await response.prepare(request)
-            async for chunk in stream.chunks:
-                if chunk:
-                    await self._write(request, response, chunk)
-        except StreamCut:
-            # The last chunk is left out on purpose: RFC 9112, 8 calls such a message incomplete.
-            if request.transport is not None:
-                request.transport.close()
-            raise ConnectionResetError("the answer broke off") from None
-        finally:
-            await stream.chunks.aclose()
-        return response
+    def _says_goodbye(self, request: web.BaseRequest) -> bool:
+        return self.draining or _connection(request).last
 
-    async def _write(
-        self, request: web.BaseRequest, response: web.StreamResponse, chunk: bytes
-    ) -> None:
-        try:
-            async with asyncio.timeout(self.settings.write_stall_s):
-                await response.write(chunk)
-        except TimeoutError:
-            self.stalled(request)
+    def _head(self, response: Response, connection: str) -> bytes:
+        lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}"]
+        lines += [f"{name}: {value}" for name, value in response.fields]
+        lines += [f"{name}: {value}" for name, value in self._own_fields()]
+        if response.status != 204:
+            lines.append(f"content-length: {len(response.body)}")
+        if connection:
+            lines.append(f"connection: {connection}")
+        lines.append(f"date: {self.date()}\r\n\r\n")
+        head = "\r\n".join(lines)
+        # One line a field: a value with a line end in it would be a field, or an answer, itself.
+        if not head.count("\n") == head.count("\r") == len(lines) + 1:
+            raise ValueError("a line end in a field")
+        return head.encode("latin-1", "replace")
 
-    def stalled(self, request: web.BaseRequest) -> None:
-        """Give up a client that takes nothing."""
-        log.info("event=timeout phase=write proto=h1")
-        if request.transport is not None:
-            request.transport.abort()
-        raise ConnectionResetError("the client stopped reading")
-
-    def _fields(self, fields: Fields) -> CIMultiDict[str]:
-        """For a stream; `_Whole` writes its own."""
-        return CIMultiDict((*fields, *self.own_fields()))
-
-    def own_fields(self) -> Fields:
+    def _own_fields(self) -> Fields:
         """What this wire has to say itself. `server` names no version: that is for operators."""
         own = (("server", "promptedge"),)
         if self._alt_svc is None:
             return own
         return (*own, ("alt-svc", "clear" if self.draining else self._alt_svc))
 
-    def error(self, error: EdgeError) -> "_Whole":
-        """An answer to what could not even be parsed. The connection ends with it."""
-        return self._whole(self._handler.refuse(None, error), close=True)
+    async def _stream(self, request: web.BaseRequest, stream: EventStream) -> web.StreamResponse:
+        fields = CIMultiDict((*stream.fields, *self._own_fields()))
+        response = web.StreamResponse(status=stream.status, headers=fields)
+        if request.version >= HttpVersion11:
+            response.enable_chunked_encoding()
+        else:
+            response.force_close()  # HTTP/1.0 knows no other end of such an answer
+        if self._says_goodbye(request):
+            response.force_close()
+        try:
+            await response.prepare(request)
+            async for chunk in stream.chunks:
+                if chunk:
+                    await response.write(chunk)
+        except StreamCut:
+            # The last chunk is left out on purpose: RFC 9112, 8 calls such a message incomplete.
+            _transport(request).close()
+            raise ConnectionResetError("the answer broke off") from None
+        finally:
+            await stream.chunks.aclose()
+        return response
 
 
 class _Whole(web.StreamResponse):
@@ -220,149 +269,27 @@ class _Whole(web.StreamResponse):
     exact hit that would cost as much as all the rest.
     """
 
-    def __init__(self, wire: Http1Wire, response: Response, *, close: bool) -> None:
-        super().__init__(status=response.status)
-        self._wire = wire
-        self._response = response
-        self._close_after = close
+    def __init__(self, status: int, message: bytes, *, close: bool) -> None:
+        super().__init__(status=status)
+        self._bytes = message
+        self._keep_alive = not close
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        close = self._close_after or not request.keep_alive
-        self._keep_alive = not close
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client has left")
-        head = self._head(close=close, kept=not close and request.version < HttpVersion11)
-        bare = request.method == "HEAD" or self._response.status in (204, 304)
-        transport.write(head if bare else head + self._response.body)
+        transport = _transport(request)
+        transport.write(self._bytes)
         if transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
-            await self._drained(request)
+            # The connection gives up a client that takes nothing.
+            await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to write."""
 
-    def _head(self, *, close: bool, kept: bool) -> bytes:
-        response = self._response
-        lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}"]
-        lines += [f"{name}: {value}" for name, value in response.fields]
-        lines += [f"{name}: {value}" for name, value in self._wire.own_fields()]
-        if response.status != 204:
-            lines.append(f"content-length: {len(response.body)}")
-        if close or kept:
-            lines.append("connection: close" if close else "connection: keep-alive")
-        lines.append(f"date: {self._wire.date()}\r\n\r\n")
-        head = "\r\n".join(lines)
-        # One line a field: a value with a line end in it would be a field, or an answer, itself.
-        assert head.count("\n") == len(lines) + 1, "a line end in a field"
-        return head.encode("latin-1", "replace")
 
-    async def _drained(self, request: web.BaseRequest) -> None:
-        """Until the client has taken most of a large body; the wire gives up one that stalls."""
-        try:
-            async with asyncio.timeout(self._wire.settings.write_stall_s):
-                await request.writer.drain()
-        except TimeoutError:
-            self._wire.stalled(request)
+def _connection(request: web.BaseRequest) -> Connection:
+    return cast(Connection, request.protocol)
 
 
-class _Connection(RequestHandler):
-    """aiohttp's protocol with a deadline for headers and errors of our own shape."""
-
-    __slots__ = ("_deadline", "_wire")
-
-    def __init__(self, wire: Http1Wire, server: web.Server) -> None:
-        loop = asyncio.get_running_loop()
-        super().__init__(
-            server,
-            loop=loop,
-            keepalive_timeout=wire.settings.idle_timeout_s,
-            access_log=_SILENT,
-            lingering_time=2.0,
-            auto_decompress=False,
-            read_bufsize=64 * 1024,
-        )
-        self._wire = wire
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if self._wire.connections > self._wire.settings.connections_max:
-            log.warning("event=closed proto=h1 reason=too_many_connections")
-            self.force_close()
-            return
-        self._await_head()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._head_came()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        before = self._request_count
-        super().data_received(data)
-        if self._request_count != before:
-            self._head_came()
-        elif self._deadline is None and self._waiter is not None and not self._waiter.done():
-            # The first bytes of another request on a kept connection.
-            self._await_head()
-
-    def _await_head(self) -> None:
-        timeout_s = self._wire.settings.header_timeout_s
-        self._deadline = self._loop.call_later(timeout_s, self._too_late)
-
-    def _head_came(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _too_late(self) -> None:
-        self._deadline = None
-        log.info("event=timeout phase=headers proto=h1")
-        if self.transport is not None:
-            self.transport.write(_TIMEOUT)
-        self.force_close()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if request.writer is not None and request.writer.output_size > 0:
-            raise ConnectionResetError("an answer has begun already")
-        if status < 500:
-            log.warning("event=bad_request proto=h1 reason=framing src=%s", request.remote)
-            return self._wire.error(
-                ClientError(
-                    "This is not a valid HTTP/1.1 request.", status=status, code="bad_request"
-                )
-            )
-        log.error("event=bug proto=h1", exc_info=exc)
-        return self._wire.error(EdgeError("The node made a mistake. It has been logged."))
-
-
-_TIMEOUT = (
-    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    b"cache-control: no-store\r\ncontent-length: 111\r\n\r\n"
-    b'{"error":{"message":"The request took too long.","type":"invalid_request_error",'
-    b'"param":null,"code":"timeout"}}'
-)
-
-
-def _head(request: web.BaseRequest) -> Head:
-    message = request._message
-    if len(message.raw_headers) > HEAD_MEMO_FIELDS_MAX:
-        return _read_head(request.method, message.path, message.raw_headers)
-    return _head_memo(request.method, message.path, message.raw_headers)
-
-
-def _read_head(method: str, target: str, raw: tuple[tuple[bytes, bytes], ...]) -> Head:
-    headers: dict[str, str] = {}
-    for raw_name, raw_value in raw:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    path, _, query = target.partition("?")
-    return Head(method, path, query, headers.get("host", ""), headers)
-
-
-_head_memo = lru_cache(HEAD_MEMO_ENTRIES)(_read_head)
+def _transport(request: web.BaseRequest) -> asyncio.Transport:
+    if request.transport is None:
+        raise ConnectionResetError("the client has left")
+    return request.transport
