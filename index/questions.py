@@ -60,10 +60,25 @@ class Questions:
         return len(self._vectors)
 
     def candidates(self, question: Question, vector: NDArray[np.float32]) -> list[Candidate]:
-        """The nearest in the question's partition, best first."""
-        found = self._vectors.search(question.partition, vector, CANDIDATES)
-        texts = self._texts_of([id_ for id_, _ in found])
-        return [Candidate(id_, texts[id_], cosine) for id_, cosine in found if id_ in texts]
+        """The nearest in the question's partition, best first.
+
+        What waits to be written counts as well: who asks again at once, in other words, is not to
+        wait for the disk.
+        """
+        found = self._waiting(question, vector)
+        waiting = {candidate.id for candidate in found}
+        near = self._vectors.search(question.partition, vector, CANDIDATES)
+        stored = [(id_, cosine) for id_, cosine in near if id_ not in waiting]
+        texts = self._texts_of([id_ for id_, _ in stored])
+        found += [Candidate(id_, texts[id_], cosine) for id_, cosine in stored if id_ in texts]
+        return sorted(found, key=lambda one: one.similarity, reverse=True)[:CANDIDATES]
+
+    def _waiting(self, question: Question, vector: NDArray[np.float32]) -> list[Candidate]:
+        return [
+            Candidate(put.id, put.entry.question.text, float(rounded(put.vector) @ vector))
+            for put in self._store.waiting(question.partition)
+            if put.vector is not None and put.entry.question is not None
+        ]
 
     def load(self, last_id: int, after: int) -> int:
         """Add the next stored vectors up to `last_id`; where to go on, 0 at the end."""

@@ -31,6 +31,9 @@ from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, Wr
 
 __all__ = ["DirectoryInUse", "Store", "StoreSettings", "StoreStats", "VectorBatch"]
 
+WAITING_MAX = 256
+"""Of the answers that wait to be written, how many are looked through for a question."""
+
 _READERS_KEPT = 4
 _COLUMNS = (
     "SELECT e.id, e.scope, e.key, e.model, e.stored_at, e.expires_at, e.question, e.checksum,"
@@ -133,8 +136,24 @@ class Store:
             self._misses += 1
         return found
 
+    def waiting(self, partition: PartitionKey) -> list[Put]:
+        """Questions of the partition that are still to be written, newest first, with vectors."""
+        puts = list(self._writer.pending.values())[-WAITING_MAX:]
+        return [
+            put
+            for put in reversed(puts)
+            if put.vector is not None
+            and put.entry.question is not None
+            and put.entry.question.partition == partition
+        ]
+
     def by_id(self, id_: int) -> Stored | None:
-        return self._entry("WHERE e.id=?", (id_,))
+        """The entry, or what is about to take its place."""
+        found = self._entry("WHERE e.id=?", (id_,))
+        if found is None:
+            return None
+        put = self._writer.pending.get((found.entry.scope, found.entry.key))
+        return found if put is None else Stored(put.id, put.entry)
 
     def texts(self, ids: Sequence[int]) -> dict[int, str]:
         """Question texts, unproven: compare with the entry's own before serving it."""

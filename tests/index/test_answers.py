@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
@@ -75,6 +76,30 @@ def test_put_is_recalled_at_once_and_found_by_meaning_soon(tmp_path: Path) -> No
         assert (match.entry, match.kind) == (one, "semantic")
         assert match.similarity > 0.99
         answers.check()
+
+
+def test_what_waits_to_be_written_is_found_by_meaning(tmp_path: Path) -> None:
+    """Who asks again at once, in other words, does not wait for the disk: the newest is found."""
+    patient = StoreSettings(linger_s=60.0)
+    answers = Answers.open(tmp_path, patient, MemorySettings(), DecisionSettings())
+    answers.warm_vectors("e", DIMENSIONS)
+    first = entry("q", question=QUESTION)
+    second = replace(first, body=b"second")
+    for one in (first, second):
+        put(answers, one)
+        match = ask(answers)
+        assert isinstance(match, Match)
+        assert match.entry is one
+    assert isinstance(ask(answers, partition=PartitionKey(b"other")), Miss)
+    answers.flush()
+    refreshed = replace(first, body=b"third")
+    put(answers, refreshed)
+    match = ask(answers)
+    assert isinstance(match, Match)
+    assert match.entry is refreshed
+    assert answers.purge(Purge()) == 1
+    assert isinstance(ask(answers), Miss)
+    answers.close()
 
 
 def test_a_restart_knows_it_all(tmp_path: Path) -> None:
