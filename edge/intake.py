@@ -64,6 +64,7 @@ class Intake:
         self._secret = secret
         self._admitted = lru_cache(MEMO_ENTRIES)(self._admit_prompt)
         self._query_memo = lru_cache(MEMO_ENTRIES)(self._query)
+        self._allowed = lru_cache(MEMO_ENTRIES)(lambda head, mode: allowed(head.headers, mode))
         self._route = lru_cache(256)(lambda model: route(model, rules.routes, rules.cache))
 
     def dialect(self, head: Head | None) -> Dialect:
@@ -153,7 +154,7 @@ class Intake:
         call = dialect.parse(body)
         scope = self._admitted(head)
         rules = self._route(call.prompt.model)
-        wishes = allowed(head.headers, rules.mode)
+        wishes = self._allowed(head, rules.mode)
         if call.bypass:
             only = wishes.only_if_cached
             wishes = Allowed(Mode.OFF, lookup=False, store=False, only_if_cached=only)

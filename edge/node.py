@@ -96,7 +96,7 @@ class Node:
         self._at_once = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._wires: list[Http1Wire | Http3Wire] = []
+        self._wires: dict[str, Http1Wire | Http3Wire] = {}
         self._semantic = "loading" if config.cache.mode == "semantic" else "off"
         self._local = "off"
         self._metrics = Metrics()
@@ -202,17 +202,19 @@ class Node:
             alt_svc = f'h3=":{port}"; ma={ALT_SVC_MAX_AGE_S}'
             tls = server_tls(certificate, key)
             await self._open_wire(
-                Http3Wire(sockets["quic"], certificate, key, self._handler, config.http3)
+                "http3", Http3Wire(sockets["quic"], certificate, key, self._handler, config.http3)
             )
             await self._open_wire(
-                Http1Wire(sockets["listen"], tls, self._handler, config.http1, alt_svc)
+                "http1-tls", Http1Wire(sockets["listen"], tls, self._handler, config.http1, alt_svc)
             )
         if "plain" in sockets:
-            await self._open_wire(Http1Wire(sockets["plain"], None, self._handler, config.http1))
+            await self._open_wire(
+                "http1", Http1Wire(sockets["plain"], None, self._handler, config.http1)
+            )
 
-    async def _open_wire(self, wire: Http1Wire | Http3Wire) -> None:
+    async def _open_wire(self, name: str, wire: Http1Wire | Http3Wire) -> None:
         await wire.start()
-        self._wires.append(wire)
+        self._wires[name] = wire
 
     def _certificate(self) -> tuple[Path, Path]:
         tls = self.config.tls
@@ -334,16 +336,16 @@ class Node:
     async def _drain(self) -> None:
         """`/readyz` says no first; then the wires say goodbye; then what is in flight finishes."""
         self.state = "draining"
-        log.info("event=draining inflight=%d", len(self._running))
+        log.info("event=draining inflight=%d", sum(wire.in_flight for wire in self._wires.values()))
         await self._unless_at_once(asyncio.sleep(self.config.node.drain_delay_s))
-        for wire in self._wires:
+        for wire in self._wires.values():
             wire.drain()
         if not await self._unless_at_once(self._stop_wires(self.config.node.drain_grace_s)):
             await self._stop_wires(0)
         log.info("event=drained")
 
     async def _stop_wires(self, grace_s: float) -> None:
-        await asyncio.gather(*(wire.stop(grace_s) for wire in self._wires))
+        await asyncio.gather(*(wire.stop(grace_s) for wire in self._wires.values()))
 
     async def _unless_at_once(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do `work`, unless the second request to stop comes first. Was it done?"""
@@ -377,7 +379,7 @@ class Node:
             "addresses": {name: str(address) for name, address in self.addresses.items()},
             "requests": self._metrics.totals(),
             "cache": self.answers.report(),
-            "connections": {repr(wire): wire.connections for wire in self._wires},
+            "connections": {name: wire.connections for name, wire in self._wires.items()},
         }
 
     async def purge(self, purge: Purge, *, dry_run: bool) -> int:
@@ -404,7 +406,11 @@ class Node:
         watch = self._metrics.watch
         watch("ready", "1 while new users may be sent here.", lambda: float(self.readiness()[0]))
         watch("semantic_ready", "1 once meaning answers.", lambda: float(self._semantic == "ready"))
-        watch("connections", "Open connections.", lambda: sum(w.connections for w in self._wires))
+        watch(
+            "connections",
+            "Open connections.",
+            lambda: sum(w.connections for w in self._wires.values()),
+        )
         watch("embedded", "Prompts embedded.", lambda: self._batcher.embedded)
         watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
         for name, what, read in self.answers.gauges():

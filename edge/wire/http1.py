@@ -72,6 +72,11 @@ class Http1Wire:
     def connections(self) -> int:
         return len(self._open)
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that have begun and are not answered yet."""
+        return sum(connection._request_in_progress for connection in self._open)
+
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = web.Server(self._serve, handler_cancellation=True)

@@ -70,7 +70,7 @@ class Http3Wire:
 
     def __repr__(self) -> str:
         return (
-            f"<Http3Wire {self._address} tasks={len(self._tasks)} "
+            f"<Http3Wire {self._address} in_flight={len(self._tasks)} "
             f"bodies={self._shared.bodies.held} {self.counters} {self._endpoint!r}>"
         )
 
@@ -110,7 +110,8 @@ class Http3Wire:
         return self._endpoint.closed
 
     @property
-    def tasks(self) -> int:
+    def in_flight(self) -> int:
+        """Requests that have begun and are not answered yet."""
         return len(self._tasks)
 
     @property

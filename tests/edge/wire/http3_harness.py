@@ -185,7 +185,7 @@ async def serving(
         wire.check()
     finally:
         await wire.stop(0.0)
-    assert wire.tasks == 0
+    assert wire.in_flight == 0
     assert wire.bodies_held_bytes == 0
 
 

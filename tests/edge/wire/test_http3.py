@@ -54,10 +54,10 @@ async def test_a_miss_is_answered_when_its_coroutine_is_done() -> None:
     async with talking(handler) as (wire, client):
         stream = client.open("POST", "/", end=True)
         await pending.started.wait()
-        assert wire.tasks == 1
+        assert wire.in_flight == 1
         pending.release.set()
         assert (await stream.response()).body == b"late"
-        assert wire.tasks == 0
+        assert wire.in_flight == 0
 
 
 async def test_requests_of_one_connection_do_not_wait_for_each_other() -> None:

@@ -282,7 +282,7 @@ async def test_row_73_drain_lets_requests_finish_and_takes_no_connection() -> No
                 pass
         # A request that was on its way when the GOAWAY was sent is answered as well.
         late = client.open("GET", "/", end=True)
-        await eventually(lambda: len(wire._endpoint) and wire.tasks == 2)
+        await eventually(lambda: len(wire._endpoint) and wire.in_flight == 2)
         pending.release.set()
         assert (await stream.response()).body == b"late"
         assert (await late.response()).body == b"late"
@@ -308,7 +308,7 @@ async def test_row_73_stop_waits_for_what_is_in_flight() -> None:
         assert (await stream.response()).body == b"late"
         await asyncio.wait_for(stopping, 10)
         assert (await client.until_closed()).error_code == 0x100
-    assert (wire.connections, wire.tasks) == (0, 0)
+    assert (wire.connections, wire.in_flight) == (0, 0)
     assert sock.fileno() == -1
 
 

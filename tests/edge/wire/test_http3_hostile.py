@@ -349,7 +349,7 @@ async def test_b1_rapid_reset_is_bounded_by_live_tasks_and_by_an_allowance() -> 
         assert pending.live_max <= 100
         assert len(handler.requests) <= 101 + 100  # what was under way when the last was spent
         await _gone(wire)
-        assert wire.tasks == 0
+        assert wire.in_flight == 0
 
 
 async def test_b2_resets_that_a_client_makes_us_send_count_as_well() -> None:
@@ -385,9 +385,9 @@ async def test_b1_tasks_that_will_not_end_keep_new_requests_out() -> None:
         with pytest.raises(H3Reset) as caught:
             await client.request("GET", "/")
         assert caught.value.code == 0x10B  # H3_REQUEST_REJECTED: nothing was done
-        assert wire.tasks == 5
+        assert wire.in_flight == 5
         release.set()
-        await eventually(lambda: not wire.tasks)
+        await eventually(lambda: not wire.in_flight)
 
 
 async def test_b5_headers_that_do_not_come(caplog: pytest.LogCaptureFixture) -> None:

@@ -59,7 +59,7 @@ async def test_row_54_a_torn_stream_is_reset_and_never_looks_whole(end: Exceptio
             await stream.response()
         assert caught.value.code == 0x102  # H3_INTERNAL_ERROR
         assert not stream.ended
-        assert wire.tasks == 0
+        assert wire.in_flight == 0
         assert (wire.counters.cut, wire.counters.failures) == (
             (1, 0) if isinstance(end, StreamCut) else (0, 1)
         )
@@ -74,7 +74,7 @@ async def test_row_57_a_client_that_leaves_closes_the_source(how: str) -> None:
         await anext(aiter(stream))
         _leave(stream, how)
         await asyncio.wait_for(source.closed.wait(), 5)
-        assert wire.tasks == 0
+        assert wire.in_flight == 0
         wire.check()
 
 
@@ -126,7 +126,7 @@ async def test_a_cancelled_request_that_never_began_leaves_no_trace() -> None:
         client.quic.stop_stream(stream.stream_id, 0x10C)
         client.transmit()
         await client.until(lambda: stream.reset_code is not None)
-        await eventually(lambda: not wire.tasks)
+        await eventually(lambda: not wire.in_flight)
         assert not pending.started.is_set()
 
 
