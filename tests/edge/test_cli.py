@@ -71,6 +71,26 @@ async def test_a_port_in_use_and_a_directory_in_use(node: Node, tmp_path: Path) 
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("settings", "code", "said"),
+    [
+        ("[log]\nlevel = 'LOUD'", 2, "log.level: must be 'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("[tls]\ncertificate = 'pem'\nkey = 'pem'", 2, "tls: pem and pem cannot be used"),
+        ("[node]\ndata = '/dev/null/x'", 1, "/dev/null/x"),
+    ],
+)
+async def test_what_keeps_a_node_from_starting_is_said_in_a_line(
+    tmp_path: Path, settings: str, code: int, said: str
+) -> None:
+    path = tmp_path / "node.toml"
+    path.write_text(settings)
+    free = ("--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    got, out, err = await run("serve", "--config", str(path), *free)
+    assert (got, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
 async def test_the_version() -> None:
     code, out, _ = await run("--version")
     assert (code, out.split()[0]) == (0, "promptedge")
