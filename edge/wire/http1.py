@@ -108,6 +108,9 @@ class Http1Wire:
             connection.abort()
         if unwinding:
             await asyncio.wait(unwinding, timeout=UNWIND_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(UNWIND_S):
+                await self._all_closed.wait()
 
     # Connections.
 
@@ -148,9 +151,8 @@ class Http1Wire:
         except EdgeError as error:
             return self._refuse(request, self._handler.refuse(head, error))
         try:
-            reply = self._handler.handle(Request(head, body, request.remote or "", "1.1"))
-            if not isinstance(reply, Response):
-                reply = await reply
+            answer = self._handler.handle(Request(head, body, request.remote or "", "1.1"))
+            reply = answer if isinstance(answer, Response) else await answer
         finally:
             self._bodies.give(len(body))
         return await self._send(request, reply)
@@ -201,7 +203,8 @@ class Http1Wire:
         """Answer what is not read to its end, and close then: what follows is the rest of it."""
         unread = request.body_exists and not request.content.is_eof()
         torn = _connection(request).torn is not None
-        return self._whole(request, response, close=unread or torn)
+        tunnel = request.method == "CONNECT"  # what follows is for the other end of it
+        return self._whole(request, response, close=unread or torn or tunnel)
 
     # Answers.
 
@@ -260,7 +263,7 @@ class Http1Wire:
                     await response.write(chunk)
         except StreamCut:
             # The last chunk is left out on purpose: RFC 9112, 8 calls such a message incomplete.
-            _transport(request).close()
+            _connection(request).force_close()
             raise ConnectionResetError("the answer broke off") from None
         finally:
             await stream.chunks.aclose()

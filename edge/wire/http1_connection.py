@@ -54,6 +54,7 @@ class Connection(RequestHandler):
         "_receiving",
         "_sink",
         "_stall",
+        "_tls",
         "_wire",
         "half_closed",
         "torn",
@@ -76,6 +77,7 @@ class Connection(RequestHandler):
         self._stall: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
         self._sink: asyncio.Transport | None = None
+        self._tls = False
         self._receiving: StreamReader | None = None
         self._head_bytes = 0
         self.half_closed = False
@@ -93,6 +95,7 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._sink = cast(asyncio.Transport, transport)
+        self._tls = transport.get_extra_info("ssl_object") is not None
         if self._wire.opened(self):
             self._await_head()
         else:
@@ -115,7 +118,7 @@ class Connection(RequestHandler):
         """
         self.half_closed = True
         busy = self._request_count and (self._waiter is None or self._waiter.done())
-        if not busy or self._sink is None or self._sink.get_extra_info("ssl_object"):
+        if not busy or self._tls:
             return None
         self._closing = self._loop.call_later(self._wire.settings.half_closed_s, self.force_close)
         return True
@@ -124,7 +127,10 @@ class Connection(RequestHandler):
         try:
             await super().start()
         finally:
-            self.force_close()  # an idle one that is told to close just ends here
+            if self.transport is not None and self.transport.is_closing():
+                self._arm_closing()
+            else:
+                self.force_close()  # an idle one that is told to close just ends here
 
     def close(self) -> None:
         """Close once the answer in flight is out; at once when there is none."""
@@ -137,6 +143,7 @@ class Connection(RequestHandler):
             self._waiter.cancel()
 
     def force_close(self) -> None:
+        """Close, and do it once: a TLS transport closed twice can no longer be aborted."""
         if self.transport is not None:
             self._arm_closing()
         super().force_close()
