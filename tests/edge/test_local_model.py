@@ -108,10 +108,15 @@ async def test_a_start_that_fails_says_why_in_the_models_words() -> None:
 
 
 async def test_a_model_too_slow_to_load_is_an_error() -> None:
-    model = LocalModel(LocalModelSettings(start_timeout_s=0.001))
+    model = LocalModel()
     try:
-        with pytest.raises(LocalModelError, match=r"not ready after 0\.001 s"):
-            await model.start()
+        await model.start()
+        assert model.pid is not None
+        os.kill(model.pid, signal.SIGSTOP)
+        model._settings = LocalModelSettings(start_timeout_s=0.05)
+        with pytest.raises(LocalModelError, match=r"not ready after 0\.05 s"):
+            await model.ready()
+        os.kill(model.pid, signal.SIGCONT)
     finally:
         await model.stop()
 
