@@ -378,13 +378,51 @@ def _words(text: str) -> str | None:
 
 
 _AS_WRITTEN: Final = (("secret", _SECRET), ("identifier", _IDENTIFIER), ("code", _CODE))
+_MENTION: Final = _union(
+    r"\b(?:rhymes?|rhyming|synonyms?|antonyms?|opposites?|anagrams?|palindromes?|syllables?|etymology"
+    r"|spell(?:ing|ed|s)?|spelt|pronounc\w*|pronunciation|acronym|abbreviation|homophones?|conjugat\w*)\b",
+    r"\bhow many (?:letters|vowels|consonants|characters|words)\b",
+    r"\b(?:past|present|future) (?:tense|participle|perfect)\b|\b(?:plural|singular|infinitive) (?:form )?of\b",
+    r"\b(?:the|this) (?:word|term|phrase|name|letter|expression|idiom)\b",
+    r"\bdefin(?:e|ition|itions)\b|\bmean(?:s|ing)?\b|\bmeant\b|\bdifference between\b.*\bwords?\b",
+)
+"""Questions about words: there no word may stand for another."""
+
+_DEICTIC: Final = _union(
+    r"\b(?:it|these|those|they|them|their|theirs|he|she|him|her|his|hers)\b(?!'?s? (?:take|cost|mean|possible))",
+    r"\bthis\b(?! (?:kind|type|sort))",
+    r"\bwho (?:are|is|made|created|built|trained|owns|designed|invented) (?:you|this)\b",
+    r"^(?:are|were|do|did|have|can|could|will|would|should|may|must) you\b|\byour\b|\byourself\b",
+    r"\b(?:are|were|do|did|have) you\b",
+)
+"""About the one who is asked, or about something that was said before."""
+
+_MINE: Final = _union(
+    r"^(?:am|are|was|were|have|had|did|will) (?:i|we)\b|\bam i\b",
+    r"^do (?:i|we) (?!need\b|have to\b)|\b(?:what|who|whom|when|where|which) (?:did|was|were|am) (?:i|we)\b",
+    r"^how (?:am|are|was|were|did|much (?:do|am)|old (?:am|are)|tall (?:am|are)) (?:i|we)\b",
+    r"\bwho\b.*\b(?:me|us)$|\bwho do i\b|\b(?:called|told|sent|gave|owes?|hit|saw) (?:me|us)\b",
+)
+"""About the asker, where the answer is another for each."""
+
+_CHANGES: Final = _union(
+    r"\bopen(?:s|ed|ing)? on\b|\b(?:is|are) (?:\S+ )+(?:open|closed|available|down|up|online|in stock)$",
+    r"\bhow much (?:is|are|does|do)\b|\bwho (?:won|wins|lost|died)\b|\belections?\b",
+    r"\bhow old is (?!the\b)|\bis \S+(?: \S+)? (?:dead|alive|married|single|rich)$",
+)
+"""The answer is another next month, though no word says so."""
+
 _SUBJECTS: Final = (
     ("translation", _TRANSLATION),
     ("supplied-text", _SUPPLIED),
     ("maths", _MATHS),
     ("time-bound", _TIME_BOUND),
+    ("time-bound", _CHANGES),
     ("creative", _CREATIVE),
     ("personal", _ASKER),
+    ("personal", _MINE),
+    ("mention", _MENTION),
+    ("context", _DEICTIC),
     ("context", _CONTEXT),
 )
 
@@ -397,7 +435,7 @@ def _as_written(text: str) -> str | None:
 def _subject(text: str) -> str | None:
     if text.count("\n") > 2:
         return "supplied-text"
-    small = fold(text).lower()
+    small = fold(text).lower().rstrip(" ?!.")
     for reason, sign in _SUBJECTS:
         if sign.search(small):
             return reason

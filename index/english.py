@@ -19,9 +19,9 @@ _NOUN_ENDINGS = (
     ("ies", "y"), ("men", "man"),
 )  # fmt: skip
 _VERB_ENDINGS = (
-    ("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"),
-    ("ing", ""),
+    ("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""),
 )  # fmt: skip
+"""Not -ing: pooling is not a pool, nor hacking a hack."""
 
 _NOMINAL_ENDINGS = ("tion", "sion", "ment", "al", "ance", "ence", "ure")
 
@@ -71,7 +71,6 @@ _COMMON = _Words(_loaded["common"])
 _IRREGULAR = {form: tuple(bases) for form, *bases in map(str.split, _loaded["irregular"])}
 del _IRREGULAR["broke"]  # to be broke is not to be broken
 _ANTONYMS = _both_ways(_loaded["antonyms"])
-_RELATED = _both_ways(_loaded["synonyms"] + _loaded["nominal"])
 del _loaded
 
 
@@ -82,7 +81,7 @@ def forms(word: str) -> frozenset[str]:
     Inflection only. A stemmer is not used: it makes one of *universe* and *university*, of
     *policy* and *police*; and comparison stays, since *oldest* is not *old*.
     """
-    if word in _SINGULAR:
+    if word in _SINGULAR or _stands_alone(word):
         return frozenset((word,))
     found = {word, *_IRREGULAR.get(word, ())}
     for endings, words in ((_NOUN_ENDINGS, _NOUNS), (_VERB_ENDINGS, _VERBS)):
@@ -97,6 +96,13 @@ def forms(word: str) -> frozenset[str]:
     if unknown and word.endswith("s") and not word.endswith(_NOT_PLURAL) and len(word) > 3:
         found.add(word[:-1])  # iphones, repos
     return frozenset(found)
+
+
+def _stands_alone(word: str) -> bool:
+    """A form that the dictionary lists as a word is one: banking, glasses, found, saw, rating."""
+    return (word in _NOUNS or word in _VERBS) and (
+        word in _IRREGULAR or word.endswith(("s", "ing", "ed", "er"))
+    )
 
 
 def _listed(word: str) -> bool:
@@ -118,12 +124,6 @@ def common(word: str) -> bool:
 def verb(word: str) -> bool:
     """Whether the word is a verb or one of its forms."""
     return any(form in _VERBS for form in forms(word))
-
-
-@lru_cache(maxsize=8192)
-def related(word: str) -> frozenset[str]:
-    """Words that say the same: synonyms of its main sense, and the noun of a verb's act."""
-    return frozenset().union(*(_RELATED.get(form, frozenset()) for form in forms(word)))
 
 
 def participle(word: str) -> bool:

@@ -103,7 +103,18 @@ def _frame(asked: Reading, cached: Reading) -> str | None:
         return "person"
     if not asked.capitals.isdisjoint(cached.lowers) or not cached.capitals.isdisjoint(asked.lowers):
         return "entity"
-    return None
+    named_by_both = asked.capitals & cached.capitals
+    if (asked.definite ^ cached.definite) & named_by_both:
+        return "entity"
+    return None if _linked_alike(asked, cached) else "role"
+
+
+def _linked_alike(asked: Reading, cached: Reading) -> bool:
+    """A preposition that one side lacks must be a neutral one: report *to* a doctor, a doctor."""
+    return (asked.links ^ cached.links) <= _NEUTRAL_LINKS
+
+
+_NEUTRAL_LINKS = frozenset(("of", "in"))
 
 
 def _asks_alike(asked: Reading, cached: Reading) -> bool:

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from index import english, frames, lexicon
@@ -84,9 +85,13 @@ class Reading:
     tokens: tuple[Token, ...]
     numbers: tuple[str, ...]
     capitals: frozenset[str]
-    """Words of `lexicon.CASE_MATTERS` written with a capital inside the sentence."""
+    """Words written with a capital inside the sentence: the Matrix is no matrix."""
     lowers: frozenset[str]
-    """The same words written small."""
+    """The words written small, and what they may be forms of."""
+    definite: frozenset[str]
+    """Names after *the*: the Titanic is a ship, Titanic a film."""
+    links: frozenset[str]
+    """Prepositions. Which word they belong to is guessed; that they are there is certain."""
 
 
 def fold(text: str) -> str:
@@ -101,7 +106,7 @@ def read(text: str) -> Reading:
     """Everything the guard wants to know of one text. Never raises."""
     folded = fold(text)
     plain = frames.plain(_mark_acronyms(folded).lower())
-    return _Reader(plain, _capitalised(folded)).reading()
+    return _Reader(plain, folded).reading()
 
 
 def _shouted(text: str) -> bool:
@@ -132,14 +137,44 @@ def _capitalised(text: str) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(word.lower() for word in words if word[0].isupper()), small
 
 
+def _cases(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What is capitalised and what is not, inside the sentence, with what it may be a form of."""
+    words = [word for word in re.findall(r"[A-Za-z]+", text)[1:] if word != "I"]
+    small = {word for word in words if word.islower()}
+    if not small:  # all capitals say nothing
+        return _EMPTY, _EMPTY
+    capitals = {word.lower() for word in words if not word.islower()}
+    return _with_forms(capitals), _with_forms(small)
+
+
+def _with_forms(words: set[str]) -> frozenset[str]:
+    return frozenset(form for word in words for form in english.forms(word))
+
+
+def _definite(text: str) -> frozenset[str]:
+    return frozenset(name.lower() for name in re.findall(r"\b[Tt]he ([A-Z]\w*)", text))
+
+
+def _links(plain: str) -> frozenset[str]:
+    """*To* counts where it is no part of a verb, before an article or an owner."""
+    words = plain.split()
+    found = {lexicon.PREPOSITIONS[w] for w in words if w in lexicon.PREPOSITIONS and w != "to"}
+    to = any(a == "to" and b in _DETERMINERS for a, b in pairwise(words))
+    return frozenset(found | {"to"} if to else found)
+
+
+_DETERMINERS = frozenset(
+    ["a", "an", "the", "my", "your", "our", "his", "her", "their", "this", "that"]
+)
+
+
 class _Reader:
     """Walks the plain text once, left to right."""
 
-    def __init__(self, plain: str, cased: tuple[frozenset[str], frozenset[str]]) -> None:
+    def __init__(self, plain: str, folded: str) -> None:
         self.plain = plain
-        self.names, small = cased
-        self.capitals = self.names & lexicon.CASE_MATTERS
-        self.lowers = small & (lexicon.CASE_MATTERS - {"us", "it", "who", "may", "will", "go"})
+        self.folded = folded
+        self.names, _ = _capitalised(folded)
         self.kind = "bare"
         self.tense = ""
         self.passive = False
@@ -163,7 +198,8 @@ class _Reader:
             self._take(group, text, following)
         return Reading(
             self.plain, self.kind, self.tense, self.subject, frozenset(self.owners),
-            tuple(_passives_turned(self.tokens)), tuple(self.numbers), self.capitals, self.lowers,
+            tuple(_passives_turned(self.tokens)), tuple(self.numbers),
+            *_cases(self.folded), _definite(self.folded), _links(self.plain),
         )  # fmt: skip
 
     def _take(self, group: str, text: str, following: tuple[str, str]) -> None:
@@ -330,7 +366,7 @@ class _Reader:
             self.tokens[-1] = self.tokens[-1]._replace(leads=True)
         exact = kind in ("number", "quoted", "symbol", "modal")
         forms = frozenset((word,)) if exact else english.forms(word)
-        related = _EMPTY if exact else _related(word, kind in _DICTIONARY_KINDS)
+        related = _EMPTY if exact else _related(word)
         known = exact or word in self.names or word in lexicon.SAME or english.known(word)
         phrase = self.phrases if self.role else 0
         passive = self.passive and len(forms) > 1 and english.participle(word)
@@ -342,8 +378,9 @@ class _Reader:
 
 
 @lru_cache(maxsize=8192)
-def _related(word: str, dictionary: bool) -> frozenset[str]:
-    found = set(english.related(word)) if dictionary else set()
+def _related(word: str) -> frozenset[str]:
+    """Not the dictionary's synonyms, nor the noun of an act (permit, permission)."""
+    found: set[str] = set()
     for form in english.forms(word):
         found |= lexicon.SAME.get(form, _EMPTY) | lexicon.UNITS.get(form, _EMPTY)
     return frozenset(found)

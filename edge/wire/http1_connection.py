@@ -110,7 +110,7 @@ class Connection(RequestHandler):
         self._sink = self._deadline = self._stall = self._closing = None
         self._wire.closed(self)
 
-    def eof_received(self) -> bool | None:
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio heeds it
         """Keep the connection for what is about to be answered; None closes it.
 
         Whether the client waits for its answer or has left cannot be told apart without writing

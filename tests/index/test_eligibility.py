@@ -23,10 +23,8 @@ What vaccines does my puppy need?
 Explain what inflation is like I'm 5
 What is the difference between a café and a bar?
 What happened on July 14, 1789?
-How much is delivery for orders over £50?
 Is 1,000,000 a lot?
 How do I trim a string in C#?
-What does 'set' mean?
 Give me a pancake recipe
 um so how do I roll back to an earlier deployment
 what is the tallest mountain in the uk
