@@ -31,6 +31,7 @@ from index.generations import Generation
 
 log = logging.getLogger("fill")
 
+CLOCK_SKEW_S = 60.0
 JSON_ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
 
@@ -161,7 +162,8 @@ class Fill:
         model = ask.query.call.prompt.model
         if not self._upstreams:
             raise Overloaded(
-                "No model is ready on this node yet. Try again shortly.",
+                "No model can answer on this node: the demonstration model is loading, or no "
+                "upstream is configured (the log says which). Try again shortly.",
                 code="no_upstream",
                 retry_after_s=2,
             )
@@ -185,17 +187,17 @@ class Fill:
                 if flight.opened:
                     raise
                 last = error
-            except ClientError:
+            except ClientError as error:
                 upstream.health.succeeded()  # it works; the request was at fault
-                raise
+                if error.status != 404 or upstream is candidates[-1]:
+                    raise  # a model that this one lacks the next may have
             except BaseException:
                 upstream.health.abandoned()  # cancelled, or a mistake of ours
                 raise
             else:
                 upstream.health.succeeded()
                 return
-        assert last is not None
-        raise last
+        raise last or unknown_model(model, self._upstreams)
 
     async def _exchange(self, ask: Ask, memo: _Memo, flight: Flight, upstream: Upstream) -> None:
         call = ask.query.call
@@ -273,9 +275,13 @@ _TRACE = ("traceparent", "tracestate")
 
 
 def young_enough(query: Query, entry: Entry, now: Timestamp) -> bool:
-    """Does the entry satisfy the request's own `max-age`?"""
+    """Does the entry satisfy the request's own `max-age`?
+
+    One from the future was stored while the clock was wrong: nobody knows how old it is.
+    """
     limit = query.allowed.age_max_s
-    return limit is None or now - entry.stored_at <= limit
+    age_s = now - entry.stored_at
+    return age_s >= -CLOCK_SKEW_S and (limit is None or age_s <= limit)
 
 
 def unknown_model(model: str, upstreams: Sequence[Upstream]) -> ClientError:

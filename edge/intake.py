@@ -86,16 +86,14 @@ class Intake:
         if head.method == "POST" and head.path in self._dialects:
             self._admitted(head)
             return None
+        known = head.path in self._dialects or _model_path(head.path) is not None
+        if head.method in ("TRACE", "CONNECT") and not known:  # nowhere, whatever the path says
+            raise _not_allowed(head.method, "GET, HEAD, POST, OPTIONS")
         methods = self._methods(head.path)
         if head.method == "OPTIONS":
             return self._options(head, methods)
         if head.method not in methods.split(", "):
-            raise ClientError(
-                f"{head.method} is not allowed here. Allowed: {methods}.",
-                status=405,
-                code="method_not_allowed",
-                fields=(("allow", methods),),
-            )
+            raise _not_allowed(head.method, methods)
         self._keys.scope(head.headers.get("authorization"))
         return self._models(head)
 
@@ -175,6 +173,15 @@ class Intake:
 def etag(body: bytes) -> str:
     """A strong entity tag: other bytes, another tag."""
     return f'"{blake2b(body, digest_size=16).hexdigest()}"'
+
+
+def _not_allowed(method: str, methods: str) -> ClientError:
+    return ClientError(
+        f"{method} is not allowed here. Allowed: {methods}.",
+        status=405,
+        code="method_not_allowed",
+        fields=(("allow", methods),),
+    )
 
 
 def _check_body_fields(headers: Mapping[str, str], bytes_max: int) -> None:

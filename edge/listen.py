@@ -4,6 +4,7 @@ import socket
 from dataclasses import dataclass
 
 SAME_PORT_TRIES = 16
+BACKLOG = 1024
 
 
 class ListenError(Exception):
@@ -64,6 +65,8 @@ def _bind(address: Address, kind: socket.SocketKind) -> socket.socket:
             # "::" takes IPv4 as well; any other address is what it says.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address.host != "::"))
         sock.bind(found[4])
+        if kind == socket.SOCK_STREAM:
+            sock.listen(BACKLOG)  # now, or another listener on the port would not be seen
         sock.setblocking(False)
     except OSError as exc:
         sock.close()

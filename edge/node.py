@@ -370,7 +370,7 @@ class Node:
                 for upstream in self._upstreams
             },
         }
-        return self.state == "ready", facts
+        return self.state == "ready" and self._local != "not installed", facts
 
     def status(self) -> Mapping[str, Any]:
         _, facts = self.readiness()
