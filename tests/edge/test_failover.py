@@ -26,11 +26,11 @@ async def unknown_model(exchange: Exchange) -> Any:
 async def test_a_model_that_the_first_upstream_lacks_is_asked_of_the_next(tmp_path: Path) -> None:
     async with scripted_upstream() as first, scripted_upstream() as second:
         first.script = unknown_model
-        async with running_node(tmp_path, first.base_url, second.base_url) as node:
-            async with doors(node) as every:
-                assert (await ask(every[0], "x")).text == "answer 1 to: x"
-                second.script = unknown_model
-                assert (await ask(every[0], "y")).status == 404
+        urls = (first.base_url, second.base_url)
+        async with running_node(tmp_path, *urls) as node, doors(node) as every:
+            assert (await ask(every[0], "x")).text == "answer 1 to: x"
+            second.script = unknown_model
+            assert (await ask(every[0], "y")).status == 404
 
 
 def test_an_answer_from_the_future_is_not_fresh() -> None:
@@ -46,14 +46,17 @@ def test_an_answer_from_the_future_is_not_fresh() -> None:
 
 
 def test_two_listeners_on_one_port_are_seen() -> None:
-    with listen.bind_tcp(listen.Address("127.0.0.1", 0)) as first:
-        with pytest.raises(listen.ListenError, match="Address already in use"):
-            listen.bind_tcp(listen.bound(first))
+    first = listen.bind_tcp(listen.Address("127.0.0.1", 0))
+    with first, pytest.raises(listen.ListenError, match="Address already in use"):
+        listen.bind_tcp(listen.bound(first))
 
 
 async def test_case_15_trace_is_allowed_nowhere(tmp_path: Path) -> None:
-    async with scripted_upstream() as upstream:
-        async with running_node(tmp_path, upstream.base_url) as node, doors(node) as every:
-            for door in every:
-                answer = await door.request("TRACE", "/nowhere")
-                assert (answer.status, bool(answer.headers["allow"])) == (405, True)
+    async with (
+        scripted_upstream() as upstream,
+        running_node(tmp_path, upstream.base_url) as node,
+        doors(node) as every,
+    ):
+        for door in every:
+            answer = await door.request("TRACE", "/nowhere")
+            assert (answer.status, bool(answer.headers["allow"])) == (405, True)
