@@ -44,7 +44,6 @@ _BE: Final = frozenset(("is", "are", "am", "was", "were", "be", "been", "being")
 _OBJECTS: Final = frozenset(("me", "us", "you", "it", "them", "him", "mine", "yours"))
 _TELLING: Final = frozenset(("from", "by", "about", "like", "than"))
 """Prepositions that matter even where they govern nothing but a pronoun."""
-_DICTIONARY_KINDS: Final = frozenset(("word", "unit"))
 """Kinds whose synonyms are taken from the dictionary too; the others have the lists alone."""
 
 
