@@ -45,6 +45,8 @@ class Entry:
     expires_at: Timestamp
     question: Question | None
     """None when the prompt may be matched exactly only."""
+    tokens: int = 0
+    """What a hit saves: tokens of prompt and answer as the upstream counted them; 0: not told."""
 
 
 @dataclass(frozen=True, slots=True)
