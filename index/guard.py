@@ -7,7 +7,7 @@ inflection, a spelling or a listed synonym, and in a compatible role and order. 
 either side is a reason to miss; the lists of the language only give the reason its name.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
 
@@ -40,9 +40,15 @@ Pairs = list[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """How two readings that may be served for each other agree."""
+    """How two readings agree, counted whatever the verdict."""
 
     veto: str | None
+    matched: int = 0
+    """Content words that both sides have."""
+    left: int = 0
+    """Content words of the one asked that nothing answers to."""
+    right: int = 0
+    """Content words of the cached one that nothing answers to."""
     related: int = 0
     """Words matched through a synonym or a presumed misspelling."""
     extra: int = 0
@@ -64,31 +70,51 @@ def veto(asked: Reading, cached: Reading) -> str | None:
 
 
 def compare(asked: Reading, cached: Reading) -> Evidence:
-    """The veto and, when there is none, how well the two agree. Symmetric."""
-    if asked.plain > cached.plain:  # words are aligned greedily: always from the same side
-        asked, cached = cached, asked
+    """The veto, and how well the two agree; swapping the texts swaps left and right only."""
     if asked.plain == cached.plain and asked.capitals == cached.capitals:
-        return Evidence(None)
-    if asked.numbers != cached.numbers:
-        return Evidence("number")
-    pairs, related = _aligned(asked.tokens, cached.tokens)
-    left = _unmatched(asked.tokens, {i for i, _ in pairs})
-    right = _unmatched(cached.tokens, {j for _, j in pairs})
+        return Evidence(None, len(asked.tokens))
+    if asked.plain > cached.plain:  # words are aligned greedily: always from the same side
+        found = _compared(cached, asked)
+        return replace(found, left=found.right, right=found.left)
+    return _compared(asked, cached)
+
+
+def _compared(one: Reading, other: Reading) -> Evidence:
+    pairs, related = _aligned(one.tokens, other.tokens)
+    left = _unmatched(one.tokens, {i for i, _ in pairs})
+    right = _unmatched(other.tokens, {j for _, j in pairs})
     extra = _extra(left, right)
+    moved = _is_moved(pairs)
+    return Evidence(
+        _verdict(one, other, pairs, left, right),
+        matched=len(pairs),
+        left=len(left),
+        right=len(right),
+        related=related,
+        extra=extra or 0,
+        moved=moved,
+        rephrased=one.kind != other.kind,
+    )
+
+
+def _verdict(
+    one: Reading, other: Reading, pairs: Pairs, left: list[Token], right: list[Token]
+) -> str | None:
+    if one.numbers != other.numbers:
+        return "number"
     reason = (
-        (None if extra is not None else _name(left, right))
-        or _frame(asked, cached)
-        or _roles(asked.tokens, cached.tokens, pairs)
-        or _voice(asked, cached, pairs)
+        (None if _extra(left, right) is not None else _name(left, right))
+        or _frame(one, other)
+        or _roles(one.tokens, other.tokens, pairs)
+        or _voice(one, other, pairs)
     )
     if reason:
-        return Evidence(reason)
+        return reason
     if not pairs:
-        return Evidence("content")
-    moved = _is_moved(pairs)
-    if moved and not _movable(asked.tokens, cached.tokens, pairs):
-        return Evidence("order")
-    return Evidence(None, related, extra or 0, moved, asked.kind != cached.kind)
+        return "content"
+    if _is_moved(pairs) and not _movable(one.tokens, other.tokens, pairs):
+        return "order"
+    return None
 
 
 def _frame(asked: Reading, cached: Reading) -> str | None:
