@@ -12,10 +12,12 @@ name (`language`). The tokenizer's own limits (256 tokens, unknown tokens) are `
 
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from index import english, lexicon
+from index import language
 from index.patterns import union
 from index.reading import fold, read
 
@@ -112,6 +114,14 @@ _ASKED: Final = (
     r"(?:^|[.!?,:;] |\bplease |\b(?:can|could|would|will) (?:you|u) (?:please |kindly )?|\bhelp me (?:to )?"
     r"|\bi(?: woul|')?d? (?:want|need|like)(?: you)? to )"
 )
+_CHANCE: Final = _union(
+    _ASKED
+    + r"(?:give|tell|pick|choose|select|generate|name|show|say|make up|think of|draw)(?: me| us)?(?: \S+){0,3}? "
+    r"(?:random|at random)\b(?!.* (?:in|using|with|from) )",
+    r"\b(?:tell|give|show)(?: me| us)? (?:another|one more|a new|a different|a fresh)\b|^(?:another|one more)\b",
+    r"\bsurprise me\b|^(?:please )?(?:roll|throw) (?:a |the |two |some )?(?:dice|die)\b|^(?:please )?(?:flip|toss) (?:a )?coin\b",
+    r"^(?:pick|choose|guess|think of) (?:a|any) (?:number|card|colou?r|letter|word|name)\b",
+)
 _CREATIVE: Final = _union(
     _ASKED
     + r"(?:write|compose|create|generate|make up|make|invent|draft|craft|produce|come up with|design|suggest|think of|pen"
@@ -120,11 +130,9 @@ _CREATIVE: Final = _union(
     r"|quotes?|fun facts?|trivia|slogans?|haikus?|songs?|limericks?)\b",
     r"^(?:an? |some )?(?:\w+ )?(?:poem|haiku|limerick|sonnet|joke|short story|riddle|song|story|essay|fable|ode)s?"
     r" (?:about|on|for|of)\b",
-    r"\b(?:brainstorm\w*|recommend(?:ations?|ing)?|suggest(?:ions?)?|inspir(?:e me|ation)|surprise me|improvise|role-?play)\b",
+    r"\b(?:brainstorm\w*|recommend(?:ations?|ing)?|suggest(?:ions?)?|inspir(?:e me|ation)|improvise|role-?play)\b",
     r"\bideas?\b(?! (?:of|behind)\b)",
-    r"\brandom(?:ly|i[sz]e)?\b(?! (?:forest|access|variable|walk|number generator|seed|sampling|error))",
-    r"\banother (?:one|joke|story|poem|example|idea|fact|name|quote)\b|^another\b|\bmore (?:jokes|ideas|examples|facts)\b",
-    r"\b(?:pick|choose|guess) (?:a|an|one|any)\b|\b(?:roll|throw) (?:a |the )?(?:dice|die)\b|\bflip (?:a )?coin\b",
+    r"\bmore (?:jokes|ideas|examples|facts)\b|\b(?:pick|choose|guess) (?:a|an|one|any)\b",
     r"\b(?:act|behave|respond|answer) (?:as|like)\b|\bpretend\b|^you are (?:a|an|my|the)\b|\bimagine\b",
     r"\b(?:what(?: i|')?s?|which|any|some|an?) (?:(?:are|is) )?(?:an? |some |the )?(?:really )?(?:good|great|best|nice|cool|fun"
     r"|funny|interesting|creative|unique|top)\b(?: \S+){0,3}? (?:books?|movies?|films?|series|shows?|songs?|names?"
@@ -198,149 +206,93 @@ _CONTEXT: Final = _union(
     r"^(?:what|who|where|when|why|how)(?:'s| is| was| are| were| does| do| did| would| can)? ?(?:it|that|this|they|he|she|them|those"
     r"|these)?(?: (?:mean|work|happen|called|so|one|for|about|like))?\W*$",
 )
-_FOREIGN: Final = frozenset(
-    [
-        "el",
-        "los",
-        "las",
-        "una",
-        "por",
-        "para",
-        "como",
-        "qué",
-        "que",
-        "con",
-        "del",
-        "está",
-        "cómo",
-        "cuál",
-        "der",
-        "und",
-        "ist",
-        "nicht",
-        "ein",
-        "eine",
-        "wie",
-        "kann",
-        "ich",
-        "zu",
-        "mit",
-        "auf",
-        "für",
-        "wir",
-        "sind",
-        "wo",
-        "dem",
-        "den",
-        "les",
-        "des",
-        "une",
-        "est",
-        "dans",
-        "pour",
-        "comment",
-        "quelle",
-        "quel",
-        "sont",
-        "avec",
-        "je",
-        "vous",
-        "nous",
-        "où",
-        "il",
-        "di",
-        "che",
-        "della",
-        "sono",
-        "dove",
-        "perché",
-        "gli",
-        "het",
-        "een",
-        "van",
-        "niet",
-        "hoe",
-        "wat",
-        "ik",
-        "je",
-        "zijn",
-        "och",
-        "att",
-        "det",
-        "som",
-        "är",
-        "hur",
-        "på",
-        "og",
-        "er",
-        "jeg",
-        "hvordan",
-        "não",
-        "uma",
-        "são",
-        "você",
-        "onde",
-        "hva",
-        "hvor",
-        "jak",
-        "co",
-        "jest",
-        "nie",
-        "czy",
-        "kde",
-        "jsem",
-        "ne",
-        "için",
-        "bir",
-        "ve",
-        "apa",
-        "yang",
-        "dan",
-        "ini",
-        "itu",
-        "bagaimana",
-        "adalah",
-        "cara",
-        "la",
-        "le",
-        "de",
-    ]
-)
-_FUNCTION_WORDS: Final = (
-    frozenset(lexicon.PERSONS)
-    | frozenset(lexicon.BE_DO_HAVE)
-    | frozenset(lexicon.PREPOSITIONS)
-    | lexicon.ARTICLES
-    | lexicon.QUESTION_WORDS
-    | lexicon.MODALS
-    | lexicon.LINKS
-    | lexicon.NEGATIONS
-) - frozenset(["a", "me", "in", "an", "am", "was", "die", "do", "so", "on", "as", "by", "no"])
-"""Words that show a text to be English; without those that are words elsewhere too."""
-
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 
 
+class PromptClass(StrEnum):
+    """What memory may do for a prompt. Of several reasons the strictest class counts."""
+
+    BYPASS = "bypass"
+    """Neither looked up nor stored."""
+    EXACT_ONLY = "exact-only"
+    """Answered only for the same request, word for word."""
+    THREAD_SCOPED = "thread-scoped"
+    """Matched by meaning under an equal history only."""
+    SEMANTIC = "semantic"
+
+
+DEFAULT_CLASS: Final[Mapping[str, PromptClass]] = {
+    "secret": PromptClass.BYPASS,  # what is secret does not belong on a disk
+    "chance": PromptClass.BYPASS,  # another one is asked for
+    **dict.fromkeys(
+        ("time-bound", "tools", "format", "logprobs", "modality", "prediction", "n", "no-text",
+         "too-long", "invisible", "no-words", "too-short", "identifier", "code", "translation",
+         "supplied-text", "maths", "creative", "personal", "mention"),
+        PromptClass.EXACT_ONLY,
+    ),
+    "context": PromptClass.THREAD_SCOPED,
+    "language": PromptClass.SEMANTIC,  # but near-verbatim only: see `guard`
+    "amount": PromptClass.SEMANTIC,  # amounts are compared exactly: see `guard`
+}  # fmt: skip
+"""Every reason, the more telling first, and the class it leads to unless the operator says else."""
+
+_UNREADABLE: Final = frozenset(("no-text", "too-long", "invisible", "no-words", "unknown-token"))
+"""Texts of which the encoder sees a part at most: what it does not see cannot be compared."""
+
+
+def check_overrides(overrides: Mapping[str, str]) -> dict[str, PromptClass]:
+    """An operator's classes by reason. ValueError, with what is possible, for what is not."""
+    found = {}
+    for reason, name in overrides.items():
+        if reason not in DEFAULT_CLASS and reason not in _UNREADABLE:
+            raise ValueError(f"no such reason: {reason!r}; there are {', '.join(DEFAULT_CLASS)}")
+        if name not in list(PromptClass):
+            raise ValueError(f"no such class: {name!r}; there are {', '.join(PromptClass)}")
+        found[reason] = PromptClass(name)
+        if reason in _UNREADABLE and found[reason] in (
+            PromptClass.SEMANTIC, PromptClass.THREAD_SCOPED,
+        ):  # fmt: skip
+            raise ValueError(f"{reason} cannot be {name}: the encoder does not see all of the text")
+    return found
+
+
+def classify(
+    reasons: Iterable[str], overrides: Mapping[str, PromptClass]
+) -> tuple[PromptClass, str]:
+    """The strictest class of these reasons, and the reason for it; "" where there is none."""
+    found = {r: overrides.get(r, DEFAULT_CLASS.get(r, PromptClass.EXACT_ONLY)) for r in reasons}
+    for cls in PromptClass:
+        told = next((reason for reason in DEFAULT_CLASS if found.get(reason) == cls), None)
+        if told is not None:
+            return cls, told
+    return PromptClass.SEMANTIC, ""
+
+
 @lru_cache(maxsize=4096)
-def ineligible(text: str) -> str | None:
-    """Why this text may only be matched exactly; None when it may be matched by meaning."""
+def reasons(text: str) -> tuple[str, ...]:
+    """Everything that keeps this text, taken alone, from being matched by meaning freely."""
     if len(text) > CHARACTERS_MAX:
-        return "too-long"
-    return _characters(text) or _as_written(text) or _words(text) or _subject(text)
+        return ("too-long",)
+    if _invisible(text):
+        return ("invisible",)
+    return tuple(dict.fromkeys((*_as_written(text), *_words(text), *_subject(text))))
 
 
-def _characters(text: str) -> str | None:
-    """Characters that a reader does not see, or that the encoder does not know."""
-    if _CONTROL.search(text):
-        return "invisible"
+def ineligible(text: str) -> str | None:
+    """Why this text, taken alone, may only be matched exactly; None when it may be by meaning."""
+    cls, reason = classify(reasons(text), {})
+    return None if cls == PromptClass.SEMANTIC else reason
+
+
+def _invisible(text: str) -> bool:
+    """Whether it holds characters that a reader does not see."""
     if text.isascii():
-        return None
-    normal = unicodedata.normalize("NFKC", text)
-    strange = [character for character in text + normal if not character.isascii()]
-    if any(map(_unseen, strange)):
-        return "invisible"
-    return "language" if any(map(_not_latin, strange)) else None
+        return _CONTROL.search(text) is not None
+    both = text + unicodedata.normalize("NFKC", text)
+    return _CONTROL.search(text) is not None or any(
+        _unseen(character) for character in both if not character.isascii()
+    )
 
 
 def _unseen(character: str) -> bool:
@@ -352,32 +304,23 @@ def _unseen(character: str) -> bool:
     )
 
 
-def _not_latin(character: str) -> bool:
-    """A letter of another script, or a mark that could not be composed with its letter."""
-    kind = unicodedata.category(character)[0]
-    latin = unicodedata.name(character, "").startswith(("LATIN", "FEMININE", "MASCULINE"))
-    return kind == "M" or (kind == "L" and not latin)
-
-
-def _words(text: str) -> str | None:
+def _words(text: str) -> Iterator[str]:
     words = _WORD.findall(text)
     if not words:
-        return "no-words"
-    if len(words) < WORDS_MIN:
-        return "too-short"
-    small = [word for word in words if word.islower()]
-    foreign = len(_FOREIGN.intersection(small))
-    accented = sum(not word.isascii() for word in small)
-    if foreign >= 2 or accented >= 3 or "¿" in text or "¡" in text:
-        return "language"
-    if sum(word in _FUNCTION_WORDS for word in small) >= 2:
-        return None
-    long = [word for word in small if len(word) >= 4 and word not in _FUNCTION_WORDS]
-    unknown = sum(not english.known(word) for word in long)
-    return "language" if len(long) >= 3 and unknown * 2 > len(long) else None
+        yield "no-words"
+    elif language.foreign(text):
+        yield "language"
+    elif len(words) < WORDS_MIN:
+        yield "too-short"
 
 
-_AS_WRITTEN: Final = (("secret", _SECRET), ("identifier", _IDENTIFIER), ("code", _CODE))
+_AMOUNT: Final = _union(
+    r"[$€£¥₹]\s?\d|\d\s?[$€£¥₹]",
+    r"\d\s?(?i:k|m|bn)?\s?(?i:dollars?|euros?|pounds sterling|quid|bucks|cents?|usd|eur|gbp|yen|rupees?|rmb|yuan)\b",
+)
+_AS_WRITTEN: Final = (
+    ("secret", _SECRET), ("identifier", _IDENTIFIER), ("code", _CODE), ("amount", _AMOUNT),
+)  # fmt: skip
 _MENTION: Final = _union(
     r"\b(?:rhymes?|rhyming|synonyms?|antonyms?|opposites?|anagrams?|palindromes?|syllables?|etymology"
     r"|spell(?:ing|ed|s)?|spelt|pronounc\w*|pronunciation|acronym|abbreviation|homophones?|conjugat\w*)\b",
@@ -413,6 +356,7 @@ _CHANGES: Final = _union(
 """The answer is another next month, though no word says so."""
 
 _SUBJECTS: Final = (
+    ("chance", _CHANCE),
     ("translation", _TRANSLATION),
     ("supplied-text", _SUPPLIED),
     ("maths", _MATHS),
@@ -427,17 +371,26 @@ _SUBJECTS: Final = (
 )
 
 
-def _as_written(text: str) -> str | None:
+def tells_a_secret(text: str) -> bool:
+    """Whether it holds what should be on no disk. Of a very long text, as far as its end tells."""
+    return _SECRET.search(unicodedata.normalize("NFKC", text[-_SCANNED_MAX:])) is not None
+
+
+_SCANNED_MAX: Final = 16_384
+"""Characters. A scan of so many takes 5 ms; pasted files are longer, and rarely end in a secret."""
+
+
+def _as_written(text: str) -> Iterator[str]:
     normal = unicodedata.normalize("NFKC", text)
-    return next((reason for reason, sign in _AS_WRITTEN if sign.search(normal)), None)
+    return (reason for reason, sign in _AS_WRITTEN if sign.search(normal))
 
 
-def _subject(text: str) -> str | None:
+def _subject(text: str) -> Iterator[str]:
     if text.count("\n") > 2:
-        return "supplied-text"
+        yield "supplied-text"
     small = fold(text).lower().rstrip(" ?!.")
     for reason, sign in _SUBJECTS:
         if sign.search(small):
-            return reason
-    asks_how = read(text).kind == "how"  # how to change *my* address is nobody's in particular
-    return "personal" if not asks_how and _STATE.search(small) else None
+            yield reason
+    if read(text).kind != "how" and _STATE.search(small):
+        yield "personal"  # but how to change *my* address is nobody's in particular

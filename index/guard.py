@@ -62,7 +62,8 @@ class Evidence:
 def veto(asked: Reading, cached: Reading) -> str | None:
     """Why the answer to `cached` may not be served for `asked`; None when nothing forbids it.
 
-    Symmetric. The names: number, unit (also month, weekday), negation, quantifier, antonym,
+    Symmetric. The names: wording for a language without a lexicon, where nothing but case and
+    punctuation may differ; number, unit (also month, weekday), negation, quantifier, antonym,
     comparator, modality, symbol, quoted, entity, content, detail for words that nothing answers
     to; question, tense, person, voice, role, order for words that agree and mean another thing.
     """
@@ -71,6 +72,9 @@ def veto(asked: Reading, cached: Reading) -> str | None:
 
 def compare(asked: Reading, cached: Reading) -> Evidence:
     """The veto, and how well the two agree; swapping the texts swaps left and right only."""
+    if asked.foreign or cached.foreign:
+        alike = asked.foreign and cached.foreign and asked.plain == cached.plain
+        return Evidence(None, asked.plain.count(" ") + 1) if alike else Evidence("wording")
     if asked.plain == cached.plain and asked.capitals == cached.capitals:
         return Evidence(None, len(asked.tokens))
     if asked.plain > cached.plain:  # words are aligned greedily: always from the same side

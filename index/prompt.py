@@ -10,12 +10,13 @@ whether somebody's answer to it is stored.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
-from index import eligibility
+from index import conversation, eligibility
+from index.eligibility import PromptClass
 from index.entry import CacheKey, PartitionKey, Question, Scope
 
 KEY_BYTES = 32
@@ -36,6 +37,8 @@ _EXACT_ONLY = (
     ("web_search_options", "time-bound"),
 )
 """Parameters that bind an answer to its prompt's very words, and the reason we then give."""
+
+_NO_OVERRIDES: Final[Mapping[str, PromptClass]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,32 +77,84 @@ def exact_key(prompt: Prompt, scope: Scope, secret: bytes) -> CacheKey:
     return CacheKey(_digest(secret, b"exact", scope, prompt.operation, prompt.canonical))
 
 
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """How a prompt may be answered from memory, and why."""
+
+    cls: PromptClass
+    reason: str
+    """Why it is in its class, or what else is to be counted about it; "" for nothing."""
+    question: Question | None
+    """In the partition of everything but the last user text; None if meaning plays no part."""
+    alone: Question | None
+    """The same text in the partition without earlier turns, if they are proven not to matter."""
+    time_bound: bool
+    """Whether it asks about now, so that its answer ages quickly."""
+
+    @property
+    def asked(self) -> Question | None:
+        """Where to look up and to store by meaning: in the widest partition that is safe."""
+        return self.alone or self.question
+
+
+def route(
+    prompt: Prompt,
+    scope: Scope,
+    secret: bytes,
+    encoder: str,
+    overrides: Mapping[str, PromptClass] = _NO_OVERRIDES,
+) -> Routed:
+    """What class this prompt is of, and its questions. Never raises.
+
+    `overrides` are the operator's, from `eligibility.check_overrides`. A thread-scoped prompt that
+    has no earlier turns leans on what was never said: it is matched exactly only.
+    """
+    request = json.loads(prompt.canonical)
+    turns = _turns(request)
+    cls, reason, time_bound = _classified(request, turns, overrides)
+    if cls in (PromptClass.BYPASS, PromptClass.EXACT_ONLY) or turns.last is None:
+        return Routed(cls, reason, None, None, time_bound)
+    last = turns.last
+
+    def asked(messages: Sequence[Any]) -> Question:
+        kept = {**request, "messages": messages}
+        frame = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        key = _digest(secret, b"partition", scope, prompt.operation, encoder, frame.encode())
+        return Question(PartitionKey(key), last)
+
+    whole = asked(turns.framed)
+    if not turns.earlier:
+        return Routed(cls, reason, whole, None, time_bound)
+    if cls == PromptClass.SEMANTIC and conversation.stands_alone(last, turns.said):
+        return Routed(cls, reason, whole, asked(turns.unthreaded), time_bound)
+    return Routed(PromptClass.THREAD_SCOPED, reason, whole, None, time_bound)
+
+
+def _classified(
+    request: Mapping[str, Any], turns: "_Turns", overrides: Mapping[str, PromptClass]
+) -> tuple[PromptClass, str, bool]:
+    reasons = [*_of_parameters(request), *turns.reasons]
+    if turns.last is not None:
+        reasons += eligibility.reasons(turns.last)
+    if any(map(eligibility.tells_a_secret, turns.said)):
+        reasons.append("secret")
+    if request.get("user"):  # the partition is that user's own
+        reasons = [reason for reason in reasons if reason != "personal"]
+    cls, reason = eligibility.classify(reasons, overrides)
+    if cls == PromptClass.THREAD_SCOPED and not turns.earlier:
+        cls = PromptClass.EXACT_ONLY
+    return cls, reason, "time-bound" in reasons
+
+
 def question(prompt: Prompt, scope: Scope, secret: bytes, encoder: str) -> Question | str:
     """The part compared by meaning, or the reason why this prompt is matched exactly only."""
-    request = json.loads(prompt.canonical)
-    reason = _exact_only(request)
-    if reason:
-        return reason
-    text = _take_last_text(request)
-    if text is None:
-        return "no-text"
-    reason = eligibility.ineligible(text)
-    if reason:
-        return reason
-    frame = json.dumps(request, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    partition = _digest(secret, b"partition", scope, prompt.operation, encoder, frame.encode())
-    return Question(PartitionKey(partition), text)
+    routed = route(prompt, scope, secret, encoder)
+    return routed.question or routed.reason
 
 
 def time_bound(prompt: Prompt) -> bool:
     """Does it ask about now, so that its answer ages quickly? As far as its last words tell."""
-    request = json.loads(prompt.canonical)
-    messages = request.get("messages")
-    if request.get("web_search_options") is not None:
-        return True
-    last = messages[-1] if isinstance(messages, list) and messages else {}
-    text = _text(last.get("content")) if isinstance(last, dict) else None
-    return text is not None and eligibility.ineligible(text) == "time-bound"
+    return route(prompt, Scope(""), b"", "").time_bound
 
 
 def _digest(secret: bytes, *parts: bytes | str) -> bytes:
@@ -111,36 +166,73 @@ def _digest(secret: bytes, *parts: bytes | str) -> bytes:
     return digest.digest()
 
 
-def _exact_only(request: Mapping[str, Any]) -> str | None:
+def _of_parameters(request: Mapping[str, Any]) -> list[str]:
+    found = []
     for name, reason in _EXACT_ONLY:
         value = request.get(name)
         if value in (None, False, [], ""):  # but {} says something: search the web, as you please
             continue
         if not (name == "response_format" and value == {"type": "text"}):
-            return reason
-    if request.get("n", 1) != 1:
-        return "n"
-    return None
+            found.append(reason)
+    return found if request.get("n", 1) == 1 else [*found, "n"]
 
 
-def _take_last_text(request: dict[str, Any]) -> str | None:
-    """Blank the last user text in `request` and return it; None if the turn is not plain text."""
+@dataclass(frozen=True, slots=True)
+class _Turns:
+    """The messages of a request, told apart."""
+
+    last: str | None
+    """The last user text; None if the turn is not plain text."""
+    said: tuple[str, ...] = ()
+    """What the user said before, oldest first."""
+    earlier: bool = False
+    """Whether anybody said anything before."""
+    framed: tuple[Any, ...] = ()
+    """All messages, the last text blanked."""
+    unthreaded: tuple[Any, ...] = ()
+    """The same without what was said before."""
+    reasons: tuple[str, ...] = ()
+
+
+def _turns(request: Mapping[str, Any]) -> _Turns:
     messages = request.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else {}
+    text = _text(last.get("content")) if isinstance(last, dict) else None
     if not isinstance(messages, list) or not all(map(_is_plain, messages)):
-        return None
-    last = messages[-1] if messages else {}
-    if last.get("role") != "user":
-        return None
-    content = last["content"]
+        by_agent = isinstance(messages, list) and any(map(_is_agents, messages))
+        return _Turns(text, reasons=("tools" if by_agent else "no-text",))
+    blank = _blanked(last)
+    if last.get("role") != "user" or blank is None:
+        return _Turns(text, reasons=("no-text",))
+    frame = [message for message in messages[:-1] if message["role"] in _INSTRUCTING]
+    earlier = [message for message in messages[:-1] if message["role"] not in _INSTRUCTING]
+    return _Turns(
+        text,
+        tuple(_text(m["content"]) or "" for m in earlier if m["role"] == "user"),
+        bool(earlier),
+        (*messages[:-1], blank),
+        (*frame, blank),
+    )
+
+
+def _blanked(message: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The message without its text; None if it has more than one."""
+    content = message.get("content")
     if isinstance(content, str):
-        last["content"] = None
-        return content
-    part = content[0]
-    text = part.get("text")
-    if len(content) != 1 or not isinstance(text, str):
+        return {**message, "content": None}
+    if not isinstance(content, list) or len(content) != 1:
         return None
-    part["text"] = None
-    return text
+    if not isinstance(content[0].get("text"), str):
+        return None
+    return {**message, "content": [{**content[0], "text": None}]}
+
+
+def _is_agents(message: Any) -> bool:
+    if not isinstance(message, dict):
+        return False
+    return message.get("role") in ("tool", "function") or bool(
+        message.keys() & {"tool_calls", "function_call"}
+    )
 
 
 def _text(content: Any) -> str | None:
@@ -168,4 +260,5 @@ def _is_plain(message: Any) -> bool:
     )
 
 
-_SPEAKERS = ("system", "developer", "user", "assistant")
+_INSTRUCTING = ("system", "developer")
+_SPEAKERS = (*_INSTRUCTING, "user", "assistant")

@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from index import english, frames, lexicon
+from index import english, frames, language, lexicon
 
 _QUOTES: Final = str.maketrans(
     "\u2019\u2018\u02bc`\u201c\u201d\u00ab\u00bb\u2013\u2014\u2212\u2010\u2011\u2026",
@@ -91,6 +91,8 @@ class Reading:
     """Names after *the*: the Titanic is a ship, Titanic a film."""
     links: frozenset[str]
     """Prepositions. Which word they belong to is guessed; that they are there is certain."""
+    foreign: bool = False
+    """Not English: then `plain` is the text but for case and punctuation, and there is no more."""
 
 
 def fold(text: str) -> str:
@@ -104,6 +106,10 @@ _EMPTY: frozenset[str] = frozenset()
 def read(text: str) -> Reading:
     """Everything the guard wants to know of one text. Never raises."""
     folded = fold(text)
+    if language.foreign(text):
+        plain = language.verbatim(folded)
+        none = _EMPTY
+        return Reading(plain, "bare", "", 0, none, (), (), none, none, none, none, foreign=True)
     plain = frames.plain(_mark_acronyms(folded).lower())
     return _Reader(plain, folded).reading()
 

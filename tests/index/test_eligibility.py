@@ -2,7 +2,14 @@
 
 import pytest
 
-from index.eligibility import CHARACTERS_MAX, ineligible
+from index.eligibility import (
+    CHARACTERS_MAX,
+    PromptClass,
+    check_overrides,
+    classify,
+    ineligible,
+    reasons,
+)
 
 ELIGIBLE = """
 What is the capital of Peru?
@@ -40,10 +47,13 @@ time-bound | What happened this year?
 time-bound | When is the next train to Bristol?
 creative | Write a haiku about autumn
 creative | Tell me a joke
+chance | Tell me another joke
+chance | Surprise me
+chance | Roll the dice, please
 creative | Recommend a good book about world war two
 creative | What's a good WWII book to read?
 creative | Give me 5 ideas for a birthday party
-creative | Generate a random number
+chance | Generate a random number
 creative | Could you please write a poem for my mum?
 translation | Translate 'good morning' into French
 translation | How do you say good morning in French?
@@ -79,12 +89,6 @@ context | what about it?
 context | Continue please
 context | Explain that in more detail
 context | Why is that?
-language | 法国的首都是哪里
-language | Какая столица Франции?
-language | How do I say 你好?
-language | ¿Cuál es la capital de Francia?
-language | Wie ist das Wetter und was kann ich tun
-language | Viết một bài hát như bông cỏ
 no-words | ???
 no-words | 42
 too-short | Python
@@ -100,6 +104,61 @@ def test_general_questions_may_be_matched_by_meaning(text: str) -> None:
 def test_texts_that_depend_on_more_than_their_words_may_not(row: str) -> None:
     reason, text = row.split(" | ", 1)
     assert ineligible(text) == reason
+
+
+FOREIGN = """
+法国的首都是哪里
+Какая столица Франции?
+How do I say 你好?
+¿Cuál es la capital de Francia?
+Wie ist das Wetter und was kann ich tun
+Viết một bài hát như bông cỏ
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_a_language_without_a_lexicon_is_told_and_not_barred(text: str) -> None:
+    assert "language" in reasons(text)
+    assert ineligible(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "cls"),
+    [
+        ("Is ada@example.com a valid address?", "secret", PromptClass.BYPASS),
+        ("Pick a random number", "chance", PromptClass.BYPASS),
+        ("What happened yesterday?", "time-bound", PromptClass.EXACT_ONLY),
+        ("Translate the news of today into French", "time-bound", PromptClass.EXACT_ONLY),
+        ("and the second one?", "context", PromptClass.THREAD_SCOPED),
+        ("Is $500 a lot for a bicycle?", "amount", PromptClass.SEMANTIC),
+        ("What is the capital of Peru?", "", PromptClass.SEMANTIC),
+    ],
+)
+def test_of_several_reasons_the_strictest_counts(text: str, reason: str, cls: PromptClass) -> None:
+    assert classify(reasons(text), {}) == (cls, reason)
+
+
+def test_an_operator_may_lift_a_reason_or_add_one() -> None:
+    lifted = check_overrides({"personal": "semantic", "amount": "exact-only"})
+    assert classify(reasons("What is my balance?"), lifted)[0] == PromptClass.SEMANTIC
+    assert classify(reasons("Is $5 a lot?"), lifted) == (PromptClass.EXACT_ONLY, "amount")
+    both = reasons("What was my balance yesterday?")
+    assert classify(both, lifted) == (PromptClass.EXACT_ONLY, "time-bound")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"persona": "semantic"}, "no such reason"),
+        ({"personal": "sematic"}, "no such class"),
+        ({"invisible": "semantic"}, "does not see"),
+        ({"unknown-token": "semantic"}, "does not see"),
+        ({"too-long": "thread-scoped"}, "does not see"),
+    ],
+)
+def test_what_an_operator_cannot_mean_is_said(overrides: dict[str, str], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        check_overrides(overrides)
 
 
 @pytest.mark.parametrize(
