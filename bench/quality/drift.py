@@ -1,0 +1,73 @@
+"""The same texts as a year would bring them: topics come and go, answers change, upstreams waver.
+
+Made of the utterances of CLINC150 and BANKING77 together, so that what is near what is real; what
+happens to them is seeded. Each stream is one departure from the steady one, and the last is all.
+"""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import TypeVar
+
+from bench.quality.sets import Asked, Stream
+
+_T = TypeVar("_T")
+
+PHASES = 6
+"""A topic's utterances come mostly in one of them."""
+AT_HOME = 0.8
+"""The share of a topic's utterances that keep to its phase."""
+CHANGING = 0.3
+"""The share of topics whose answer changes, once, at a moment of its own."""
+DISAGREEMENT = 0.05
+
+
+def streams(sources: list[Stream]) -> Iterator[Stream]:
+    # The names of the two sets do not meet: "exchange_rate" is another answer in the other.
+    asked = [
+        Asked(turn, f"{source.name} {answer}")
+        for source in sources
+        for turn, answer in source.asked
+    ]
+    asked = list({one.turn: one for one in asked}.values())
+    Random(2).shuffle(asked)
+    by_phase = in_phases(asked, Random(3))
+    yield Stream("drift: none", asked, "CLINC150 and BANKING77, shuffled")
+    yield Stream("drift: topics", by_phase, f"{AT_HOME:.0%} of a topic in one of {PHASES} phases")
+    yield Stream(
+        "drift: answers", changing(asked, Random(4)), f"{CHANGING:.0%} of the answers change once"
+    )
+    yield Stream(
+        "drift: disagreeing upstream",
+        asked,
+        f"{DISAGREEMENT:.0%} of what it says agrees with nothing",
+        disagreement=DISAGREEMENT,
+    )
+    yield Stream(
+        "drift: all of it",
+        changing(by_phase, Random(4)),
+        "topics, answers and the upstream",
+        disagreement=DISAGREEMENT,
+    )
+
+
+def in_phases(asked: list[Asked], random: Random) -> list[Asked]:
+    home = _by_answer(asked, lambda: random.randrange(PHASES))
+    phases = [
+        home[one.answer] if random.random() < AT_HOME else random.randrange(PHASES) for one in asked
+    ]
+    return [one for _, one in sorted(zip(phases, asked, strict=True), key=lambda pair: pair[0])]
+
+
+def changing(asked: list[Asked], random: Random) -> list[Asked]:
+    """The right answer after the change is another one; whoever still serves the old is wrong."""
+    moments = _by_answer(
+        asked, lambda: random.random() * len(asked) if random.random() < CHANGING else len(asked)
+    )
+    return [
+        Asked(turn, f"{answer}, changed" if place >= moments[answer] else answer)
+        for place, (turn, answer) in enumerate(asked)
+    ]
+
+
+def _by_answer(asked: list[Asked], draw: Callable[[], _T]) -> dict[str, _T]:
+    return {answer: draw() for answer in sorted({one.answer for one in asked})}
