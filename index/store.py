@@ -2,7 +2,8 @@
 
     index/rows.py ........ bytes of a row and their checksum
     index/database.py .... the file: owner, layout, damage
-    index/writer.py ...... the thread that writes: groups, room, trouble
+    index/room.py ........ who leaves when room is short
+    index/writer.py ...... the thread that writes: groups, trouble, what is done now and then
     here ................. what the rest of the house asks for
 
 Reading blocks for the disk (some 30 us when cached) and is safe from any thread; `put` never
@@ -26,8 +27,8 @@ from numpy.typing import NDArray
 
 from index.database import CacheFile, DirectoryInUse, damaged, lock, wall_clock
 from index.entry import CacheKey, Entry, PartitionKey, Purge, Scope
-from index.rows import RottenRow, Stored, decode, decode_vector, question_text
-from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, Writer, covered
+from index.rows import RottenRow, Stored, covered, decode, decode_vector, question_text
+from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, Writer
 
 __all__ = ["DirectoryInUse", "Store", "StoreSettings", "StoreStats", "VectorBatch"]
 

@@ -4,12 +4,6 @@ What an acknowledgement means. `submit` returns at once; the entry is committed 
 `linger_s` later at most, plus the commit. A commit survives the death of the process (kill -9) at
 once, and a power cut after the next checkpoint. Only purges are forced to disk there and then.
 
-Eviction is LFU with dynamic aging (Arlitt et al., "Evaluating content management techniques for
-Web proxy caches", 1999; Squid's heap LFUDA): an entry's `turn` is the age of the cache when it was
-last wanted, plus its hits; the lowest turn goes first, and the cache's age is the turn of what went
-last. A flood of answers asked for once passes by those asked for twice, yet fame fades with each
-turnover. No clock takes part, so none can upset it.
-
 When nothing can be written (disk full, over quota, failing, held by someone else) the store keeps
 answering, drops what it is given and counts it, and tries again every `retry_s`.
 """
@@ -28,9 +22,10 @@ import numpy as np
 from annotated_types import Gt, Interval
 from numpy.typing import NDArray
 
-from index.database import CacheFile, Unreadable, damaged
+from index.database import CacheFile, Transaction, Unreadable, damaged, pragma
 from index.entry import CacheKey, Entry, Purge, Scope
-from index.rows import Stored, encode, encode_vector
+from index.room import Room, measure
+from index.rows import Stored, covered, delete, insert
 
 log = logging.getLogger("promptedge.store")
 
@@ -38,16 +33,12 @@ T = TypeVar("T")
 
 _GROUP_MAX = 100
 _ATTEMPTS = 3
-_EVICT_ROWS = 200
+_EXPIRE_ROWS = 200
 _EVICTIONS_MAX = 10
 """Helpings of evictions after one group, so that a long one does not keep the next from disk."""
 _DELETE_ROWS = 500
 _VACUUM_PAGES = 256
 _PROBE_BYTES = 64 << 10
-_MARGIN = 32
-"""One part in so many of `max_bytes` stays free: room for the group that is being written."""
-_FAME_MAX = 15
-"""Turns that hits can buy: yesterday's fame leaves after fifteen turnovers."""
 _PUT_OVERHEAD_BYTES = 512
 
 
@@ -153,7 +144,7 @@ class Writer:
         self._wake = Condition()
         self._tick_at = 0.0
         self._checkpoint_at = settings.checkpoint_bytes
-        self._age = 0
+        self._room = Room(settings.max_bytes)
         self.last_id = 0
         """The highest id in the file when it was opened."""
         self._thread = Thread(target=self._run, name="store-writer", daemon=True)
@@ -244,7 +235,7 @@ class Writer:
         connection = self._opened()
         (known,) = connection.execute("SELECT value FROM stamp WHERE name='encoder'").fetchone()
         if known != fingerprint:
-            with _Transaction(connection):
+            with Transaction(connection):
                 connection.execute("DELETE FROM vec")
                 connection.execute("UPDATE stamp SET value=? WHERE name='encoder'", (fingerprint,))
 
@@ -339,10 +330,10 @@ class Writer:
 
     def _commit(self, connection: sqlite3.Connection, puts: list[Put]) -> None:
         replaced: list[int] = []
-        with _Transaction(connection):
+        with Transaction(connection):
             for put in puts:
-                replaced += _insert(connection, put, self._age + 1)
-            _delete_rows(connection, replaced)
+                turn = self._room.first_turn
+                replaced += insert(connection, Stored(put.id, put.entry), put.vector, turn)
         gone = set(replaced)
         self._counters.entries += len(puts) - len(replaced)
         self._counters.written += len(puts)
@@ -354,9 +345,11 @@ class Writer:
         """Answer a failure so that the same work may be tried again, or is known to be in vain."""
         if isinstance(exc, sqlite3.Error) and damaged(exc):
             self._start_over("corrupt", exc)
-        elif getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL and self._over_quota():
+        elif getattr(exc, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL and (
+            self._room.nearly_full(self._counters.file_bytes)
+        ):
             try:
-                self._evict(self._opened(), self._settings.max_bytes // _MARGIN)
+                self._evict(self._opened(), self._room.margin_bytes)
             except sqlite3.Error as again:
                 self._stop_writing(str(again))
         else:
@@ -371,42 +364,28 @@ class Writer:
 
     # Room.
 
-    def _over_quota(self) -> bool:
-        return self._counters.file_bytes > self._settings.max_bytes * (1 - 2 / _MARGIN)
-
-    def _measure(self, connection: sqlite3.Connection) -> int:
-        pages, free = _pragma(connection, "page_count"), _pragma(connection, "freelist_count")
-        self._counters.file_bytes = (pages - free) * _pragma(connection, "page_size")
-        return self._counters.file_bytes
-
     def _make_room(self, connection: sqlite3.Connection, nbytes: int) -> None:
-        limit = self._settings.max_bytes - self._settings.max_bytes // _MARGIN
         for _ in range(_EVICTIONS_MAX):
-            excess = self._measure(connection) + nbytes - limit
+            excess = self._measure(connection) + nbytes - self._room.limit_bytes
             if excess <= 0 or not self._evict(connection, excess):
                 return
 
+    def _measure(self, connection: sqlite3.Connection) -> int:
+        self._counters.file_bytes = measure(connection)
+        return self._counters.file_bytes
+
     def _evict(self, connection: sqlite3.Connection, nbytes: int) -> int:
-        """Delete expired entries, else those of the lowest turn, worth about `nbytes`."""
+        """Delete expired entries, else those whose turn it is, worth about `nbytes`."""
         if expired := self._expire(connection):
             return expired
-        ids: list[int] = []
-        lowest = connection.execute(
-            "SELECT id, size, turn FROM entry ORDER BY turn, id LIMIT ?", (_EVICT_ROWS,)
-        )
-        for id_, size, turn in lowest.fetchall():
-            ids.append(id_)
-            self._age = max(self._age, turn)
-            nbytes -= size
-            if nbytes <= 0:
-                break
-        self._counters.evicted += self._delete(connection, ids)
-        return len(ids)
+        evicted = self._delete(connection, self._room.victims(connection, nbytes))
+        self._counters.evicted += evicted
+        return evicted
 
     def _expire(self, connection: sqlite3.Connection) -> int:
         past = self._file.now() - self._settings.expired_kept_s
         found = connection.execute(
-            "SELECT id FROM entry WHERE expires_at < ? LIMIT ?", (past, _EVICT_ROWS)
+            "SELECT id FROM entry WHERE expires_at < ? LIMIT ?", (past, _EXPIRE_ROWS)
         )
         count = self._delete(connection, [id_ for (id_,) in found.fetchall()])
         self._counters.expired += count
@@ -415,11 +394,8 @@ class Writer:
     def _delete(self, connection: sqlite3.Connection, ids: Sequence[int]) -> int:
         if not ids:
             return 0
-        with _Transaction(connection):
-            count = connection.executemany(
-                "DELETE FROM entry WHERE id=?", [(id_,) for id_ in ids]
-            ).rowcount
-            _delete_rows(connection, ids)
+        with Transaction(connection):
+            count = delete(connection, ids)
         self._counters.entries -= count
         self._follower.removed(ids)
         return count
@@ -439,7 +415,7 @@ class Writer:
 
     def _tidy(self, connection: sqlite3.Connection) -> None:
         self._write_down_hits(connection)
-        if self._expire(connection) == _EVICT_ROWS:
+        if self._expire(connection) == _EXPIRE_ROWS:
             self._tick_at = 0.0  # there are more, and this was one helping
         self._give_back(connection)
         if not self._queue:
@@ -448,16 +424,13 @@ class Writer:
     def _write_down_hits(self, connection: sqlite3.Connection) -> None:
         hits = self._follower.touched()
         for batch in _batches(hits, _DELETE_ROWS):
-            with _Transaction(connection):
-                connection.executemany(
-                    "UPDATE entry SET hits = hits + ?2, turn = ?3 + min(hits + ?2, ?4) WHERE id=?1",
-                    [(id_, count, self._age + 1, _FAME_MAX) for id_, count in batch],
-                )
+            with Transaction(connection):
+                self._room.write_down_hits(connection, batch)
             self._write_waiting()
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         """Shrink the file, a little at a time, when much of it is free."""
-        free, pages = _pragma(connection, "freelist_count"), _pragma(connection, "page_count")
+        free, pages = pragma(connection, "freelist_count"), pragma(connection, "page_count")
         if free > pages // 8 and not self._queue:
             # As a script, which runs to the end: `execute` would stop after the first page.
             connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
@@ -485,11 +458,11 @@ class Writer:
 
     def _adopt(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        pages = self._settings.max_bytes // _pragma(connection, "page_size")
+        pages = self._settings.max_bytes // pragma(connection, "page_size")
         connection.execute(f"PRAGMA max_page_count={pages}").fetchall()
-        self._age, self.last_id, self._counters.entries = connection.execute(
-            "SELECT ifnull((SELECT min(turn) FROM entry), 0),"
-            " ifnull((SELECT max(id) FROM entry), 0), (SELECT count(*) FROM entry)"
+        self._room.adopt(connection)
+        self.last_id, self._counters.entries = connection.execute(
+            "SELECT ifnull((SELECT max(id) FROM entry), 0), (SELECT count(*) FROM entry)"
         ).fetchone()
         self._measure(connection)
 
@@ -524,11 +497,11 @@ class Writer:
                 return
             if self._connection is None:
                 self._adopt(self._file.open())
-            with _Transaction(connection := self._opened()):
+            with Transaction(connection := self._opened()):
                 connection.execute(
                     "REPLACE INTO stamp VALUES('probe', zeroblob(?))", (_PROBE_BYTES,)
                 )
-            with _Transaction(connection):
+            with Transaction(connection):
                 connection.execute("DELETE FROM stamp WHERE name='probe'")
         except Unreadable as exc:
             self._start_over(str(exc), exc.__cause__)
@@ -552,68 +525,6 @@ class Writer:
         self._connection.close()
 
 
-class _Transaction:
-    """All of it or nothing; also when the commit itself fails."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._connection.execute("COMMIT")
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-
-
-def _insert(connection: sqlite3.Connection, put: Put, turn: int) -> list[int]:
-    """Store one entry; the ids of what it replaces, whose other rows are still to be deleted."""
-    id_, scope, key, model, stored_at, expires_at, size, question, checksum = encode(
-        Stored(put.id, put.entry)
-    )
-    replaced = connection.execute(
-        "DELETE FROM entry WHERE scope=? AND key=? RETURNING id", (scope, key)
-    ).fetchall()
-    connection.execute(
-        "INSERT INTO entry VALUES(?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
-        (id_, scope, key, model, stored_at, expires_at, size, turn, question, checksum),
-    )
-    connection.execute("INSERT INTO body VALUES(?, ?)", (id_, put.entry.body))
-    if put.vector is not None and put.entry.question is not None:
-        connection.execute(
-            "INSERT INTO vec VALUES(?, ?, ?, ?)",
-            encode_vector(id_, put.entry.question.partition, put.vector),
-        )
-    return [old for (old,) in replaced]
-
-
-def _delete_rows(connection: sqlite3.Connection, ids: Sequence[int]) -> None:
-    connection.executemany("DELETE FROM body WHERE id=?", [(id_,) for id_ in ids])
-    connection.executemany("DELETE FROM vec WHERE id=?", [(id_,) for id_ in ids])
-
-
-def covered(purge: Purge, last_id: int) -> tuple[str, tuple[Any, ...]]:
-    """The query for the ids that `purge` covers, and its values."""
-    return (
-        "SELECT id FROM entry WHERE id <= ?1 AND (?2 IS NULL OR scope = ?2)"
-        " AND (?3 IS NULL OR model = ?3) AND (?4 IS NULL OR key = ?4)",
-        (last_id, _blob(purge.scope), _blob(purge.model), purge.key),
-    )
-
-
-def _blob(text: str | None) -> bytes | None:
-    return None if text is None else text.encode("utf-8", "surrogatepass")
-
-
 def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
-    return value
