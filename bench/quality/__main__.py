@@ -1,13 +1,15 @@
 """Which answers are served by meaning, and which of them wrongly: the peers' rules and ours.
 
 python -m bench.quality [--data DIR] [--cache DIR] [--heldout FILE] [--only SET ...]
+                        [--orders N]
 
 DIR holds clinc150/, banking77/, pawsx/, nearmiss/ and arena_hard/ as their publishers lay them
 out; the package fow-cache brings its own. FILE is pairs that nobody who wrote rules has read, in
 the format of tests/vectors/adversarial.json. What is missing is skipped, and named.
 
 In a pair set one question is stored and the other asked, and nothing else is known. A stream starts
-with an empty cache and is asked once, in order. All methods see the same vectors.
+with an empty cache and is asked once; in N seeded orders, whose figures are put together. All
+methods see the same vectors.
 """
 
 import argparse
@@ -23,8 +25,6 @@ from bench.quality.methods import Method, static
 from bench.quality.sets import MissingError, Pairs, Stream, Turn
 from bench.quality.vcache import per_entry
 from index.embedding import EmbeddingSettings, load
-
-SEED = 1
 
 
 def pair_sets(data: Path, heldout: Path | None) -> dict[str, Callable[[], Pairs]]:
@@ -43,19 +43,26 @@ def pair_sets(data: Path, heldout: Path | None) -> dict[str, Callable[[], Pairs]
     return found
 
 
-def stream_sets(data: Path) -> dict[str, Callable[[], list[Stream]]]:
-    """By name; streams in one list are of the same texts."""
+def stream_sets(data: Path) -> dict[str, Callable[[int], list[Stream]]]:
+    """By name, in the order of a seed; streams in one list are of the same texts."""
     return {
-        "clinc": lambda: [sets.clinc(data)],
-        "banking": lambda: [sets.banking(data)],
-        "drift": lambda: list(drift.streams([sets.clinc(data), sets.banking(data)])),
-        "arena-hard": lambda: [sets.arena_hard(data)],
+        "clinc": lambda seed: [sets.clinc(data, seed)],
+        "banking": lambda seed: [sets.banking(data, seed)],
+        "drift": lambda seed: list(
+            drift.streams([sets.clinc(data, seed), sets.banking(data, seed)], seed)
+        ),
+        "arena-hard": lambda _: [sets.arena_hard(data)],
     }
 
 
-def methods() -> list[Method]:
+def methods(seed: int) -> list[Method]:
     """Anew for each set: some of them learn."""
-    return [*static(), *per_entry(SEED)]
+    return [*static(), *per_entry(seed)]
+
+
+def pair_methods() -> list[Method]:
+    """Of one pair nothing is ever stored, and one insertion rule stands for both."""
+    return [method for method in methods(0) if not method.name.endswith("always")]
 
 
 def score_pairs(make: Callable[[], Pairs], vault: Vault) -> Iterator[str]:
@@ -63,7 +70,7 @@ def score_pairs(make: Callable[[], Pairs], vault: Vault) -> Iterator[str]:
     cached = vault.of([pair.cached.text for pair in found.pairs])
     asked = vault.of([pair.asked.text for pair in found.pairs])
     cosines = run.cosines(cached, asked)
-    scores = [(method, run.pairs(found.pairs, cosines, method)) for method in methods()]
+    scores = [(method, run.pairs(found.pairs, cosines, method)) for method in pair_methods()]
     yield from tables.pairs(found, scores)
     if any(pair.asked.history for pair in found.pairs):
         yield from whole_conversations(found, vault)
@@ -81,17 +88,20 @@ def flattened(turn: Turn) -> str:
     return "\n".join([message["content"] for message in turn.history] + [turn.text])
 
 
-def score_streams(make: Callable[[], list[Stream]], vault: Vault) -> Iterator[str]:
-    found = make()
-    texts = [asked.turn.text for asked in found[0].asked]
+def score_streams(make: Callable[[int], list[Stream]], orders: int, vault: Vault) -> Iterator[str]:
+    by_seed = [make(seed) for seed in range(orders)]
+    texts = [asked.turn.text for asked in by_seed[0][0].asked]
     neighbours = Neighbours(vault.of(texts))
     place = {text: at for at, text in enumerate(texts)}
-    for stream in found:
-        places = [place[asked.turn.text] for asked in stream.asked]
-        yield from tables.stream_head(stream)
-        for method in methods():
-            score = run.stream(stream, neighbours, places, method)
-            yield tables.stream_row(method, score, stream.labelled)
+    for variants in zip(*by_seed, strict=True):
+        places = [[place[asked.turn.text] for asked in stream.asked] for stream in variants]
+        yield from tables.stream_head(variants[0], orders)
+        for alike in zip(*map(methods, range(orders)), strict=True):
+            scores = [
+                run.stream(stream, neighbours, at, method)
+                for stream, at, method in zip(variants, places, alike, strict=True)
+            ]
+            yield tables.stream_row(alike[0], scores, variants[0].labelled)
 
 
 def report(asked: argparse.Namespace, scratch: Path) -> Iterator[str]:
@@ -104,7 +114,7 @@ def report(asked: argparse.Namespace, scratch: Path) -> Iterator[str]:
     for name, pairs in pair_sets(data, asked.heldout).items():
         scored[name] = partial(score_pairs, pairs, vault)
     for name, streams in stream_sets(data).items():
-        scored[name] = partial(score_streams, streams, vault)
+        scored[name] = partial(score_streams, streams, asked.orders, vault)
     for name, lines in scored.items():
         if not asked.only or name in asked.only:
             try:
@@ -118,6 +128,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="directory with the public sets")
     parser.add_argument("--cache", type=Path, help="where the encoder and the vectors are kept")
     parser.add_argument("--heldout", type=Path, help="pairs for the final score")
+    parser.add_argument("--orders", type=int, default=1, help="of each stream")
     parser.add_argument(
         "--only",
         nargs="+",

@@ -21,7 +21,7 @@ CHANGING = 0.3
 DISAGREEMENT = 0.05
 
 
-def streams(sources: list[Stream]) -> Iterator[Stream]:
+def streams(sources: list[Stream], seed: int) -> Iterator[Stream]:
     # The names of the two sets do not meet: "exchange_rate" is another answer in the other.
     asked = [
         Asked(turn, f"{source.name} {answer}")
@@ -29,12 +29,14 @@ def streams(sources: list[Stream]) -> Iterator[Stream]:
         for turn, answer in source.asked
     ]
     asked = list({one.turn: one for one in asked}.values())
-    Random(2).shuffle(asked)
-    by_phase = in_phases(asked, Random(3))
+    Random(seed).shuffle(asked)
+    by_phase = in_phases(asked, Random(seed))
     yield Stream("drift: none", asked, "CLINC150 and BANKING77, shuffled")
     yield Stream("drift: topics", by_phase, f"{AT_HOME:.0%} of a topic in one of {PHASES} phases")
     yield Stream(
-        "drift: answers", changing(asked, Random(4)), f"{CHANGING:.0%} of the answers change once"
+        "drift: answers",
+        changing(asked, Random(seed)),
+        f"{CHANGING:.0%} of the answers change once",
     )
     yield Stream(
         "drift: disagreeing upstream",
@@ -44,7 +46,7 @@ def streams(sources: list[Stream]) -> Iterator[Stream]:
     )
     yield Stream(
         "drift: all of it",
-        changing(by_phase, Random(4)),
+        changing(by_phase, Random(seed)),
         "topics, answers and the upstream",
         disagreement=DISAGREEMENT,
     )

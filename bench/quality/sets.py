@@ -101,7 +101,7 @@ def fow_conversations(part: str) -> Pairs:
     return Pairs(f"fow-cache conversations, {part}", pairs)
 
 
-def clinc(data: Path) -> Stream:
+def clinc(data: Path, seed: int) -> Stream:
     """Intents; an utterance that is out of scope is an answer of its own."""
     found = json.loads(_file(data / "clinc150" / "data_full.json").read_text())
     rows = [(text, intent) for part in found.values() for text, intent in part]
@@ -109,15 +109,15 @@ def clinc(data: Path) -> Stream:
         (text, f"oos {place}" if intent == "oos" else intent)
         for place, (text, intent) in enumerate(rows)
     ]
-    return _shuffled("CLINC150", labelled)
+    return _shuffled("CLINC150", labelled, seed)
 
 
-def banking(data: Path) -> Stream:
+def banking(data: Path, seed: int) -> Stream:
     rows: list[tuple[str, str]] = []
     for part in ("train", "test"):
         with _file(data / "banking77" / f"{part}.csv").open(newline="") as lines:
             rows += [(row["text"], row["category"]) for row in csv.DictReader(lines)]
-    return _shuffled("BANKING77", rows)
+    return _shuffled("BANKING77", rows, seed)
 
 
 def arena_hard(data: Path) -> Stream:
@@ -128,10 +128,10 @@ def arena_hard(data: Path) -> Stream:
     return Stream("arena-hard prompts", asked, "nothing labelled: every hit needs a look", False)
 
 
-def _shuffled(name: str, rows: list[tuple[str, str]]) -> Stream:
+def _shuffled(name: str, rows: list[tuple[str, str]], seed: int) -> Stream:
     """In an order that a seed fixes, without repeats: those are the exact tier's."""
     unique = list(dict(rows).items())
-    Random(1).shuffle(unique)
+    Random(seed).shuffle(unique)
     asked = [Asked(Turn(text.strip()), answer) for text, answer in unique]
     many = sum(count > 1 for count in Counter(one.answer for one in asked).values())
     note = f"{many} answers that are asked for more than once, {len(rows) - len(unique)} repeats"

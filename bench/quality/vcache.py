@@ -17,6 +17,10 @@ many observations that is the delta method; for few, and for those that one cut 
 where the delta method has no variance to offer, it needs no table. The epsilons are spaced by
 their logarithm, since none above delta helps: linear spacing would serve less.
 
+What the paper promises is a share of all requests; of the hits it may be many times that. The rows
+`per hit` hold the same rule to the share that an operator sees: they explore whenever tau is not
+zero, so that only what is right with 1 - delta is served.
+
 A request that explored is stored `always`, or only if its neighbour was wrong; without neighbours,
 always. Only misses are observations: what is served is never looked at again.
 """
@@ -63,14 +67,14 @@ def explore_probability(grid: _Grid, cosine: float, bound: float) -> float:
 
 
 class PerEntry:
-    """`bound` is a share of all requests, as in the paper: of the hits it is more."""
-
     nearest = 1
 
-    def __init__(self, bound: float, always: bool, random: Random) -> None:
-        self.name = f"vCache-style {bound:.1%}, {'always' if always else 'on wrong'}"
+    def __init__(self, bound: float, *, per_hit: bool, always: bool, random: Random) -> None:
+        of = " per hit" if per_hit else ""
+        self.name = f"vCache-style {bound:.1%}{of}, {'always' if always else 'on wrong'}"
         self.bound: float | None = bound
         self._delta = bound
+        self._per_hit = per_hit
         self._always = always
         self._random = random
         self._grids: dict[int, _Grid] = {}
@@ -80,7 +84,9 @@ class PerEntry:
             return MISS
         grid = self._grids.get(near[0].id, _PRIOR)
         explore = explore_probability(grid, near[0].cosine, self._delta)
-        return MISS if self._random.random() <= explore else Decision(near[0])
+        if explore > (0.0 if self._per_hit else self._random.random()):
+            return MISS
+        return Decision(near[0])
 
     def after(self, asked: Turn, near: Sequence[Near], served: Near | None, fresh: Fresh) -> bool:
         if not near:
@@ -92,4 +98,9 @@ class PerEntry:
 
 
 def per_entry(seed: int) -> list[PerEntry]:
-    return [PerEntry(bound, always, Random(seed)) for always in (False, True) for bound in BOUNDS]
+    return [
+        PerEntry(bound, per_hit=per_hit, always=always, random=Random(seed))
+        for per_hit in (False, True)
+        for always in (False, True)
+        for bound in BOUNDS
+    ]
