@@ -17,9 +17,9 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from index import language
+from index import english, language
 from index.patterns import union
-from index.reading import fold, read
+from index.reading import MENTION, fold, read
 
 CHARACTERS_MAX: Final = 1_000
 """All-MiniLM-L6-v2 reads 256 word pieces: about a thousand characters of English prose."""
@@ -72,6 +72,11 @@ _MATHS: Final = _union(
     r"\b(?:square|cube|cubic) root of \W?\d|\blog(?:arithm)? of \W?\d",
     r"\b(?:calculate|compute|evaluate|solve|simplify|factori[sz]e|integrate|differentiate)\b.*\d",
 )
+_TRADED: Final = (
+    r"(?:gold|silver|copper|platinum|oil|brent|wti|gas|petrol|diesel|gasoline|fuel|bitcoins?|btc|ethereum|eth|solana|dogecoin"
+    r"|crypto\w*|coins?|tokens?|stocks?|shares?|bonds?|futures|currency|currencies|dollars?|euros?|pounds?|yen|houses?|housing|homes?"
+    r"|property|electricity|energy|power|wheat|corn|rice|eggs?|milk|flights?|tickets?|hotels?|rooms?|fares?)"
+)
 _TIME_BOUND: Final = _union(
     r"\b(?:now|today|tonight|tomorrow|yesterday|currently|latest|nowadays|recent|recently|presently)\b",
     r"\bcurrent\b(?! accounts?\b| assets?\b| liabilit| directory| ratio)",
@@ -86,7 +91,8 @@ _TIME_BOUND: Final = _union(
     r"\b(?:days?|hours?|minutes?|weeks?|months?|years?) ago\b",
     r"\bhow (?:many|long)\b.*\b(?:until|till|left)\b",
     r"\b(?:weather|traffic|forecast|temperature (?:in|outside)|news|headlines?|raining|snowing)\b",
-    r"\bprices?\b(?! elasticit| theory)|\b(?:stocks?|shares?) (?:price|worth|trading|doing)|\bexchange rates?\b",
+    rf"\b{_TRADED} (?:\w+ )?(?:prices?|rates?|worth|trading|doing|costs?)\b|\b(?:prices?|cost|value|rate) (?:of|for) (?:a |an |one |the )?{_TRADED}\b"
+    rf"|\bhow much (?:is|are|does|do) (?:\w+ )?{_TRADED}\b|\bprice right\b|\bexchange rates?\b",
     r"\bhow much (?:is|are) (?:a |one |an )?(?:bitcoin|gold|silver|oil|ethereum|dollar|euro|pound|yen)s?\b",
     r"\b(?:worth|market cap|net worth|interest rates?|mortgage rates?|inflation rates?|unemployment rates?)\b"
     r"(?=.*\b(?:is|are|of|in)\b)(?<!credit worth)",
@@ -158,7 +164,9 @@ _SUPPLIED: Final = _union(
     r"\b(?:rewrite|rephrase|reword|paraphrase|proofread|summari[sz]e|summary of|tl;?dr|shorten|condense|transcribe"
     r"|expand on|polish (?:this|my|the)|edit (?:this|my|the)|correct (?:this|my|the)|classify|extract|parse"
     r"|fix (?:this|my|the) (?:grammar|sentence|text|code|spelling|paragraph|essay))\b",
-    r"\b(?:the )?(?:following|attached|below|above)\b|\bgiven (?:the|this|that|these)\b|\bbased on (?:the|this|these)\b",
+    r"\b(?:the|this|these|those|see) (?:\w+ )?(?:following|attached|below|above)(?! (?:year|day|week|month|sea|zero|freezing))\b",
+    r"^(?:following|attached|below|above)\b|\b(?:following|attached|below|above)$|\bgiven (?:the|this|that|these)\b"
+    r"|\bbased on (?:the|this|these)\b",
     r"\bthis (?:text|paragraph|sentence|article|email|code|essay|passage|document|snippet|function|story|letter"
     r"|message|image|picture|photo|file|table|data|dataset|list|quote|tweet|review|conversation|error|output)\b",
     r":\s*\S.{60,}$",
@@ -185,13 +193,10 @@ _STATE: Final = _union(
     r"\bhow (?:much|many)\b.* (?:do|did|have|am|was|will) (?:i|we) (?:owe|owed|spent|spend|paid|earned|used|have left|charged)\b",
 )
 _ASKER: Final = _union(
-    r"(?:^|[.,;:!?] )(?:hi[,!]? |hello[,!]? )?(?:i am|i'?m|we are|we're)\b(?! (?:trying|looking|wondering|curious|interested|having"
-    r"|getting|unable|not sure|new to|struggling|seeing|confused))",
-    r"\bmy name is\b|\bcall me \w+$|\bi (?:live|work|reside) (?:in|at|for)\b|\bi(?: ha|')ve (?:been|just|got|lost|already)\b",
-    r"\b(?:i|we) (?:was|were) (?:charged|billed|told|born|diagnosed)\b|\bmy (?:wife|husband|boyfriend|girlfriend|ex|son|daughter"
-    r"|mother|father|mom|dad|boss|symptoms?|doctor)\b(?= (?:is|was|has|said|says|wants|keeps|told|and i|did))",
-    r"\b(?:do|did|does) (?:i|we) (?:have|own) (?:any|a) (?:meetings?|appointments?|messages?|orders?|emails?)",
+    r"\bmy name is\b|\bcall me \w+$|\b(?:do|did|does) (?:i|we) (?:have|own) (?:any|a) (?:meetings?|appointments?|messages?|orders?|emails?)",
 )
+"""What the asker says of their case is words to compare, like any; but not what others call them."""
+
 _CONTEXT: Final = _union(
     r"^(?:and|but|or|also|then|plus|because|same|instead)\b",
     r"^(?:what|how) about\b|^what if\b.{0,15}$|^why not\b|^(?:really|sure|yes|no|nope|yep|ok|okay|thanks?|thank you)\b.{0,20}$",
@@ -228,11 +233,12 @@ DEFAULT_CLASS: Final[Mapping[str, PromptClass]] = {
     **dict.fromkeys(
         ("time-bound", "tools", "format", "logprobs", "modality", "prediction", "n", "no-text",
          "too-long", "invisible", "no-words", "too-short", "identifier", "code", "translation",
-         "supplied-text", "maths", "creative", "personal", "mention"),
+         "supplied-text", "maths", "creative", "personal"),
         PromptClass.EXACT_ONLY,
     ),
     "context": PromptClass.THREAD_SCOPED,
     "language": PromptClass.SEMANTIC,  # but near-verbatim only: see `guard`
+    "mention": PromptClass.SEMANTIC,  # but no word may stand for another: see `guard`
     "amount": PromptClass.SEMANTIC,  # amounts are compared exactly: see `guard`
 }  # fmt: skip
 """Every reason, the more telling first, and the class it leads to unless the operator says else."""
@@ -321,36 +327,71 @@ _AMOUNT: Final = _union(
 _AS_WRITTEN: Final = (
     ("secret", _SECRET), ("identifier", _IDENTIFIER), ("code", _CODE), ("amount", _AMOUNT),
 )  # fmt: skip
-_MENTION: Final = _union(
-    r"\b(?:rhymes?|rhyming|synonyms?|antonyms?|opposites?|anagrams?|palindromes?|syllables?|etymology"
-    r"|spell(?:ing|ed|s)?|spelt|pronounc\w*|pronunciation|acronym|abbreviation|homophones?|conjugat\w*)\b",
-    r"\bhow many (?:letters|vowels|consonants|characters|words)\b",
-    r"\b(?:past|present|future) (?:tense|participle|perfect)\b|\b(?:plural|singular|infinitive) (?:form )?of\b",
-    r"\b(?:the|this) (?:word|term|phrase|name|letter|expression|idiom)\b",
-    r"\bdefin(?:e|ition|itions)\b|\bmean(?:s|ing)?\b|\bmeant\b|\bdifference between\b.*\bwords?\b",
+_POINTING: Final = re.compile(
+    r"\b(?:it|these|those|they|them|their|theirs|he|she|him|her|his|hers|this(?! (?:kind|type|sort)\b))\b"
+    r"(?!'?s? (?:take|cost|mean|possible))"
 )
-"""Questions about words: there no word may stand for another."""
+_PLEONASTIC: Final = re.compile(
+    r"\b(?:is|was|would|will|isn't|wasn't|does|if|that|when) it (?:be |ever |also |really |still )?(?:not )?(?:ok|okay|fine|possible"
+    r"|safe|legal|illegal|normal|bad|good|better|best|worth|necessary|dangerous|healthy|unhealthy|rude|polite|wise|common|easy"
+    r"|hard|difficult|true|mandatory|compulsory|required|take|cost|mean|rains?|snows?|matters?|feasible|haram|cheaper|harmful"
+    r"|important|allowed|acceptable|correct|free|rare|enough|about|called)\b|\bit'?s (?:been|ok|okay|not|just|raining|called)\b"
+    r"|\bhow it works?\b|^(?:what|who|when|where|why|how) (?:is|was) it that\b|\bit (?:takes?|costs?|means?)\b"
+)
+_CLAUSE: Final = re.compile(
+    r"[,.;:!?]|\b(?:if|when|while|after|before|because|since|that|who|which|but|so|and|or|once|until|whether|to|than|as)\b"
+)
+_ANTECEDENT: Final = re.compile(r"(?<!\bi )(?<!\bwe )(?<!\byou )(?<!\bto )(?<!\bnot )\b[a-z]{3,}\b")
+
+
+def _points_elsewhere(small: str) -> bool:
+    """Whether a pronoun stands for something that the text itself does not name before it.
+
+    Named is what a noun of an earlier clause may be: *my tap drips, can it be fixed*; the owner of
+    something may be of the same clause: *Curie and her husband*.
+    """
+    if not _POINTING.search(small):
+        return False
+    text = _PLEONASTIC.sub(" ", small)
+    found = _POINTING.search(text)
+    if found is None:
+        return False
+    before = text[: found.start()]
+    if found.group() not in ("his", "her", "their"):
+        clauses = [clause.start() for clause in _CLAUSE.finditer(before)]
+        before = before[: clauses[-1]] if clauses else ""
+    return not any(
+        word not in _NO_ANTECEDENT and (english.noun(word) or not english.known(word))
+        for word in _ANTECEDENT.findall(before)
+    )
+
+
+_NO_ANTECEDENT: Final = frozenset(
+    ("can", "will", "may", "might", "must", "have", "was", "are", "does", "did", "how", "why", "who", "what", "when", "where",
+     "not", "but", "and", "get", "make", "back", "there", "see", "use", "one", "now", "well", "yes", "then", "out", "off", "over")
+)  # fmt: skip
 
 _DEICTIC: Final = _union(
-    r"\b(?:it|these|those|they|them|their|theirs|he|she|him|her|his|hers)\b(?!'?s? (?:take|cost|mean|possible))",
-    r"\bthis\b(?! (?:kind|type|sort))",
-    r"\bwho (?:are|is|made|created|built|trained|owns|designed|invented) (?:you|this)\b",
-    r"^(?:are|were|do|did|have|can|could|will|would|should|may|must) you\b|\byour\b|\byourself\b",
-    r"\b(?:are|were|do|did|have) you\b",
+    r"\bwho (?:is|made|created|built|trained|owns|designed|invented) this\b",
+    r"\b(?:this|that) (?:one|place|guy|thing|stuff)\b",
 )
-"""About the one who is asked, or about something that was said before."""
+"""About something that was said or shown before."""
 
+_ENTITLED: Final = r"(?:able|allowed|entitled|permitted|eligible|required|supposed|liable|covered|obliged|legally|still)"
 _MINE: Final = _union(
-    r"^(?:am|are|was|were|have|had|did|will) (?:i|we)\b|\bam i\b",
-    r"^do (?:i|we) (?!need\b|have to\b)|\b(?:what|who|whom|when|where|which) (?:did|was|were|am) (?:i|we)\b",
-    r"^how (?:am|are|was|were|did|much (?:do|am)|old (?:am|are)|tall (?:am|are)) (?:i|we)\b",
-    r"\bwho\b.*\b(?:me|us)$|\bwho do i\b|\b(?:called|told|sent|gave|owes?|hit|saw) (?:me|us)\b",
+    rf"^(?:am|are) (?:i|we) (?!{_ENTITLED}\b)|^(?:was|were|have|had|did) (?:i|we)\b|\bam i (?!{_ENTITLED}\b|owed\b)",
+    r"^will (?:i|we) (?!need\b|have to\b|be (?:able|charged)|get (?:a|an|the|my)\b|receive (?:a|an|the|my)\b|lose\b|qualify\b|pay\b)",
+    r"^do (?:i|we) (?!need\b|have to\b|get (?:a|an)?\s?\w|pay\b|qualify\b|lose\b|require\b|still need\b|also need\b)",
+    r"\b(?:what|who|whom|when|where|which) (?:did|was|were|am) (?:i|we) (?!owed|entitled|allowed|eligible|able)",
+    r"^how (?:am|are|was|were|did|much (?:do(?! (?:i|we) (?:need|have)\b)|am)|old (?:am|are)|tall (?:am|are)) (?:i|we)\b",
+    r"\bwho\b.*\b(?:me|us)$|\bwho do i (?:\w+ )?(?:look|love|like|live|work|know|owe|resemble|trust)\b"
+    r"|\b(?:called|told|sent|gave|owes?|hit|saw) (?:me|us)\b",
 )
 """About the asker, where the answer is another for each."""
 
 _CHANGES: Final = _union(
-    r"\bopen(?:s|ed|ing)? on\b|\b(?:is|are) (?:\S+ )+(?:open|closed|available|down|up|online|in stock)$",
-    r"\bhow much (?:is|are|does|do)\b|\bwho (?:won|wins|lost|died)\b|\belections?\b",
+    r"^(?!when\b|what time\b|how\b).*\b(?:is|are) (?:\S+ )+(?:open|closed|available|down|up|online|in stock)$",
+    r"\bwho (?:won|wins|lost|died)\b(?!.*\b(?:1\d|20)\d\d\b)|\belections?\b(?!.*\b(?:1\d|20)\d\d\b)",
     r"\bhow old is (?!the\b)|\bis \S+(?: \S+)? (?:dead|alive|married|single|rich)$",
 )
 """The answer is another next month, though no word says so."""
@@ -365,7 +406,7 @@ _SUBJECTS: Final = (
     ("creative", _CREATIVE),
     ("personal", _ASKER),
     ("personal", _MINE),
-    ("mention", _MENTION),
+    ("mention", MENTION),
     ("context", _DEICTIC),
     ("context", _CONTEXT),
 )
@@ -392,5 +433,7 @@ def _subject(text: str) -> Iterator[str]:
     for reason, sign in _SUBJECTS:
         if sign.search(small):
             yield reason
+    if _points_elsewhere(small):
+        yield "context"
     if read(text).kind != "how" and _STATE.search(small):
         yield "personal"  # but how to change *my* address is nobody's in particular

@@ -23,8 +23,6 @@ _VERB_ENDINGS = (
 )  # fmt: skip
 """Not -ing: pooling is not a pool, nor hacking a hack."""
 
-_NOMINAL_ENDINGS = ("tion", "sion", "ment", "al", "ance", "ence", "ure")
-
 _STEM_LETTERS_MIN = 3
 _SINGULAR = frozenset(("https", "maths", "physics", "news", "does"))
 _SPELLINGS = (("our", "or"), ("ise", "ize"), ("isation", "ization"), ("yse", "yze"), ("tre", "ter"))
@@ -70,6 +68,8 @@ _OTHERS = _Words(_loaded["others"])
 _COMMON = _Words(_loaded["common"])
 _IRREGULAR = {form: tuple(bases) for form, *bases in map(str.split, _loaded["irregular"])}
 del _IRREGULAR["broke"]  # to be broke is not to be broken
+_NAMES = _Words(_loaded["names"])
+_KIN = _both_ways(_loaded["kin"])
 _ANTONYMS = _both_ways(_loaded["antonyms"])
 del _loaded
 
@@ -121,6 +121,36 @@ def common(word: str) -> bool:
     return any(form in _COMMON for form in forms(word))
 
 
+@lru_cache(maxsize=8192)
+def ambiguous(word: str) -> bool:
+    """Whether a capital tells two words apart: Turkey and turkey, but not Paris nor iPhone."""
+    return any(_listed(form) and form not in _NAMES for form in forms(word))
+
+
+def gerund_of(word: str) -> str | None:
+    """The verb that *writing*, *closing*, *running* are the gerunds of."""
+    stem = word.removesuffix("ing")
+    if stem == word or len(stem) < 2:
+        return None
+    bases = (stem, stem + "e", stem[:-1] if stem[-1:] == stem[-2:-1] else stem)
+    doubled = stem[-1:] == stem[-2:-1] and stem[-1:] not in "lsz"
+    for base in (bases[2], *bases[:2]) if doubled else (bases[1], bases[0], bases[2]):
+        if base in _VERBS:
+            return base
+    return None
+
+
+def kin(one: str, other: str) -> bool:
+    """Whether the two mostly mean the same, or one names the act of the other. Never a proof."""
+    others = forms(other)
+    return any(not others.isdisjoint(_KIN.get(form, frozenset())) for form in forms(one))
+
+
+def noun(word: str) -> bool:
+    """Whether the word is a noun or one of its forms."""
+    return any(form in _NOUNS for form in forms(word))
+
+
 def verb(word: str) -> bool:
     """Whether the word is a verb or one of its forms."""
     return any(form in _VERBS for form in forms(word))
@@ -132,11 +162,6 @@ def participle(word: str) -> bool:
     return (irregular or word.endswith("ed")) and any(
         f != word and f in _VERBS for f in forms(word)
     )
-
-
-def names_the_act(noun: str, verb: str) -> bool:
-    """Whether the noun is made from the verb by a suffix: renewal, renew."""
-    return noun.endswith(_NOMINAL_ENDINGS) and forms(noun).isdisjoint(forms(verb))
 
 
 def opposite(one: str, other: str) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from index import english
 from index.patterns import branches, union
 
 Replacement = str | Callable[[re.Match[str]], str]
@@ -19,6 +20,9 @@ _CONTRACTIONS: Final[list[tuple[str, Replacement]]] = [
     (r"\b(can|could|should|would|is|are|was|were|do|does|did|has|have|had|must|need|might)n'?t\b",
      r"\1 not"),
     (r"\bcan'?t\b|\bcannot\b", "can not"),
+    (r" & ", " and "),
+    (r"\b(pdf|jpe?g|png|csv|json|xml|zip|mp[34]|docx?|xlsx?|html|css|txt|svg|gif)s? files?\b", r"\1"),
+    (r"\b(?:what|which) the (?=\w+ (?:is|are)\b)", "what is the "),
     (r"\bwon't\b|\bwont\b", "will not"),
     (r"\bshan't\b", "shall not"),
     (r"\bain't\b", "is not"),
@@ -32,6 +36,19 @@ _CONTRACTIONS: Final[list[tuple[str, Replacement]]] = [
     (r"\b(i|you|we|he|she|they|it|who|what|how)'d\b", r"\1 would"),
 ]  # fmt: skip
 
+_SLIPS: Final[dict[str, str]] = {
+    "diffrence": "difference", "diference": "difference", "differance": "difference", "recieve": "receive",
+    "recieved": "received", "seperate": "separate", "wich": "which", "teh": "the", "wat": "what", "whats": "what is",
+    "wheres": "where is", "hows": "how is", "whos": "who is", "becuase": "because", "beleive": "believe", "definately": "definitely",
+    "goverment": "government", "adress": "address", "acount": "account", "calender": "calendar", "cancle": "cancel",
+    "chnage": "change", "convertion": "conversion", "recepie": "recipe", "recipie": "recipe", "pasword": "password",
+    "passwrod": "password", "langauge": "language", "meanning": "meaning", "meening": "meaning", "capitol of": "capital of",
+    "populaton": "population", "temprature": "temperature", "tempurature": "temperature", "u": "you", "ur": "your", "r": "are",
+    "pls": "please", "plz": "please", "cuz": "because", "dont": "do not", "doesnt": "does not", "wanna": "want to",
+    "gonna": "going to", "gotta": "have to", "dunno": "do not know", "thru": "through", "tho": "though", "w/": "with", "w/o": "without",
+}  # fmt: skip
+"""Slips in the words that phrases are known by; those in other words are `guard`'s matter."""
+
 _GREETINGS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:(?:hi|hello|hey|hiya|dear|greetings|good (?:morning|afternoon|evening))"
      r"(?: there| all| everyone| team| guys)?\s*[,.!]?\s+)+(?=\w+ )", ""),
@@ -41,6 +58,7 @@ _GREETINGS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:i (?:was|am) )?(?:just )?(?:wondering|curious)(?: about)?\s*[,:-]?\s*(?:if you (?:can|could) "
      r"tell me |if |whether )?", ""),
     (r"^(?:question|q|query|prompt)\s*:\s*", ""),
+    (r",? (?:do|does) (?:you|anyone|anybody) (?:happen to )?know\s*\?*$|[,.?]? any (?:idea|ideas|tips|advice)\s*\?*$", ""),
     (r"(?:[,.!?] ?| )(?:many )?(?:thanks|thank you|thx|cheers|ty)(?: (?:in advance|so much|a lot|very much))?"
      r"\s*[.!]*$", ""),
     (r",?\s+please\b,?\s*", " "),
@@ -81,8 +99,58 @@ _STYLE: Final[list[tuple[str, Replacement]]] = [
     (r"^eli5 ?:? ?(.+)$", r"explain \1 eli5"),
 ]  # fmt: skip
 
+_ITS = r"(my|our|the|your|an?|this) ((?:\w+ ){0,2}?)"
+_HANDLED: Final[list[tuple[str, Replacement]]] = [
+    # Verbs that say the same of such an object only: to end a subscription is to cancel it.
+    (rf"\b(?:end|terminate|stop) {_ITS}(subscription|membership)\b", r"cancel \1 \2\3"),
+    (rf"\bshut-down {_ITS}account\b", r"close \1 \2account"),
+    (rf"\b(?:create|open) {_ITS}(standing order|direct debit)\b", r"set-up \1 \2\3"),
+    (rf"\b(?:obtain|receive) {_ITS}(?=\w)", r"get \1 \2"),
+    (rf"^(how to|can i) (?:request|order|ask for|obtain) {_ITS}(copy|prescription|quote|duplicate)\b", r"\1 get \2 \3\4"),
+    (rf"^(how to) (?:apply for|request|obtain) {_ITS}(visa|passport|permit|licen[cs]e|certificate|badge|pac code|loan|mortgage|grant)\b",
+     r"\1 get \2 \3\4"),
+    (r"\bcredit (?:score|rating)\b", "credit score"),
+    (r"\bwait(?:ing)? times?\b", "wait-time"),
+    (r"\bkeep my (?:phone |mobile |telephone )?number\b", "keep my number"),
+    (r"\bsomewhere to park\b|\ba place to park\b|\bparking spaces?\b|\bcar parks?\b", "parking"),
+    (r"\b(?:delivery|shipping) (?:costs?|fees?|charges?)\b", "delivery cost"),
+    (r"^how much (?:is|are) (?:the |your )?(?:delivery|shipping)$|^how much (?:does|do) (?:the |your )?(?:delivery|shipping) cost$",
+     "what is the delivery cost"),
+    (r"^(?:what is|how long is) the (?:journey|travel|travelling|driving|flight) time (?:between|from) (.+?) (?:and|to) (.+)$",
+     r"how long takes to get from \1 to \2"),
+    (r"^(?:what (?:is|are) )?(?:the |your )?(?:opening|business|store|shop|trading) (?:hours|times)$", "when are you open"),
+    (r"^(?:what (?:is|are) )?(?:the |your )?opening (?:hours|times) (?:of|for|at) (?:the )?(.+)$", r"when is \1 open"),
+    (r"^(?:what (?:is|are) )(?:the )?(.+?)'s opening (?:hours|times)$", r"when is \1 open"),
+    (r"^(is|are) (?:there )?(.+?) available (in|on|at|for) (.+)$", r"\1 existent \2 \3 \4"),
+]  # fmt: skip
+
 _HOW = "how to "
+
+
+def _both(between: str) -> Callable[[re.Match[str]], str]:
+    """What holds *between* two holds in either order: that of the alphabet is taken."""
+
+    def ordered(match: re.Match[str]) -> str:
+        one, other = sorted(re.sub(r"^(?:an?|the) ", "", part) for part in match.groups())
+        return f"what is the {between} between {one} and {other}"
+
+    return ordered
+
+
+def _done(match: re.Match[str]) -> str:
+    return _HOW + (english.gerund_of(match[1]) or match[1])
+
+
 _TASK: Final[list[tuple[str, Replacement]]] = [
+    (r"^what (?:is|are|would be) the (?:quickest|fastest) ways? to (.+)$", r"how to \1 quickly"),
+    (r"^(?:how (?:can|do|could|would|should) (?:i|we|you|one)) (quickly) (.+)$", r"how to \2 \1"),
+    (r"^what (?:do|should|would|must|can) (?:i|we|you|one) (?:need to |have to )?do (?:in order )?(?:so that|to) ", _HOW),
+    (r"^how (?:should|would|must|might|could|can) (?:i|we|you|one) (?:best )?go about ", _HOW),
+    (r"^(?:what|which) (?:is|are) (?:involved in|required (?:for|to)|needed (?:for|to)) (?=\w+ing\b)", _HOW),
+    (r"^(?:i|we) (?:would )?(?:want|need|like|have|wish|love|am trying|are trying) to (.+?)\s*[,.;?-]+\s*"
+     r"(?:but |and |so )?(?:what (?:steps|do i need to do|is the (?:process|procedure|way))|how (?:does|do|should|can|is) "
+     r"(?:it|that|this|i|we|one)|where do i start)(?: (?:do (?:i|we) (?:need to )?(?:take|follow)|(?:go about )?(?:do|doing) (?:it|that|this)"
+     r"|work|done|take|proceed|for (?:that|this|it)))?$", r"how to \1"),
     (r"^(?:what|which) do (?:i|you|we) (?:need|have) to do (?:in order )?to ", _HOW),
     (r"^(?:what|which) (?:is|are|would be) (?:the |a |some )?(?:best |correct |right |proper |good |usual |"
      r"standard )?(?:ways?|methods?|process|procedures?|steps?|approach|means)(?: i need)?(?: to take)? "
@@ -107,6 +175,11 @@ _TASK: Final[list[tuple[str, Replacement]]] = [
     (r"^what (?:can|could|do) (?:i|we|you|one) do to ", _HOW),
     (r"^what (?:should|do) (?:i|we|you|one) do (?=(?:if|when|after|before|about)\b)", "what to do "),
     (r"^how to (?:be able to )?", _HOW),
+    (r"^how to (?:go about )?(\w+ing)\b", _done),
+    (r"^(\w{3,}ing) ((?:an?|the|my|your|our|this) .+?)[ ,:-]+how(?: (?:is|was|can) (?:it|that|this)(?: be)? done"
+     r"| (?:do|can|would|should) (?:i|you|we|one) (?:do|go about) (?:it|that|this)| to)?$",
+     lambda m: f"how to {english.gerund_of(m[1]) or m[1]} {m[2]}"),
+    (r"^how to (.+?) (?:the )?(?:fastest|quickest) way$", r"how to \1 quickly"),
 ]  # fmt: skip
 
 _BE = r"(?:is|are|was|were)"
@@ -126,7 +199,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (rf"^how fast ({_BE}) (.+)$", r"what \1 the speed of \2"),
     (r"^how (?:fast|quickly) (?:does|do|can) (.+?) (?:travel|move|go|run)(?= |$)",
      r"what is the speed of \1"),
-    (rf"^how far ({_BE}) (.+?) from (.+)$", r"what \1 the distance from \2 to \3"),
+    (rf"^how far {_BE} (?!it\b)(.+?) from (.+)$", r"what is the distance from \1 to \2"),
     (r"^how far (is|are) (?!it )(.+)$", r"what \1 the distance to \2"),
     (r"^how far is it from ", "what is the distance from "),
     (r"^how much (is|are) (.+? (?:fee|charge|cost|fare|rent|fine|deposit|premium|toll)s?)$", r"what \1 \2"),
@@ -143,6 +216,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^how long (?:does|do|will|would) it (?:usually |typically |normally )?take (?:for )?",
      "how long takes "),
     (r"^how long (?:does|do|will) (.+?) take(?= |$)", r"how long takes \1"),
+    (r"^(how long .+) for$", r"\1"),
     (r"^at (?:what|which) temperature does (.+?) boil$", r"what is the boiling point of \1"),
     (r"^(?:which|what) (\w+(?: \w+)?) (is|are|was|were) (?:the )?(\w+est|most \w+|least \w+)\b",
      r"what \2 the \3 \1"),
@@ -162,6 +236,8 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:which|what) (?:author|writer|novelist|poet|playwright) (?:wrote|penned) ", "who wrote "),
     (r"^(?:which|what) (?:painter|artist) painted ", "who painted "),
     (r"^(?:which|what) (?:scientist|inventor|person|physicist) (?=(?:invented|discovered)\b)", "who "),
+    (r"^(who|what|where|when|why) (?:was|is) it that ", r"\1 "),
+    (r"^name (?:the )?(?=.*\b(?:\w+est|most|least)\b)", "what is the "),
     (r"^by (?:whom|who) (is|was|were|are) (.+?) (\w+(?:ed|en|wn|t))$", r"who \3 \2"),
     (rf"^(.+?) {_BE} (\w+) by (?:whom|who|which (?:author|artist|person))$", r"who \2 \1"),
     (rf"^who {_BE} (.+?) (\w+(?:ed|en|tten|unded)) by$", r"who \2 \1"),
@@ -180,11 +256,13 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^what does (.+?) (?:mean|signify)$", r"what is the meaning of \1"),
     (r"^(?:what is the |give the )?(?:definition|meaning) of ", "what is the meaning of "),
     (r"^(?:what does|what is) (.+?) (?:stand|short) for$", r"what is the full form of \1"),
-    (r"^how (?:does|do|is|are) (.+?) (?:differ|different) from (.+)$",
-     r"what is the difference between \1 and \2"),
-    (r"^(?:what is )?(?:the )?differences? (?:between|of) (.+?) (?:and|vs|versus) ",
-     r"what is the difference between \1 and "),
-    (r"^what are the (?:main |key )?differences between ", "what is the difference between "),
+    (r"^how (?:does|do|is|are) (.+?) (?:differ|different) from (.+)$", _both("difference")),
+    (r"^how (?:does|do|is|are) (.+?) and (.+?) (?:differ|different)(?: from (?:each other|one another))?$",
+     _both("difference")),
+    (r"^(?:what (?:is|are) )?(?:the )?(?:main |key )?differences? (?:between|of) (.+?) (?:and|vs|versus) (.+)$",
+     _both("difference")),
+    (r"^(?:what (?:is|are) )?(?:the )?distance (?:between|from) (.+?) (?:and|to) (.+)$", _both("distance")),
+    (r"^what (?:goes|is needed) (?:into|in) (?:a |an |the )?(.+)$", r"what are the ingredients of \1"),
     # reasons
     (r"^what makes (.+?) (?:look |appear |seem |turn |become )(.+)$", r"why is \1 \2"),
     (r"^what makes (.+)$", r"why is \1"),
@@ -216,6 +294,9 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     # sets and names
     (r"^(?:what|which) (.+?) do you (?:have|offer|sell)(?= |$)", r"what \1 are there"),
     (r"^(?:do you|does it|do they) (?:have|offer|provide|do) (?:a |an |any |some )?", "is existent "),
+    (r"^does (.+?) (?:have|contain|include|offer) (?:a |an |any |some )(.+)$", r"is existent \2 in \1"),
+    (r"^(is|are|was|were) there (?:a |an |any |some )?(free trial|(?:mobile |desktop )?app|student discounts?|age limit|cure"
+     r"|deadline|dress code) for ", r"\1 existent \2 in "),
     (r"^(is|are|was|were) there (?:a |an |any |some )?", r"\1 existent "),
     (r"\b(?:in|of|on) the (?:whole |entire )?(?:world|planet|globe)$|\bon (?:planet )?earth$", ""),
     (r"\b(?:i|you|we) ('s)?(?:should|must) know\b", " "),
@@ -261,7 +342,9 @@ _NAMES: Final[list[tuple[str, Replacement]]] = [
     (r"(?<![\w.])\.net\b", "dotnet"),
     (r"\b(switch|turn)(ing|ed|s)? (on|off)\b", r"turn-\3"),
     (r"\bturn (.{1,40}?) (on|off)$", r"turn-\2 \1"),
-    (r"\bset(?:ting)? up\b", "set-up"),
+    (r"\bset(?:ting)? up\b|\b(?<=how to )setup\b|\b(?<=\bi )setup\b|\b(?<=\bto )setup\b", "set-up"),
+    (r"\bin (?:the )?fall\b(?! of)", "in autumn"),
+    (r"\b(after|before|while|when) they (?=\w+(?:$| (?:the|a|an)\b))", r"\1 "),
     (r"\bget(?:ting)? rid of\b", "get-rid-of"),
     (r"\b(?:get(?:ting)?|be) in (?:touch|contact) with\b", "contact"),
     (r"\bthrow(?:ing)? away\b", "throw-away"),
@@ -326,14 +409,16 @@ _FRONTED = re.compile(
     r"^((?:in|on|at|for|from|with|using|to|during|as) [^,?]{2,50}), (?!and\b|or\b)(.+?)$"
 )
 
+_SLIP = re.compile(rf"(?<![\w'-])(?:{'|'.join(map(re.escape, _SLIPS))})(?![\w'-])")
 _spell_out = _Rules(_CONTRACTIONS, _NAMES)
 _drop_courtesies = _Rules(_GREETINGS, _POLITE)
 _style = _Rules(_STYLE)
-_ask_plainly = _Openings(_POLITE, _EMBEDDED, _TASK, _RELATIONS)
+_ask_plainly = _Openings(_POLITE, _EMBEDDED, _TASK, _RELATIONS, _HANDLED)
 
 
 def plain(text: str) -> str:
     """The text, lower-case and single-spaced, in its plainest equivalent phrasing."""
+    text = _SLIP.sub(lambda slip: _SLIPS[slip[0]], text)
     text = " ".join(_drop_courtesies(_spell_out(text)).split()).strip(" .?!,;:")
     text = _LABEL.sub(r"\2 in \1", text)
     text = _FRONTED.sub(r"\2 \1", text.replace("?", " "))

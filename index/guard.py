@@ -24,11 +24,14 @@ _SAME_KIND: Final = frozenset(
     )
 )  # fmt: skip
 _SPELLING_LETTERS_MIN: Final = 5
+_RARE_LETTERS_MIN: Final = 7
+_LONG_LETTERS_MIN: Final = 10
 _WORDS_TO_MOVE_MAX: Final = 12
 _UNMATCHED_MAX: Final = 8
 """More words than these are not looked up among the synonyms: the texts are about other things."""
 
 _NAMES: Final = {
+    "quantifier": "quantifier",
     "comparator": "comparator",
     "modal": "modality",
     "symbol": "symbol",
@@ -50,7 +53,7 @@ class Evidence:
     right: int = 0
     """Content words of the cached one that nothing answers to."""
     related: int = 0
-    """Words matched through a synonym or a presumed misspelling."""
+    """Words that only a synonym or a presumed misspelling pairs, counted as unmatched or not."""
     extra: int = 0
     """Optional words that only one side has."""
     moved: bool = False
@@ -84,7 +87,8 @@ def compare(asked: Reading, cached: Reading) -> Evidence:
 
 
 def _compared(one: Reading, other: Reading) -> Evidence:
-    pairs, related = _aligned(one.tokens, other.tokens)
+    strict = one.mention or other.mention
+    pairs, related = _aligned(one.tokens, other.tokens, strict=strict)
     left = _unmatched(one.tokens, {i for i, _ in pairs})
     right = _unmatched(other.tokens, {j for _, j in pairs})
     extra = _extra(left, right)
@@ -94,7 +98,7 @@ def _compared(one: Reading, other: Reading) -> Evidence:
         matched=len(pairs),
         left=len(left),
         right=len(right),
-        related=related,
+        related=related + _kin(left, right),
         extra=extra or 0,
         moved=moved,
         rephrased=one.kind != other.kind,
@@ -109,6 +113,7 @@ def _verdict(
     reason = (
         (None if _extra(left, right) is not None else _name(left, right))
         or _frame(one, other)
+        or (None if _linked_alike(one, other, pairs) else "role")
         or _roles(one.tokens, other.tokens, pairs)
         or _voice(one, other, pairs)
     )
@@ -125,6 +130,8 @@ def _frame(asked: Reading, cached: Reading) -> str | None:
     """What the function words say: kind of question, tense, person, case."""
     if asked.kind != cached.kind and not _asks_alike(asked, cached):
         return "question"
+    if asked.addressed != cached.addressed:
+        return "person"
     if asked.tense and cached.tense and asked.tense != cached.tense:
         return "tense"
     if asked.subject and cached.subject and asked.subject != cached.subject:
@@ -136,12 +143,19 @@ def _frame(asked: Reading, cached: Reading) -> str | None:
     named_by_both = asked.capitals & cached.capitals
     if (asked.definite ^ cached.definite) & named_by_both:
         return "entity"
-    return None if _linked_alike(asked, cached) else "role"
+    return None
 
 
-def _linked_alike(asked: Reading, cached: Reading) -> bool:
-    """A preposition that one side lacks must be a neutral one: report *to* a doctor, a doctor."""
-    return (asked.links ^ cached.links) <= _NEUTRAL_LINKS
+def _linked_alike(one: Reading, other: Reading, pairs: Pairs) -> bool:
+    """A preposition that one side lacks must be a neutral one: report *to* a doctor, a doctor.
+
+    Or its phrase stands as a modifier in the other: a password *for* guests, a guest password.
+    """
+    leading = set(_NEUTRAL_LINKS)
+    for i, j in pairs:
+        a, b = one.tokens[i], other.tokens[j]
+        leading |= {_role(late) for late, early in ((a, b), (b, a)) if _attributive(late, early)}
+    return (one.links ^ other.links) <= leading
 
 
 _NEUTRAL_LINKS = frozenset(("of", "in"))
@@ -164,8 +178,13 @@ def _voice(asked: Reading, cached: Reading, pairs: Pairs) -> str | None:
     return None
 
 
-def _aligned(one: tuple[Token, ...], other: tuple[Token, ...]) -> tuple[Pairs, int]:
-    """Pairs of places that say the same: the same word first, then a form, then a synonym."""
+def _aligned(
+    one: tuple[Token, ...], other: tuple[Token, ...], *, strict: bool
+) -> tuple[Pairs, int]:
+    """Pairs of places that say the same: the same word first, then a form, then a synonym.
+
+    If `strict`, the same word only.
+    """
     pairs: Pairs = []
     places: dict[str, list[int]] = {}
     for j, token in enumerate(other):
@@ -175,14 +194,16 @@ def _aligned(one: tuple[Token, ...], other: tuple[Token, ...]) -> tuple[Pairs, i
     rest: list[int] = []
     for i, token in enumerate(one):
         near = (j for form in token.forms for j in places.get(form, ()) if j in free)
-        found = min((j for j in near if _same_form(token, other[j])), default=None)
+        same = (j for j in near if token.word == other[j].word or not strict)
+        found = min((j for j in same if _same_form(token, other[j])), default=None)
         if found is None:
             rest.append(i)
         else:
             pairs.append((i, found))
             del free[found]
     related = 0
-    for i in rest if max(len(rest), len(free)) <= _UNMATCHED_MAX else ():
+    few = max(len(rest), len(free)) <= _UNMATCHED_MAX and not strict
+    for i in rest if few else ():
         found = next((j for j in free if _related(one[i], other[j])), None)
         if found is not None:
             pairs.append((i, found))
@@ -210,21 +231,42 @@ def _related(one: Token, other: Token) -> bool:
 
 
 def _misspelt(slip: Token, right: Token) -> bool:
-    """One is no English word and one slip of the pen from the other, which is a common one.
+    """One is no English word and one slip of the pen from the other, which is one.
 
     Two unknown words are two names (sertraline, setraline), and close to a rare word there are
-    others that no dictionary has (ketamine, ketimine): those have to be equal.
+    others that no dictionary has (ketamine, ketimine): so for a rare word the slip has to be of a
+    kind that makes no other word: letters left out, doubled or swapped, or a vowel for a vowel.
     """
     a, b = slip.word, right.word
-    if not english.common(b):
-        return False
     if min(len(a), len(b)) < _SPELLING_LETTERS_MIN or a[0] != b[0] or abs(len(a) - len(b)) > 1:
         return False
     while a and b and a[0] == b[0]:
         a, b = a[1:], b[1:]
     while a and b and a[-1] == b[-1]:
         a, b = a[:-1], b[:-1]
-    return (len(a) <= 1 and len(b) <= 1) or (a == b[::-1] and len(a) == 2)
+    swapped = a == b[::-1] and len(a) == 2
+    if english.common(right.word):
+        return swapped or (len(a) <= 1 and len(b) <= 1)
+    if min(len(slip.word), len(right.word)) < _RARE_LETTERS_MIN or slip.word.endswith("r"):
+        return False  # flickr is not flicker
+    long = len(slip.word) >= _LONG_LETTERS_MIN
+    vowels = len(a) == len(b) == 1 and a in _VOWELS and b in _VOWELS
+    return swapped or (not a and len(b) == 1) or (long and vowels)
+
+
+_VOWELS: Final = "aeiou"
+
+
+def _kin(left: list[Token], right: list[Token]) -> int:
+    """How many of the unmatched a dictionary calls synonyms. They stay unmatched: cure and treat."""
+    if max(len(left), len(right)) > _UNMATCHED_MAX:
+        return 0
+    free = list(right)
+    for one in left:
+        found = next((other for other in free if english.kin(one.word, other.word)), None)
+        if found is not None:
+            free.remove(found)
+    return len(right) - len(free)
 
 
 def _unmatched(tokens: tuple[Token, ...], matched: set[int]) -> list[Token]:
@@ -242,7 +284,11 @@ def _extra(left: list[Token], right: list[Token]) -> int | None:
 
 
 def _name(left: list[Token], right: list[Token]) -> str:
-    """The most telling name for words that nothing answers to."""
+    """The most telling name for words that nothing answers to.
+
+    A kind of word counts where both sides have one, or where nothing else is missing: else the
+    whole is said in other words, and it is not known what the word stands for.
+    """
     both = [*left, *right]
     kinds = {token.kind for token in both}
     measures = sum(not token.forms.isdisjoint(lexicon.UNITS) for token in both)
@@ -250,18 +296,22 @@ def _name(left: list[Token], right: list[Token]) -> str:
         return "number"
     if "unit" in kinds or (left and right and measures == len(both)):
         return "unit"
-    for kind in ("negation", "quantifier"):
-        if kind in kinds:
-            return kind
+    if "negation" in kinds:
+        return "negation"
     few = len(both) <= _UNMATCHED_MAX
-    if few and any(_opposed(one, other) for one in left for other in right):
-        return "antonym"
     for kind, name in _NAMES.items():
-        if kind in kinds:
+        if kind == "comparator" and few and _opposites(left, right):
+            return "antonym"
+        sides = (any(token.kind == kind for token in side) for side in (left, right))
+        if all(sides) or (kind in kinds and not (left and right)):
             return name
-    if any(not token.known for token in both):
+    if all(any(token.name for token in side) for side in (left, right) if side):
         return "entity"
     return "content" if left and right else "detail"
+
+
+def _opposites(left: list[Token], right: list[Token]) -> bool:
+    return any(_opposed(one, other) for one in left for other in right)
 
 
 def _opposed(one: Token, other: Token) -> bool:
@@ -281,11 +331,20 @@ def _roles(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> st
         if a == b:
             continue
         like = frozenset((a, b)) in lexicon.LIKE_ROLES
+        if "of" in (a, b) and (_is_named(one, i) or _is_named(other, j)):
+            return "role"
         if {a, b} == {"of", "for"} and (_made(one, i) or _made(other, j)):
             like = False
         if not (like or _attributive(one[i], other[j]) or _attributive(other[j], one[i])):
             return "role"
     return None
+
+
+def _is_named(tokens: tuple[Token, ...], at: int) -> bool:
+    """Whether the name at this place leads a name: *York* University is not the one of York."""
+    if not (tokens[at].leads and tokens[at].name and at + 1 < len(tokens)):
+        return False
+    return tokens[at + 1].name or tokens[at + 1].word in lexicon.INSTITUTIONS
 
 
 def _made(tokens: tuple[Token, ...], at: int) -> bool:
@@ -296,7 +355,7 @@ def _made(tokens: tuple[Token, ...], at: int) -> bool:
 
 def _attributive(late: Token, early: Token) -> bool:
     """From a list *in Python*, from a *Python* list: it keeps its head's role where it leads."""
-    return early.leads and _role(late) in ("in", "of", "for")
+    return early.leads and _role(late) in ("in", "of", "for", "at")
 
 
 def _role(token: Token) -> str:
@@ -328,19 +387,7 @@ def _movable(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> 
         return False
     back = [(b, a) for a, b in left]
     # `left` comes first in `one`, `right` comes first in `other`.
-    return (
-        _moves(right, one, other)
-        or _moves(back, other, one)
-        or _nominal(left, [b for _, b in right])
-        or _nominal([(b, a) for a, b in right], [a for a, _ in left])
-    )
-
-
-def _nominal(acts: list[tuple[Token, Token]], objects: list[Token]) -> bool:
-    """*Renew a passport* and *passport renewal*: the object leads the noun made from the verb."""
-    (verb, noun), several = acts[0], len(acts) > 1
-    made = english.names_the_act(noun.word, verb.word)
-    return made and not several and all(token.leads for token in objects)
+    return _moves(right, one, other) or _moves(back, other, one)
 
 
 def _swapped_blocks(order: list[int]) -> tuple[int, int, int] | None:

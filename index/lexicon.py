@@ -420,3 +420,7 @@ FOREIGN = _words(
     "jest nie czy kde jsem ne için bir ve apa yang dan ini itu bagaimana adalah cara la le de"
 )
 """Common words of other languages that are not words of English."""
+BRANDS = _words("python java android bash linux mac docker excel chrome firefox oracle perl")
+"""Names that are words too, but hardly anybody who writes them small means the word."""
+INSTITUTIONS = _words("university college bank museum church state republic house hospital")
+"""What is named after its place in two ways: the Bank of Scotland is not a Scotland bank."""

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from index import english, frames, language, lexicon
+from index.patterns import union
 
 _QUOTES: Final = str.maketrans(
     "\u2019\u2018\u02bc`\u201c\u201d\u00ab\u00bb\u2013\u2014\u2212\u2010\u2011\u2026",
@@ -63,6 +64,8 @@ class Token(NamedTuple):
     """Directly before another content word, or an owner: it may be that word's modifier."""
     known: bool
     """A dictionary word or a name, as opposed to what may be a slip of the pen."""
+    name: bool
+    """A name, as far as a capital, the dictionary, or the lack of it tell."""
     facet: bool
     """Says only what kind of answer is awaited (which *city*), so the other text may lack it."""
     passive: bool
@@ -84,13 +87,17 @@ class Reading:
     tokens: tuple[Token, ...]
     numbers: tuple[str, ...]
     capitals: frozenset[str]
-    """Words written with a capital inside the sentence: the Matrix is no matrix."""
+    """Words that a capital inside the sentence makes names of: the Matrix is no matrix."""
     lowers: frozenset[str]
     """The words written small, and what they may be forms of."""
     definite: frozenset[str]
     """Names after *the*: the Titanic is a ship, Titanic a film."""
     links: frozenset[str]
     """Prepositions. Which word they belong to is guessed; that they are there is certain."""
+    addressed: bool
+    """Whether it is about the one who is asked: are *you* free, who made *you*."""
+    mention: bool
+    """Whether it asks about words, so that none may stand for another."""
     foreign: bool = False
     """Not English: then `plain` is the text but for case and punctuation, and there is no more."""
 
@@ -98,6 +105,21 @@ class Reading:
 def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).translate(_QUOTES).split())
 
+
+_ADDRESSED = re.compile(r"^(?:are|were) you\b|\b\w+ (?:you|yourself)$")
+
+MENTION: Final = union(
+    (
+        r"\b(?:rhymes?|rhyming|synonyms?|antonyms?|opposites?|anagrams?|palindromes?|syllables?)\b",
+        r"\b(?:etymology|acronym|abbreviation|homophones?|conjugat\w*|spell(?:ing|ed|s)?|spelt)\b",
+        r"\b(?:pronounc\w*|pronunciation|defin(?:e|ition|itions)|mean(?:s|ing)?|meant)\b",
+        r"\bhow many (?:letters|vowels|consonants|characters|words)\b",
+        r"\b(?:past|present|future) (?:tense|participle|perfect)\b",
+        r"\b(?:plural|singular|infinitive) (?:form )?of\b|\bdifference between\b.*\bwords?\b",
+        r"\b(?:the|this) (?:word|term|phrase|name|letter|expression|idiom)\b",
+    )
+)
+"""Questions about words."""
 
 _EMPTY: frozenset[str] = frozenset()
 
@@ -109,7 +131,10 @@ def read(text: str) -> Reading:
     if language.foreign(text):
         plain = language.verbatim(folded)
         none = _EMPTY
-        return Reading(plain, "bare", "", 0, none, (), (), none, none, none, none, foreign=True)
+        return Reading(
+            plain, "bare", "", 0, none, (), (), none, none, none, none,
+            addressed=False, mention=False, foreign=True,
+        )  # fmt: skip
     plain = frames.plain(_mark_acronyms(folded).lower())
     return _Reader(plain, folded).reading()
 
@@ -121,6 +146,7 @@ def _shouted(text: str) -> bool:
 
 def _mark_acronyms(text: str) -> str:
     """IT and US are not it and us; World War I and Type A hold no pronoun and no article."""
+    text = re.sub(r"(?<=\d)( ?)([MGT])b(?=ps\b|/s\b|\b)", r"\1\2bit", text)
     if _shouted(text):
         return text
     text = re.sub(r"(?<=\w )(US|IT|WHO|AM|OR|IN|MAY|ARE|NOT|AND|IS|AS|AT|SO|DO|BE|WE)\b",
@@ -133,31 +159,45 @@ def _mark_acronyms(text: str) -> str:
     )
 
 
-def _capitalised(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The words inside the sentence that have a capital, and those that have none."""
-    words = [word for word in re.findall(r"[A-Za-z]+", text)[1:] if word != "I"]
-    small = frozenset(word for word in words if word[0].islower())
-    if len(small) * 2 < len(words):  # Title Case or all capitals say nothing
-        return _EMPTY, _EMPTY
-    return frozenset(word.lower() for word in words if word[0].isupper()), small
+def _cases(text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Names; those that a capital tells from a word; and what is written small, with its forms.
+
+    Of *the Berlin Wall* either word makes the other a name, so their capitals say no more.
+    """
+    words = [(m.group(), m.start()) for m in re.finditer(r"[A-Za-z]+", text)]
+    inside = [word for word, _ in words[1:] if word != "I"]
+    small = {word for word in inside if word.islower()}
+    if not small or any(word[0].isupper() and word.lower() in _SMALL for word in inside):
+        return _EMPTY, _EMPTY, _with_forms(small)  # Title Case and all capitals say nothing
+    names, lone = set(), set()
+    for at, (word, _) in enumerate(words):
+        if at == 0 or word == "I" or word.islower():
+            continue
+        names.add(word.lower())
+        near = [words[i][0] for i in (at - 1, at + 1) if 0 < i < len(words)]
+        in_a_name = any(n[0].isupper() and n not in ("I", "The", "A") for n in near)
+        if not in_a_name and english.ambiguous(word.lower()) and word.lower() not in lexicon.BRANDS:
+            lone.add(word.lower())
+    return frozenset(names), _with_forms(lone), _with_forms(small)
 
 
-def _cases(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    """What is capitalised and what is not, inside the sentence, with what it may be a form of."""
-    words = [word for word in re.findall(r"[A-Za-z]+", text)[1:] if word != "I"]
-    small = {word for word in words if word.islower()}
-    if not small:  # all capitals say nothing
-        return _EMPTY, _EMPTY
-    capitals = {word.lower() for word in words if not word.islower()}
-    return _with_forms(capitals), _with_forms(small)
+_SMALL: Final = frozenset(lexicon.BE_DO_HAVE) | {"you", "my", "your", "to", "and", "can"}
 
 
 def _with_forms(words: set[str]) -> frozenset[str]:
     return frozenset(form for word in words for form in english.forms(word))
 
 
+_DEFINITE = re.compile(
+    r"\b[Tt]he (?:(?!of|in|on|for|to|at|from|by|with|and|or)[a-z]+ )?([A-Z]\w*)(?! ?[A-Z])"
+    r"(?= (?:of|in|on|for|to|at|from|by|with|and|or|is|are|was|were|do|does|did|has|have|had)\b"
+    r"|\W*$|[,.;:?!])"
+)
+
+
 def _definite(text: str) -> frozenset[str]:
-    return frozenset(name.lower() for name in re.findall(r"\b[Tt]he ([A-Z]\w*)", text))
+    """Names after *the*, unless they only tell which: *the Titanic*, but not *the Wi-Fi code*."""
+    return frozenset(name.lower() for name in _DEFINITE.findall(text))
 
 
 def _links(plain: str) -> frozenset[str]:
@@ -168,6 +208,9 @@ def _links(plain: str) -> frozenset[str]:
     return frozenset(found | {"to"} if to else found)
 
 
+_BEFORE_ACTS = frozenset(
+    ("after", "before", "while", "when", "without", "start", "begin", "stop", "keep", "avoid", "of")
+)
 _DETERMINERS = frozenset(
     ["a", "an", "the", "my", "your", "our", "his", "her", "their", "this", "that"]
 )
@@ -179,7 +222,7 @@ class _Reader:
     def __init__(self, plain: str, folded: str) -> None:
         self.plain = plain
         self.folded = folded
-        self.names, _ = _capitalised(folded)
+        self.names, self.capitals, self.lowers = _cases(folded)
         self.kind = "bare"
         self.tense = ""
         self.passive = False
@@ -194,6 +237,9 @@ class _Reader:
         """Whether the last piece was content, so that the next content word belongs to it."""
         self.started = False
         self.awaits_facet = False
+        self.before = ""
+        self.acting = ""
+        """The verb, where a gerund names an act (*after closing the door*) and not a thing."""
 
     def reading(self) -> Reading:
         pieces = [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(self.plain)]
@@ -204,7 +250,8 @@ class _Reader:
         return Reading(
             self.plain, self.kind, self.tense, self.subject, frozenset(self.owners),
             tuple(_passives_turned(self.tokens)), tuple(self.numbers),
-            *_cases(self.folded), _definite(self.folded), _links(self.plain),
+            self.capitals, self.lowers, _definite(self.folded), _links(self.plain),
+            bool(_ADDRESSED.search(self.plain)), bool(MENTION.search(self.folded.lower())),
         )  # fmt: skip
 
     def _take(self, group: str, text: str, following: tuple[str, str]) -> None:
@@ -253,7 +300,15 @@ class _Reader:
         elif word in lexicon.FILLERS:
             pass
         else:
+            self.acting = self._act(word, following)
             self._plain_word(word)
+            self.acting = ""
+        self.before = word
+
+    def _act(self, word: str, following: tuple[str, str]) -> str:
+        verb = english.gerund_of(word)
+        acts = self.before in _BEFORE_ACTS or (following[1] in _DETERMINERS and self.before)
+        return verb if verb and acts else ""
 
     def _opens(self, word: str, following: tuple[str, str]) -> bool:
         """The first word often says what kind of answer is awaited; then it is not content."""
@@ -371,12 +426,15 @@ class _Reader:
             self.tokens[-1] = self.tokens[-1]._replace(leads=True)
         exact = kind in ("number", "quoted", "symbol", "modal")
         forms = frozenset((word,)) if exact else english.forms(word)
+        if self.acting:
+            forms |= {self.acting}
         related = _EMPTY if exact else _related(word)
         known = exact or word in self.names or word in lexicon.SAME or english.known(word)
+        name = kind == "word" and (word in self.names or not known or not english.ambiguous(word))
         phrase = self.phrases if self.role else 0
         passive = self.passive and len(forms) > 1 and english.participle(word)
         self.tokens.append(
-            Token(word, kind, forms, related, self.role, phrase, False, known, facet, passive)
+            Token(word, kind, forms, related, self.role, phrase, False, known, name, facet, passive)
         )
         self.open = True
         self.started = True

@@ -9,8 +9,9 @@ byte for byte on every run. Sections, each opened by a line `# name`:
 nouns, verbs, others  single words, one a line: is this English, and is it a form of that?
 common                the words above that occur in the tagged corpus: only these get misspelt
 irregular             `form base...`
-synonyms              `word word`: both words mostly mean the one synset they share
-nominal               `verb noun`: the noun names the act of the verb (form, formation)
+names                 the words above that are written with a capital only: Paris, Tuesday
+kin                   `word word`: mostly of one meaning, or a verb and the noun of its act. Evidence,
+                      no more: cure and treat are kin, and their answers differ
 antonyms              `word word`: only to name a veto well; substitution is refused anyway
 """
 
@@ -34,6 +35,7 @@ Sense = tuple[str, str]
 class WordNet:
     def __init__(self, directory: Path) -> None:
         self.words: dict[Sense, list[str]] = {}
+        self.written: dict[str, set[str]] = defaultdict(set)
         self.fields: dict[Sense, str] = {}
         self.links: list[tuple[str, str, str, str, str]] = []
         self.senses: dict[str, dict[str, list[str]]] = defaultdict(dict)
@@ -66,7 +68,10 @@ class WordNet:
             count = int(fields[3], 16)
             sense = (part, fields[0])
             self.fields[sense] = fields[1]
-            self.words[sense] = [fields[4 + 2 * i].split("(")[0] for i in range(count)]
+            written = [fields[4 + 2 * i].split("(")[0] for i in range(count)]
+            self.words[sense] = written
+            for word in written:
+                self.written[word.lower()].add(word)
             at = 4 + 2 * count
             for i in range(int(fields[at])):
                 symbol, offset, other, ends = fields[at + 1 + 4 * i : at + 5 + 4 * i]
@@ -148,18 +153,19 @@ def antonyms(net: WordNet) -> set[tuple[str, str]]:
 def sections(net: WordNet) -> dict[str, list[str]]:
     plain = {w: parts for w, parts in net.senses.items() if WORD.fullmatch(w)}
     opposites = antonyms(net)
+    kin = synonyms(net) | {(min(pair), max(pair)) for pair in nominal(net)}
     return {
         "nouns": sorted(w for w, parts in plain.items() if "n" in parts),
         "verbs": sorted(w for w, parts in plain.items() if "v" in parts),
         "others": sorted(w for w, parts in plain.items() if not parts.keys() & {"n", "v"}),
         "common": sorted(w for w in plain if len(w) >= 5 and net.total_uses(w) > 0),
+        "names": sorted(w for w in plain if all(not x.islower() for x in net.written[w])),
         "irregular": sorted(
             f"{form} {' '.join(sorted(b for b in bases if BASE.fullmatch(b)))}"
             for form, bases in net.irregular.items()
             if WORD.fullmatch(form) and any(BASE.fullmatch(b) for b in bases)
         ),
-        "synonyms": sorted(f"{a} {b}" for a, b in synonyms(net) - opposites),
-        "nominal": sorted(f"{a} {b}" for a, b in nominal(net)),
+        "kin": sorted(f"{a} {b}" for a, b in kin - opposites),
         "antonyms": sorted(f"{a} {b}" for a, b in opposites),
     }
 

@@ -35,6 +35,15 @@ How do I trim a string in C#?
 Give me a pancake recipe
 um so how do I roll back to an earlier deployment
 what is the tallest mountain in the uk
+I'm 34, can I rent a car?
+Do you accept Apple Pay?
+My toilet keeps running after I flush, can you fix it?
+Is it safe to swim after eating?
+Who should I contact about a problem with my pay?
+Am I entitled to a refund if my flight is late?
+What is the price of a day ticket to the zoo?
+Who won the World Cup in 2010?
+What does photosynthesis mean?
 """.strip().splitlines()
 
 REASONS = """
@@ -69,7 +78,6 @@ maths | Solve x^2 = 4
 personal | What is my balance?
 personal | Where is my order?
 personal | My name is Ada, what does it mean?
-personal | I'm 34, can I rent a car?
 personal | Remind me to call mum
 personal | Cancel my subscription
 secret | Is ada@example.com a valid address?
@@ -89,6 +97,8 @@ context | what about it?
 context | Continue please
 context | Explain that in more detail
 context | Why is that?
+context | Can I return it after 14 days?
+context | Are they open source?
 no-words | ???
 no-words | 42
 too-short | Python
