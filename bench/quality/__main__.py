@@ -48,9 +48,7 @@ def stream_sets(data: Path) -> dict[str, Callable[[int], list[Stream]]]:
     return {
         "clinc": lambda seed: [sets.clinc(data, seed)],
         "banking": lambda seed: [sets.banking(data, seed)],
-        "drift": lambda seed: list(
-            drift.streams([sets.clinc(data, seed), sets.banking(data, seed)], seed)
-        ),
+        "drift": lambda seed: list(drift.streams(sets.clinc(data, seed), seed)),
         "arena-hard": lambda _: [sets.arena_hard(data)],
     }
 
