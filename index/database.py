@@ -26,12 +26,22 @@ ASIDE_MAX: Final = 2
 _SCHEMA: Final = (
     "CREATE TABLE stamp(name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     # `entry` is narrow, so that counting hits, ordering for eviction and purging by model rewrite
-    # and read no answers. `turn` orders eviction: see index/writer.py.
+    # and read no answers. `turn` orders eviction, among all and within a scope; `room` is what
+    # each scope holds: see index/room.py.
     "CREATE TABLE entry(id INTEGER PRIMARY KEY, scope BLOB NOT NULL, key BLOB NOT NULL,"
     " model BLOB NOT NULL, stored_at REAL NOT NULL, expires_at REAL NOT NULL,"
-    " size INTEGER NOT NULL, hits INTEGER NOT NULL, turn INTEGER NOT NULL, question BLOB,"
-    " checksum BLOB NOT NULL, UNIQUE(scope, key))",
+    " size INTEGER NOT NULL, tokens INTEGER NOT NULL, worth REAL NOT NULL, hits INTEGER NOT NULL,"
+    " turn REAL NOT NULL, question BLOB, checksum BLOB NOT NULL, UNIQUE(scope, key))",
     "CREATE INDEX entry_turn ON entry(turn)",
+    "CREATE INDEX entry_scope_turn ON entry(scope, turn)",
+    "CREATE TABLE room(scope BLOB PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX room_bytes ON room(bytes)",
+    "CREATE TRIGGER room_taken AFTER INSERT ON entry BEGIN"
+    " INSERT INTO room VALUES(NEW.scope, NEW.size)"
+    " ON CONFLICT(scope) DO UPDATE SET bytes = bytes + excluded.bytes; END",
+    "CREATE TRIGGER room_given AFTER DELETE ON entry BEGIN"
+    " UPDATE room SET bytes = bytes - OLD.size WHERE scope = OLD.scope;"
+    " DELETE FROM room WHERE scope = OLD.scope AND bytes <= 0; END",
     "CREATE INDEX entry_expires ON entry(expires_at)",
     "CREATE TABLE body(id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
     "CREATE TABLE vec(id INTEGER PRIMARY KEY, partition BLOB NOT NULL, emb BLOB NOT NULL,"

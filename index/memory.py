@@ -7,10 +7,17 @@ round. So a scan of things asked once passes through a tenth of the shelf. The p
 which recognises what comes back soon after it was evicted, is here the disk: an answer fetched
 from the store was asked for again, and goes straight to the proven ones.
 
-Between scopes one rule: a shelf takes room from one that is larger or idle, never from a smaller
-one in use. A single busy scope may fill the memory; the moment others want room it gives, down to
-an equal share. Candidates for the victim are the growing shelf and the next four in rotation: O(1)
-however many scopes there are, and every shelf has its turn.
+Between scopes two rules. A shelf takes room from one that is larger or idle, never from a smaller
+one in use: a single busy scope may fill the memory, and the moment others want room it gives, down
+to an equal share. And newcomers of one scope that hold a tenth of the memory take no more from
+others, but displace one another: a flood of what nobody asks for again stops there. Candidates for
+the victim are the growing shelf and the next four in rotation: O(1) however many scopes there are,
+and every shelf has its turn.
+
+Tokens do not count here: what leaves is still on disk, and costs a read of some 50 us whatever it
+saves. Nor do bytes: to prefer small answers (GreedyDual-Size-Frequency) makes up to 7 points more
+hits where nothing ever changes and loses 2 to 4 to floods (bench/eviction.py), for a heap that each
+hit would have to move under the lock.
 
 A hit takes no lock and moves nothing: it reads a dict and counts. Everything else takes the lock
 for microseconds, so worker threads may put, purge and attach while the event loop answers.
@@ -134,6 +141,7 @@ class Memory:
     def __init__(self, settings: MemorySettings | None = None) -> None:
         self.settings = settings or MemorySettings()
         self._entry_bytes_max = int(self.settings.max_bytes * self.settings.entry_share)
+        self._newcomers_bytes_max = int(self.settings.max_bytes * _NEW_SHARE)
         self._lock = Lock()
         self._slots: dict[tuple[Scope, CacheKey], Hot] = {}
         self._by_id: dict[int, Hot] = {}
@@ -200,7 +208,7 @@ class Memory:
                 shelf = self._shelves[hot.entry.scope]
                 shelf.count(hot, nbytes)
                 self._nbytes += nbytes
-                self._make_room(shelf)
+                self._make_room(shelf, proven=hot.entry.key in shelf.proven)
 
     def touched(self) -> list[tuple[int, int]]:
         """(id, hits) since the last call."""
@@ -285,15 +293,16 @@ class Memory:
         self._by_id[hot.id] = hot
         shelf.add(hot, proven=proven)
         self._nbytes += hot.nbytes
-        self._make_room(shelf)
+        self._make_room(shelf, proven=proven)
 
-    def _make_room(self, growing: _Shelf) -> None:
+    def _make_room(self, growing: _Shelf, *, proven: bool) -> None:
         while self._nbytes > self.settings.max_bytes:
-            self._remove(self._yielding(growing).victim())
+            self._remove(self._yielding(growing, proven=proven).victim())
             self._evictions += 1
 
-    def _yielding(self, growing: _Shelf) -> _Shelf:
+    def _yielding(self, growing: _Shelf, *, proven: bool) -> _Shelf:
         chosen = growing
+        may_take = proven or growing.new_bytes <= self._newcomers_bytes_max
         for _ in range(min(_CANDIDATES, len(self._shelves))):
             scope = next(iter(self._shelves))
             self._shelves.move_to_end(scope)
@@ -302,7 +311,7 @@ class Memory:
                 continue
             if growing.asked_at - shelf.asked_at > self.settings.idle_s:
                 return shelf
-            if shelf.nbytes > chosen.nbytes:
+            if may_take and shelf.nbytes > chosen.nbytes:
                 chosen = shelf
         return chosen
 

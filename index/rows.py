@@ -24,11 +24,17 @@ from numpy.typing import NDArray
 
 from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
 
-FORMAT = 1
+FORMAT = 2
 """Raised by whoever changes a table, a column or a checksum: other files are then set aside."""
 
-_NUMBERS = struct.Struct("<qddIIII")
+_NUMBERS = struct.Struct("<qddqIIII")
 _SHORT = struct.Struct("<H")
+_OVERHEAD_BYTES = 400
+"""What a row takes in the file besides its texts, body and vector (bench/store.py)."""
+_TOKENS_A_BYTE = 0.25
+"""Of an answer whose upstream did not say."""
+_TOKENS_MAX = 1 << 24
+"""No model reads or writes as many at once: whoever counted more did not count."""
 
 
 class RottenRow(Exception):  # noqa: N818  a finding about the disk, not a fault of the caller
@@ -43,18 +49,32 @@ class Stored:
     entry: Entry
 
 
-EntryColumns = tuple[int, bytes, bytes, bytes, float, float, int, bytes | None, bytes]
-"""id, scope, key, model, stored_at, expires_at, size, question, checksum."""
+EntryColumns = tuple[int, bytes, bytes, bytes, float, float, int, int, float, bytes | None, bytes]
+"""id, scope, key, model, stored_at, expires_at, size, tokens, worth, question, checksum."""
 
 
-def encode(stored: Stored) -> EntryColumns:
-    """The columns of `entry`; the body goes into its own table, so that counting stays cheap."""
+def encode(stored: Stored, vector_bytes: int = 0) -> EntryColumns:
+    """The columns of `entry`; the body goes into its own table, so that counting stays cheap.
+
+    `size` is what the entry takes in the file, with a vector of `vector_bytes`, about; `worth` is
+    the tokens that one hit saves for each byte of it.
+    """
     entry = stored.entry
-    scope, model = _bytes(entry.scope), _bytes(entry.model)
+    scope, model = as_bytes(entry.scope), as_bytes(entry.model)
     question = _question_bytes(entry.question)
-    size = len(scope) + len(entry.key) + len(model) + len(question or b"") + len(entry.body)
+    texts = len(scope) + len(entry.key) + len(model) + len(question or b"")
+    size = texts + len(entry.body) + vector_bytes + _OVERHEAD_BYTES
+    tokens = entry.tokens if 0 < entry.tokens <= _TOKENS_MAX else 0
     checksum = _entry_checksum(
-        stored.id, scope, entry.key, model, entry.stored_at, entry.expires_at, question, entry.body
+        stored.id,
+        scope,
+        entry.key,
+        model,
+        entry.stored_at,
+        entry.expires_at,
+        tokens,
+        question,
+        entry.body,
     )
     return (
         stored.id,
@@ -64,17 +84,19 @@ def encode(stored: Stored) -> EntryColumns:
         entry.stored_at,
         entry.expires_at,
         size,
+        tokens,
+        (tokens or _TOKENS_A_BYTE * len(entry.body)) / size,
         question,
         checksum,
     )
 
 
 def decode(columns: tuple[Any, ...]) -> Stored:
-    """`columns`: id, scope, key, model, stored_at, expires_at, question, checksum, body."""
+    """`columns`: id, scope, key, model, stored_at, expires_at, tokens, question, checksum, body."""
     try:
-        id_, scope, key, model, stored_at, expires_at, question, checksum, body = columns
+        id_, scope, key, model, stored_at, expires_at, tokens, question, checksum, body = columns
         if _entry_checksum(
-            id_, scope, key, model, stored_at, expires_at, question, body
+            id_, scope, key, model, stored_at, expires_at, tokens, question, body
         ) != checksum or not isinstance(body, bytes):
             raise RottenRow(id_)
         entry = Entry(
@@ -85,6 +107,7 @@ def decode(columns: tuple[Any, ...]) -> Stored:
             stored_at=Timestamp(stored_at),
             expires_at=Timestamp(expires_at),
             question=None if question is None else _question(question),
+            tokens=tokens,
         )
     except (TypeError, ValueError, struct.error) as exc:
         raise RottenRow(columns[0]) from exc
@@ -122,23 +145,31 @@ def decode_vector(columns: tuple[Any, ...], dimensions: int) -> NDArray[np.float
 
 
 def insert(
-    connection: sqlite3.Connection, stored: Stored, vector: NDArray[np.float32] | None, turn: int
+    connection: sqlite3.Connection, stored: Stored, vector: NDArray[np.float32] | None, age: float
 ) -> list[int]:
-    """Store one entry in place of the one with its scope and key; the ids of what it replaced."""
-    id_, scope, key, model, stored_at, expires_at, size, question, checksum = encode(stored)
+    """Store one entry in place of the one with its scope and key; the ids of what it replaced.
+
+    `age` is that of the cache: index/room.py says what comes of it.
+    """
+    beside = None
+    if vector is not None and stored.entry.question is not None:
+        beside = encode_vector(stored.id, stored.entry.question.partition, vector)
+    id_, scope, key, model, stored_at, expires_at, size, tokens, worth, question, checksum = encode(
+        stored, len(beside[2]) if beside else 0
+    )
     replaced = connection.execute("SELECT id FROM entry WHERE scope=? AND key=?", (scope, key))
     replaced_ids = [old for (old,) in replaced.fetchall()]
     delete(connection, replaced_ids)
     connection.execute(
-        "INSERT INTO entry VALUES(?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
-        (id_, scope, key, model, stored_at, expires_at, size, turn, question, checksum),
+        "INSERT INTO entry VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+        (
+            *(id_, scope, key, model, stored_at, expires_at),
+            *(size, tokens, worth, age + worth, question, checksum),
+        ),
     )
     connection.execute("INSERT INTO body VALUES(?, ?)", (id_, stored.entry.body))
-    if vector is not None and stored.entry.question is not None:
-        connection.execute(
-            "INSERT INTO vec VALUES(?, ?, ?, ?)",
-            encode_vector(id_, stored.entry.question.partition, vector),
-        )
+    if beside:
+        connection.execute("INSERT INTO vec VALUES(?, ?, ?, ?)", beside)
     return replaced_ids
 
 
@@ -158,8 +189,8 @@ def covered(purge: Purge, last_id: int) -> tuple[str, tuple[Any, ...]]:
         " AND (?3 IS NULL OR model = ?3) AND (?4 IS NULL OR key = ?4)",
         (
             last_id,
-            None if purge.scope is None else _bytes(purge.scope),
-            None if purge.model is None else _bytes(purge.model),
+            None if purge.scope is None else as_bytes(purge.scope),
+            None if purge.model is None else as_bytes(purge.model),
             purge.key,
         ),
     )
@@ -183,13 +214,16 @@ def _entry_checksum(
     model: bytes,
     stored_at: float,
     expires_at: float,
+    tokens: int,
     question: bytes | None,
     body: bytes,
 ) -> bytes:
     asked = b"" if question is None else b"?" + question
     digest = hashlib.blake2b(digest_size=16, person=b"promptedge/entry")
     digest.update(
-        _NUMBERS.pack(id_, stored_at, expires_at, len(scope), len(key), len(model), len(asked))
+        _NUMBERS.pack(
+            id_, stored_at, expires_at, tokens, len(scope), len(key), len(model), len(asked)
+        )
     )
     for part in (scope, key, model, asked, body):
         digest.update(part)
@@ -198,7 +232,7 @@ def _entry_checksum(
 
 def _vector_checksum(id_: int, partition: bytes, values: bytes) -> bytes:
     digest = hashlib.blake2b(digest_size=16, person=b"promptedge/vec")
-    digest.update(_NUMBERS.pack(id_, 0.0, 0.0, len(partition), len(values), 0, 0))
+    digest.update(_NUMBERS.pack(id_, 0.0, 0.0, 0, len(partition), len(values), 0, 0))
     digest.update(partition)
     digest.update(values)
     return digest.digest()
@@ -207,7 +241,7 @@ def _vector_checksum(id_: int, partition: bytes, values: bytes) -> bytes:
 def _question_bytes(question: Question | None) -> bytes | None:
     if question is None:
         return None
-    return _SHORT.pack(len(question.partition)) + question.partition + _bytes(question.text)
+    return _SHORT.pack(len(question.partition)) + question.partition + as_bytes(question.text)
 
 
 def _question(blob: bytes) -> Question:
@@ -215,7 +249,7 @@ def _question(blob: bytes) -> Question:
     return Question(PartitionKey(blob[_SHORT.size : end]), _text(blob[end:]))
 
 
-def _bytes(text: str) -> bytes:
+def as_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 

@@ -37,8 +37,8 @@ WAITING_MAX = 256
 
 _READERS_KEPT = 4
 _COLUMNS = (
-    "SELECT e.id, e.scope, e.key, e.model, e.stored_at, e.expires_at, e.question, e.checksum,"
-    " b.body FROM entry e LEFT JOIN body b ON b.id = e.id "
+    "SELECT e.id, e.scope, e.key, e.model, e.stored_at, e.expires_at, e.tokens, e.question,"
+    " e.checksum, b.body FROM entry e LEFT JOIN body b ON b.id = e.id "
 )
 
 
@@ -262,6 +262,8 @@ class Store:
         assert bodies == entries
         assert vectors <= entries
         assert len(entries) == self._counters.entries
+        held = self._rows("SELECT scope, sum(size) FROM entry GROUP BY scope", ())
+        assert sorted(held) == sorted(self._rows("SELECT scope, bytes FROM room", ()))
         assert self._counters.file_bytes <= self.settings.max_bytes
         return vectors
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from index.database import CacheFile, Transaction, Unreadable, damaged, pragma
 from index.entry import CacheKey, Entry, Purge, Scope
-from index.room import Room, measure
+from index.room import Dues, Room, measure
 from index.rows import Stored, covered, delete, insert
 
 log = logging.getLogger("promptedge.store")
@@ -54,6 +54,9 @@ class FileNotOpen(OSError):  # noqa: N818  reads as what happened
 class StoreSettings:
     max_bytes: Annotated[int, Gt(1 << 20)] = 4 << 30
     """Size of cache.db at most; its log adds up to some `checkpoint_bytes`."""
+    tenant_share: Annotated[float, Interval(gt=0, le=1)] = 0.2
+    """Of `max_bytes`. A tenant that has more yields first when others want room, and gets more only
+    for what is asked for again; alone it may have everything."""
     min_free_bytes: Annotated[int, Gt(0)] = 256 << 20
     """Nothing is stored while the disk has less free space than this."""
     entry_max_bytes: Annotated[int, Gt(0)] = 4 << 20
@@ -144,7 +147,7 @@ class Writer:
         self._wake = Condition()
         self._tick_at = 0.0
         self._checkpoint_at = settings.checkpoint_bytes
-        self._room = Room(settings.max_bytes)
+        self._room = Room(settings.max_bytes, settings.tenant_share)
         self.last_id = 0
         """The highest id in the file when it was opened."""
         self._thread = Thread(target=self._run, name="store-writer", daemon=True)
@@ -321,7 +324,7 @@ class Writer:
                     self._stop_writing("disk_full")
                     break
                 connection = self._opened()
-                self._make_room(connection, sum(put.nbytes for put in puts))
+                self._make_room(connection, puts)
                 self._commit(connection, puts)
                 return True
             except (sqlite3.Error, OSError) as exc:
@@ -332,8 +335,8 @@ class Writer:
         replaced: list[int] = []
         with Transaction(connection):
             for put in puts:
-                turn = self._room.first_turn
-                replaced += insert(connection, Stored(put.id, put.entry), put.vector, turn)
+                stored = Stored(put.id, put.entry)
+                replaced += insert(connection, stored, put.vector, self._room.age)
         gone = set(replaced)
         self._counters.entries += len(puts) - len(replaced)
         self._counters.written += len(puts)
@@ -349,7 +352,7 @@ class Writer:
             self._room.nearly_full(self._counters.file_bytes)
         ):
             try:
-                self._evict(self._opened(), self._room.margin_bytes)
+                self._evict(self._opened(), self._room.margin_bytes, {})
             except sqlite3.Error as again:
                 self._stop_writing(str(again))
         else:
@@ -364,21 +367,27 @@ class Writer:
 
     # Room.
 
-    def _make_room(self, connection: sqlite3.Connection, nbytes: int) -> None:
+    def _make_room(self, connection: sqlite3.Connection, puts: Sequence[Put]) -> None:
+        nbytes = sum(put.nbytes for put in puts)
+        dues: Dues | None = None
         for _ in range(_EVICTIONS_MAX):
             excess = self._measure(connection) + nbytes - self._room.limit_bytes
-            if excess <= 0 or not self._evict(connection, excess):
+            if excess <= 0:
+                return
+            if dues is None:
+                dues = self._room.dues(connection, [(put.entry, put.nbytes) for put in puts])
+            if not self._evict(connection, excess, dues):
                 return
 
     def _measure(self, connection: sqlite3.Connection) -> int:
         self._counters.file_bytes = measure(connection)
         return self._counters.file_bytes
 
-    def _evict(self, connection: sqlite3.Connection, nbytes: int) -> int:
+    def _evict(self, connection: sqlite3.Connection, nbytes: int, dues: Dues) -> int:
         """Delete expired entries, else those whose turn it is, worth about `nbytes`."""
         if expired := self._expire(connection):
             return expired
-        evicted = self._delete(connection, self._room.victims(connection, nbytes))
+        evicted = self._delete(connection, self._room.victims(connection, nbytes, dues))
         self._counters.evicted += evicted
         return evicted
 

@@ -78,8 +78,19 @@ def test_one_scope_may_fill_the_memory_and_gives_when_others_come() -> None:
     memory = room_for(100)
     fill(memory, A, range(100), hit=True)
     assert held(memory, A, range(100)) == 100
-    fill(memory, B, range(1_000, 1_400))
+    fill(memory, B, range(1_000, 1_400), hit=True)
     assert 45 <= held(memory, B, range(1_000, 1_400)) <= 55
+
+
+def test_newcomers_that_nobody_asks_for_again_take_a_tenth() -> None:
+    memory = room_for(100)
+    fill(memory, A, range(100))
+    fill(memory, B, range(1_000, 1_400))
+    assert 10 <= held(memory, B, range(1_000, 1_400)) <= 11
+    for name in range(2_000, 2_400):  # asked for again: they come from the disk
+        memory.put(name, entry(name, BODY, scope=B), proven=True)
+    assert 45 <= held(memory, B, range(2_000, 2_400)) <= 55
+    memory.check()
 
 
 def test_a_flood_leaves_a_smaller_scope_alone() -> None:

@@ -335,7 +335,8 @@ def test_examining_finds_what_no_lookup_met(tmp_path: Path) -> None:
         put(store, *(entry(n, b"x" * 2_000) for n in range(100)))
     file = tmp_path / "cache.db"
     whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2] + bytes(4096) + whole[len(whole) // 2 + 4096 :])
+    answer = whole.index(b"x" * 1_000, len(whole) // 2) // 4096 * 4096
+    file.write_bytes(whole[:answer] + bytes(4096) + whole[answer + 4096 :])
     with opened(tmp_path) as store:
         assert not store.examine()
         store.flush()
