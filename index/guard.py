@@ -258,7 +258,7 @@ _VOWELS: Final = "aeiou"
 
 
 def _kin(left: list[Token], right: list[Token]) -> int:
-    """How many of the unmatched a dictionary calls synonyms. They stay unmatched: cure and treat."""
+    """How many of the unmatched are synonyms to a dictionary: evidence only, as cure and treat."""
     if max(len(left), len(right)) > _UNMATCHED_MAX:
         return 0
     free = list(right)

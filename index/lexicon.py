@@ -424,3 +424,18 @@ BRANDS = _words("python java android bash linux mac docker excel chrome firefox 
 """Names that are words too, but hardly anybody who writes them small means the word."""
 INSTITUTIONS = _words("university college bank museum church state republic house hospital")
 """What is named after its place in two ways: the Bank of Scotland is not a Scotland bank."""
+CLOSED = (
+    _words(
+        "if because although though whether while whereas anything something everything "
+        "someone somebody anyone anybody everyone everybody somewhere anywhere everywhere "
+        "whatever whichever whoever whenever wherever onto upon unless per amid among amongst "
+        "besides despite throughout underneath unlike he she him her his hers they them their "
+        "theirs himself herself itself themselves myself ourselves yourselves oneself ok okay "
+        "yes thanks asap btw etc vs go no"
+    )
+    | frozenset(BE_DO_HAVE)
+    | frozenset(PERSONS)
+    | frozenset(PREPOSITIONS)
+    | ARTICLES | MODALS | QUESTION_WORDS | LINKS | NEGATIONS | QUANTIFIERS | COMPARATORS | FILLERS
+)  # fmt: skip
+"""Function words that a dictionary of nouns, verbs, adjectives and adverbs lacks."""

@@ -116,18 +116,21 @@ def route(
         return Routed(cls, reason, None, None, time_bound)
     last = turns.last
 
-    def asked(messages: Sequence[Any]) -> Question:
+    def asked(messages: Sequence[Any], *names: str) -> Question:
         kept = {**request, "messages": messages}
         frame = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        key = _digest(secret, b"partition", scope, prompt.operation, encoder, frame.encode())
-        return Question(PartitionKey(key), last)
+        parts = (scope, prompt.operation, encoder, frame, *names)
+        return Question(PartitionKey(_digest(secret, b"partition", *parts)), last)
 
     whole = asked(turns.framed)
     if not turns.earlier:
         return Routed(cls, reason, whole, None, time_bound)
-    if cls == PromptClass.SEMANTIC and conversation.stands_alone(last, turns.said):
-        return Routed(cls, reason, whole, asked(turns.unthreaded), time_bound)
-    return Routed(PromptClass.THREAD_SCOPED, reason, whole, None, time_bound)
+    instructed = len(turns.unthreaded) > 1
+    needed = conversation.needed(last, turns.said, instructed=instructed)
+    if cls != PromptClass.SEMANTIC or needed is None:
+        return Routed(PromptClass.THREAD_SCOPED, reason, whole, None, time_bound)
+    alone = asked(turns.unthreaded, *([needed] if needed else []))
+    return Routed(cls, reason, whole, alone, time_bound)
 
 
 def _classified(

@@ -430,7 +430,7 @@ class _Reader:
             forms |= {self.acting}
         related = _EMPTY if exact else _related(word)
         known = exact or word in self.names or word in lexicon.SAME or english.known(word)
-        name = kind == "word" and (word in self.names or not known or not english.ambiguous(word))
+        name = kind == "word" and (word in self.names or _unheard(word))
         phrase = self.phrases if self.role else 0
         passive = self.passive and len(forms) > 1 and english.participle(word)
         self.tokens.append(
@@ -438,6 +438,13 @@ class _Reader:
         )
         self.open = True
         self.started = True
+
+
+@lru_cache(maxsize=8192)
+def _unheard(word: str) -> bool:
+    """Whether no dictionary has the word, or as a name only."""
+    listed = word in lexicon.SAME or word in lexicon.CLOSED or "-" in word or len(word) < 2
+    return not listed and not english.ambiguous(word)
 
 
 @lru_cache(maxsize=8192)

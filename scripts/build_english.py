@@ -10,8 +10,8 @@ nouns, verbs, others  single words, one a line: is this English, and is it a for
 common                the words above that occur in the tagged corpus: only these get misspelt
 irregular             `form base...`
 names                 the words above that are written with a capital only: Paris, Tuesday
-kin                   `word word`: mostly of one meaning, or a verb and the noun of its act. Evidence,
-                      no more: cure and treat are kin, and their answers differ
+kin                   `word word`: mostly of one meaning, or a verb and the noun of its act:
+                      evidence, no more, since cure and treat are kin
 antonyms              `word word`: only to name a veto well; substitution is refused anyway
 """
 
