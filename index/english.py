@@ -26,6 +26,12 @@ _VERB_ENDINGS = (
 _STEM_LETTERS_MIN = 3
 _SINGULAR = frozenset(("https", "maths", "physics", "news", "does"))
 _SPELLINGS = (("our", "or"), ("ise", "ize"), ("isation", "ization"), ("yse", "yze"), ("tre", "ter"))
+_PLURALS = frozenset(
+    ("bacteria", "criteria", "phenomena", "fungi", "cacti", "analyses", "crises", "theses",
+     "diagnoses", "vertebrae", "larvae", "alumni", "indices", "appendices", "hypotheses", "nuclei",
+     "stimuli", "matrices")
+)  # fmt: skip
+"""Listed as words, and nothing but the plural of another."""
 _NOT_PLURAL = ("ss", "us", "is", "as", "os")
 
 
@@ -100,8 +106,10 @@ def forms(word: str) -> frozenset[str]:
 
 def _stands_alone(word: str) -> bool:
     """A form that the dictionary lists as a word is one: banking, glasses, found, saw, rating."""
-    return (word in _NOUNS or word in _VERBS) and (
-        word in _IRREGULAR or word.endswith(("s", "ing", "ed", "er"))
+    return (
+        word not in _PLURALS
+        and (word in _NOUNS or word in _VERBS)
+        and (word in _IRREGULAR or word.endswith(("s", "ing", "ed", "er")))
     )
 
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from index import english
+from index import english, quantities
 from index.patterns import branches, union
 
 Replacement = str | Callable[[re.Match[str]], str]
@@ -58,6 +58,10 @@ _GREETINGS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:i (?:was|am) )?(?:just )?(?:wondering|curious)(?: about)?\s*[,:-]?\s*(?:if you (?:can|could) "
      r"tell me |if |whether )?", ""),
     (r"^(?:question|q|query|prompt)\s*:\s*", ""),
+    (r"^(?:i )?(?:just )?(?:want(?:ed)?|would like|need(?:ed)?) to (?:ask|check|know|find out)(?: you)?(?: about)?\s*[,:-]?\s*(?:if |whether )?"
+     r"(?=(?:how|what|why|who|when|where|which|is|are|do|does|can|could|if)\b)", ""),
+    (r"^(?:i have a question|can i ask(?: you)?(?: something)?|may i ask|one question|help(?: me)?|question for you)\s*[,:;.!-]+\s*", ""),
+    (r"^(?:any (?:idea|clue)|does anyone know|do you (?:happen to )?know|you know|anyone know|i wonder|wondering)\s+(?=(?:how|what|why|who|when|where|which)\b)", ""),
     (r",? (?:do|does) (?:you|anyone|anybody) (?:happen to )?know\s*\?*$|[,.?]? any (?:idea|ideas|tips|advice)\s*\?*$", ""),
     (r"(?:[,.!?] ?| )(?:many )?(?:thanks|thank you|thx|cheers|ty)(?: (?:in advance|so much|a lot|very much))?"
      r"\s*[.!]*$", ""),
@@ -281,12 +285,17 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:is|are) (.+?) (?:required|needed|necessary) (?:to|for) (.+)$", r"do i need \1 to \2"),
     (r"^(?:is|are) (.+?) included (?:in|with) (.+)$", r"does \2 include \1"),
     (r"^what (?:would|will) happen (?=(?:if|when)\b)", "what happens "),
+    (r"^what happens (?:if|when) (?:i|you|we|one|someone|people) ", "what happens if "),
+    (r"^what (?:is|are|would be) the (?:consequences?|effects?|result) of (?:not (?=\w+ing\b))?(\w+ing) (?=a|the|my|your|too)",
+     lambda m: f"what happens if {'not ' if ' not ' in m[0] else ''}{english.gerund_of(m[1]) or m[1]} "),
     (r"^what is the (?=(?:deadline|due date|closing date)\b)", "when is the "),
     (r"^what (is|are) (.+?) used for$", r"what \1 the use of \2"),
     (r"^what are some (?:of the )?", "what are "),
     (r"^is it (?:possible|feasible) (?:for me |for us |for one )?to ", "can i "),
     (r"^(?:am i|are we) able to ", "can i "),
-    (r"^(?:am i|are we) (?:allowed|permitted) to ", "may i "),
+    (r"^(?:am i|are we) (?:allowed|permitted) to ", "can i "),
+    (r"^may (?:i|we) ", "can i "),
+    (r"^(?:am i|are we) (?:entitled|eligible) to (?:get |receive )?", "can i get "),
     (r"\b(?:have|has|had) to\b", "must"),
     (r"\b(?:ought|supposed|meant) to\b", "should"),
     (r"^is it (?:a )?(?:good|wise|advisable)(?: idea)? to ", "should i "),
@@ -332,6 +341,28 @@ _NAMES: Final[list[tuple[str, Replacement]]] = [
     (r"\bpost[ -]traumatic stress disorder\b", "ptsd"),
     (r"\bstep by step\b", "step-by-step"),
     (r"\bcapital city\b", "capital"),
+    (r"\bzip codes?\b", "zipcode"),
+    (r"\b(?:last|family) names?\b", "surname"),
+    (r"\b(?:cell|mobile|cellular) (?:phones?|telephones?)\b", "mobile"),
+    (r"\bphone numbers?\b|\btelephone numbers?\b|\btel number\b", "phone number"),
+    (r"\b(?:e-?mail|email) address(?:es)?\b", "email address"),
+    (r"\bweb ?sites?\b|\bweb page\b", "website"),
+    (r"\bcheck(?:ing)?[ -]in\b|\bcheckin\b", "check-in"),
+    (r"\bcheck(?:ing)?[ -]out\b", "check-out"),
+    (r"\bpick(?:ing)?[ -]up\b", "pick-up"),
+    (r"\bfill(?:ing)? (?:in|out)\b", "fill-in"),
+    (r"\bfind(?:ing)? out\b", "learn"),
+    (r"\bcarry out\b", "perform"),
+    (r"\bcut down on\b", "reduce"),
+    (r"\bput off\b", "postpone"),
+    (r"\b(?:run|ran) out of\b", "run-out-of"),
+    (r"\bbroke(?:n)? down\b|\bbreaks? down\b", "break-down"),
+    (r"\bin (?:the )?event (?:of|that)\b", "if"),
+    (r"\bin case(?: of)?\b", "if"),
+    (r"\bat home\b", "at home"),
+    (r"\bhow much time\b", "how long"),
+    (r"\bwhat (?:length|amount) of time\b", "how long"),
+    (r"\bat what time\b|\b(?<=^)what time\b", "when"),
     (r"\b(?:make|making|submit|submitting|file|filing|put in|putting in|raise|raising|lodge) (?:a |an |my )?(?:\w+ )??(?=(?:claim|complaint)\b)", ""),
     (r"\ba single\b", "one"),
     (r"\b(?:quite )?a few\b|\ba little\b|\ba bit of\b", "some"),
@@ -344,7 +375,7 @@ _NAMES: Final[list[tuple[str, Replacement]]] = [
     (r"\bturn (.{1,40}?) (on|off)$", r"turn-\2 \1"),
     (r"\bset(?:ting)? up\b|\b(?<=how to )setup\b|\b(?<=\bi )setup\b|\b(?<=\bto )setup\b", "set-up"),
     (r"\bin (?:the )?fall\b(?! of)", "in autumn"),
-    (r"\b(after|before|while|when) they (?=\w+(?:$| (?:the|a|an)\b))", r"\1 "),
+    (r"\b(after|before|while|when) they (?=\w+(?:[?.!]*$| (?:the|a|an)\b))", r"\1 "),
     (r"\bget(?:ting)? rid of\b", "get-rid-of"),
     (r"\b(?:get(?:ting)?|be) in (?:touch|contact) with\b", "contact"),
     (r"\bthrow(?:ing)? away\b", "throw-away"),
@@ -419,7 +450,7 @@ _ask_plainly = _Openings(_POLITE, _EMBEDDED, _TASK, _RELATIONS, _HANDLED)
 def plain(text: str) -> str:
     """The text, lower-case and single-spaced, in its plainest equivalent phrasing."""
     text = _SLIP.sub(lambda slip: _SLIPS[slip[0]], text)
-    text = " ".join(_drop_courtesies(_spell_out(text)).split()).strip(" .?!,;:")
+    text = " ".join(_drop_courtesies(_spell_out(quantities.dated(text))).split()).strip(" .?!,;:")
     text = _LABEL.sub(r"\2 in \1", text)
     text = _FRONTED.sub(r"\2 \1", text.replace("?", " "))
     return " ".join(_ask_plainly(_style(text)).split())

@@ -66,9 +66,11 @@ def veto(asked: Reading, cached: Reading) -> str | None:
     """Why the answer to `cached` may not be served for `asked`; None when nothing forbids it.
 
     Symmetric. The names: wording for a language without a lexicon, where nothing but case and
-    punctuation may differ; number, unit (also month, weekday), negation, quantifier, antonym,
-    comparator, modality, symbol, quoted, entity, content, detail for words that nothing answers
-    to; question, tense, person, voice, role, order for words that agree and mean another thing.
+    punctuation may differ; date (also time of day), number, unit (also month, weekday), negation,
+    quantifier, antonym, comparator, modality, symbol, quoted, entity, content, detail for words
+    that nothing answers to; question, tense, person, voice, role, order for words that agree and
+    mean another thing. Content and detail say no more than that the words differ; all the others
+    say how.
     """
     return compare(asked, cached).veto
 
@@ -108,6 +110,8 @@ def _compared(one: Reading, other: Reading) -> Evidence:
 def _verdict(
     one: Reading, other: Reading, pairs: Pairs, left: list[Token], right: list[Token]
 ) -> str | None:
+    if one.dates != other.dates:
+        return "date"
     if one.numbers != other.numbers:
         return "number"
     reason = (
@@ -225,9 +229,9 @@ def _same_form(one: Token, other: Token) -> bool:
 def _related(one: Token, other: Token) -> bool:
     if not one.related.isdisjoint(other.forms) or not other.related.isdisjoint(one.forms):
         return True
-    if one.known == other.known or not one.kind == other.kind == "word":
+    if not one.kind == other.kind == "word" or english.known(one.word) == english.known(other.word):
         return False
-    return _misspelt(one, other) if other.known else _misspelt(other, one)
+    return _misspelt(one, other) if english.known(other.word) else _misspelt(other, one)
 
 
 def _misspelt(slip: Token, right: Token) -> bool:
@@ -245,6 +249,8 @@ def _misspelt(slip: Token, right: Token) -> bool:
     while a and b and a[-1] == b[-1]:
         a, b = a[:-1], b[:-1]
     swapped = a == b[::-1] and len(a) == 2
+    if slip.known:  # written as a name
+        return swapped and len(slip.word) >= _RARE_LETTERS_MIN
     if english.common(right.word):
         return swapped or (len(a) <= 1 and len(b) <= 1)
     if min(len(slip.word), len(right.word)) < _RARE_LETTERS_MIN or slip.word.endswith("r"):

@@ -285,6 +285,51 @@ SAME = _groups(
     nappy diaper
     aeroplane airplane
     petrol gasoline
+    apartment flat
+    elevator lift
+    sidewalk pavement
+    postcode zipcode zip-code
+    surname lastname last-name
+    cv resume
+    cinema movie-theater
+    motorway freeway
+    faucet tap
+    jumper sweater
+    cheque check
+    tyre tire
+    programme program
+    grey gray
+    aluminium aluminum
+    licence license
+    defence defense
+    jewellery jewelry
+    mould mold
+    mouldy moldy
+    pyjamas pajamas
+    kerb curb
+    draught draft
+    whisky whiskey
+    doughnut donut
+    yoghurt yogurt
+    ketchup catsup
+    everyone everybody
+    anyone anybody
+    someone somebody
+    telephone phone
+    mobile cellphone
+    smartphone mobile
+    jab vaccine
+    vaccination vaccine
+    jab vaccination
+    chemist pharmacy
+    colleague coworker co-worker
+    carpark parking-lot
+    trolley shopping-cart
+    solicitor lawyer
+    tummy stomach
+    receive get
+    begin start
+    finish complete
     """
 )
 """Words that say the same in any question: abbreviations, spellings of other countries, and the few
@@ -420,8 +465,11 @@ FOREIGN = _words(
     "jest nie czy kde jsem ne için bir ve apa yang dan ini itu bagaimana adalah cara la le de"
 )
 """Common words of other languages that are not words of English."""
-BRANDS = _words("python java android bash linux mac docker excel chrome firefox oracle perl")
-"""Names that are words too, but hardly anybody who writes them small means the word."""
+CASELESS = _words(
+    "python java android bash linux mac docker excel chrome firefox oracle perl earth moon sun "
+    "universe internet web metro parliament congress senate bible"
+)
+"""Names that are words too, but who writes them small means no other thing."""
 INSTITUTIONS = _words("university college bank museum church state republic house hospital")
 """What is named after its place in two ways: the Bank of Scotland is not a Scotland bank."""
 CLOSED = (

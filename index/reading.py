@@ -13,7 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from index import english, frames, language, lexicon
+from index import english, frames, language, lexicon, quantities
 from index.patterns import union
 
 _QUOTES: Final = str.maketrans(
@@ -24,6 +24,7 @@ _QUOTES: Final = str.maketrans(
 
 _TOKEN = re.compile(
     r"(?P<quoted>\"[^\"]{1,80}\"|(?<!\w)'[^']{1,80}'(?!\w))"
+    r"|(?P<date>@\d[\d:-]*)"
     r"|(?P<time>\d{1,2}:\d{2}(?::\d{2})?)"
     r"|(?P<ordinal>\d+(?:st|nd|rd|th)\b)"
     r"|(?P<number>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)*)"
@@ -53,7 +54,7 @@ class Token(NamedTuple):
 
     word: str
     kind: str
-    """word, number, unit, ordinal, negation, quantifier, comparator, modal, quoted or symbol."""
+    """word, number, date, unit, ordinal, negation, quantifier, comparator, modal, quoted, symbol."""
     forms: frozenset[str]
     related: frozenset[str]
     role: str
@@ -86,6 +87,8 @@ class Reading:
     """Possessives: the asker's (my) and the reader's (your)."""
     tokens: tuple[Token, ...]
     numbers: tuple[str, ...]
+    dates: tuple[str, ...]
+    """And times, as `quantities` writes them."""
     capitals: frozenset[str]
     """Words that a capital inside the sentence makes names of: the Matrix is no matrix."""
     lowers: frozenset[str]
@@ -132,7 +135,7 @@ def read(text: str) -> Reading:
         plain = language.verbatim(folded)
         none = _EMPTY
         return Reading(
-            plain, "bare", "", 0, none, (), (), none, none, none, none,
+            plain, "bare", "", 0, none, (), (), (), none, none, none, none,
             addressed=False, mention=False, foreign=True,
         )  # fmt: skip
     plain = frames.plain(_mark_acronyms(folded).lower())
@@ -176,7 +179,11 @@ def _cases(text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
         names.add(word.lower())
         near = [words[i][0] for i in (at - 1, at + 1) if 0 < i < len(words)]
         in_a_name = any(n[0].isupper() and n not in ("I", "The", "A") for n in near)
-        if not in_a_name and english.ambiguous(word.lower()) and word.lower() not in lexicon.BRANDS:
+        if (
+            not in_a_name
+            and english.ambiguous(word.lower())
+            and word.lower() not in lexicon.CASELESS
+        ):
             lone.add(word.lower())
     return frozenset(names), _with_forms(lone), _with_forms(small)
 
@@ -231,6 +238,7 @@ class _Reader:
         self.owners: set[str] = set()
         self.tokens: list[Token] = []
         self.numbers: list[str] = []
+        self.dates: list[str] = []
         self.role = ""
         self.phrases = 0
         self.open = False
@@ -243,14 +251,15 @@ class _Reader:
 
     def reading(self) -> Reading:
         pieces = [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(self.plain)]
-        pieces = _joined_numbers(_unhyphened(pieces))
+        pieces = quantities.converted(_joined_numbers(_unhyphened(pieces)))
         for at, (group, text) in enumerate(pieces):
             following = pieces[at + 1] if at + 1 < len(pieces) else ("end", "")
             self._take(group, text, following)
+        turned, links = _passives_turned(self.tokens), _links(self.plain)
         return Reading(
             self.plain, self.kind, self.tense, self.subject, frozenset(self.owners),
-            tuple(_passives_turned(self.tokens)), tuple(self.numbers),
-            self.capitals, self.lowers, _definite(self.folded), _links(self.plain),
+            tuple(turned), tuple(self.numbers), tuple(self.dates), self.capitals, self.lowers,
+            _definite(self.folded), links - {"by"} if turned is not self.tokens else links,
             bool(_ADDRESSED.search(self.plain)), bool(MENTION.search(self.folded.lower())),
         )  # fmt: skip
 
@@ -263,6 +272,9 @@ class _Reader:
             value = text.replace(",", "")
             self.numbers.append(value)
             self._content(value, "number")
+        elif group == "date":
+            self.dates.append(text)
+            self._content(text, "date")
         elif group == "ordinal":
             self._content(lexicon.ORDINALS.get(text, text), "ordinal")
         elif group == "quoted":
@@ -424,7 +436,7 @@ class _Reader:
     def _content(self, word: str, kind: str, *, facet: bool = False) -> None:
         if self.open:
             self.tokens[-1] = self.tokens[-1]._replace(leads=True)
-        exact = kind in ("number", "quoted", "symbol", "modal")
+        exact = kind in ("number", "date", "quoted", "symbol", "modal")
         forms = frozenset((word,)) if exact else english.forms(word)
         if self.acting:
             forms |= {self.acting}
