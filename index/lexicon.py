@@ -458,11 +458,16 @@ ROMAN = {"ii": 2, "iii": 3, "iv": 4, "vi": 6, "vii": 7, "viii": 8, "ix": 9, "xi"
          "xiii": 13, "xiv": 14, "xv": 15, "xvi": 16, "xx": 20}  # fmt: skip
 CURRENCIES = {"$": "dollar", "€": "euro", "£": "quid", "¥": "yen", "₹": "rupee"}
 FOREIGN = _words(
-    "el los las una por para como qué que con del está cómo cuál der und ist nicht ein eine wie "
-    "kann ich zu mit auf für wir sind wo dem den les des une est dans pour comment quelle quel "
-    "sont avec je vous nous où il di che della sono dove perché gli het een van niet hoe wat ik "
-    "zijn och att det som är hur på og er jeg hvordan não uma são você onde hva hvor jak co "
-    "jest nie czy kde jsem ne için bir ve apa yang dan ini itu bagaimana adalah cara la le de"
+    "el los las una por para como qué que con del está cómo cuál der und ist nicht ein eine "
+    "wie kann ich zu mit auf für wir sind wo dem den les des une est dans pour comment quelle "
+    "quel sont avec je vous nous où il di che della sono dove perché gli het een van niet hoe "
+    "wat ik zijn och att det som är hur på og er jeg hvordan não uma são você onde hva hvor "
+    "jak co jest nie czy kde jsem ne için bir ve apa yang dan ini itu bagaimana adalah cara "
+    "la le de das im vom zum zur oder aber sich mein meine dein wird werden haben wer warum "
+    "wann welche heißt gibt du au aux qui quand pourquoi mon mes votre notre cette être faire "
+    "fait cuando donde dónde quien quién mis sus muy más ser hacer hay puedo tiene cual "
+    "quando quale qual quem fazer posso meu minha seu sua chi perche anche wanneer waarom "
+    "welke mijn naar voor nog wel"
 )
 """Common words of other languages that are not words of English."""
 CASELESS = _words(

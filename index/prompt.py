@@ -144,8 +144,9 @@ def _classified(
     if request.get("user"):  # the partition is that user's own
         reasons = [reason for reason in reasons if reason != "personal"]
     cls, reason = eligibility.classify(reasons, overrides)
-    if cls == PromptClass.THREAD_SCOPED and not turns.earlier:
-        cls = PromptClass.EXACT_ONLY
+    leans_on_nothing = cls == PromptClass.THREAD_SCOPED and not turns.earlier
+    if leans_on_nothing or (cls != PromptClass.BYPASS and not turns.framed):
+        cls = PromptClass.EXACT_ONLY  # the latter whatever the operator says: there is no text
     return cls, reason, "time-bound" in reasons
 
 

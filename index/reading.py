@@ -54,7 +54,8 @@ class Token(NamedTuple):
 
     word: str
     kind: str
-    """word, number, date, unit, ordinal, negation, quantifier, comparator, modal, quoted, symbol."""
+    """word, number, date, unit, ordinal, negation, quantifier, comparator, modal, quoted or
+    symbol."""
     forms: frozenset[str]
     related: frozenset[str]
     role: str

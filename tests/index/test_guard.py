@@ -18,6 +18,11 @@ APART: list[tuple[str, str, str, str]] = [tuple(row) for row in VECTORS["apart"]
 ALIKE: list[tuple[str, str, str]] = [tuple(row) for row in VECTORS["alike"]]
 
 
+ADVERSARIAL = json.loads(
+    (Path(__file__).parents[1] / "vectors" / "adversarial.json").read_text(encoding="utf-8")
+)
+
+
 def between(one: str, other: str) -> str | None:
     return veto(read(one), read(other))
 
@@ -33,12 +38,27 @@ def test_questions_with_different_answers_are_kept_apart(kind: str) -> None:
     assert [pair for pair in pairs if not refused(*reversed(pair))] == []
 
 
-@pytest.mark.parametrize("part", ["a", "b", "c", "d"])
-def test_most_rewordings_pass(part: str) -> None:
-    """Safe before useful: synonyms that might change an answer are no longer taken for one."""
+@pytest.mark.parametrize("kind", sorted({kind for kind, _, _ in ADVERSARIAL["wrong"]}))
+def test_pairs_by_an_author_who_did_not_know_the_rules_are_kept_apart(kind: str) -> None:
+    pairs = [(one, other) for k, one, other in ADVERSARIAL["wrong"] if k == kind]
+    assert [pair for pair in pairs if not refused(*pair)] == []
+    assert [pair for pair in pairs if not refused(*reversed(pair))] == []
+
+
+@pytest.mark.parametrize(("degree", "share"), [("near", 0.75), ("moderate", 0.45), ("full", 0.0)])
+def test_rewordings_by_that_author_pass(degree: str, share: float) -> None:
+    """No rule knows that spuds are potatoes: what is wholly reworded is left to the model above."""
+    pairs = [(one, other) for d, one, other in ADVERSARIAL["right"] if d == degree]
+    served = [pair for pair in pairs if not refused(*pair)]
+    assert len(served) >= share * len(pairs)
+
+
+@pytest.mark.parametrize(("part", "share"), [("a", 0.75), ("b", 0.6), ("c", 0.6), ("d", 0.6)])
+def test_most_rewordings_pass(part: str, share: float) -> None:
+    """Safe before useful: synonyms that might change an answer are not taken for one."""
     pairs = [(one, other) for p, one, other in ALIKE if p == part]
     served = [pair for pair in pairs if not refused(*pair)]
-    assert len(served) >= 0.45 * len(pairs)
+    assert len(served) >= share * len(pairs)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +82,14 @@ def test_most_rewordings_pass(part: str) -> None:
         ("person", "How can I protect my house?", "How can I protect your house?"),
         ("voice", "Who was hired in the merger?", "Who hired in the merger?"),
         ("entity", "Where can I learn Polish?", "Where can I learn polish?"),
+        ("entity", "What is the fare to Lima?", "What is the fare to Oslo?"),
+        ("date", "What happened on May 5?", "What happened on the 6th of May?"),
+        ("date", "Is 7 am early?", "Is 7 pm early?"),
+        ("unit", "How long does 1 GB take at 100 Mb/s?", "How long does 1 GB take at 100 MB/s?"),
+        ("number", "How many days are two weeks?", "How many days are 14 days?"),
+        ("role", "Where is York University?", "Where is the University of York?"),
+        ("wording", "法国的首都是哪里", "德国的首都是哪里"),
+        ("wording", "Wie ist das Wetter im Mai?", "Wie ist das Wetter im Juni?"),
         ("entity", "How do I use zorbflux?", "How do I use zorbflix?"),
         ("quoted", "What does 'set' mean?", "What does 'sat' mean?"),
         ("order", "Did Germany beat Brazil?", "Did Brazil beat Germany?"),
@@ -88,6 +116,20 @@ def test_a_veto_has_the_name_of_what_differs(name: str, one: str, other: str) ->
         ("HOW DO I RESET MY ROUTER", "um hi, how do I reset my router please? Thanks!"),
         ("How far is 1,000 km?", "How far is one thousand kilometres?"),
         ("Who won World War II?", "Who won WW2?"),
+        ("What happened on May 5?", "What happened on the 5th of May?"),
+        ("Is the pool open at 3 pm?", "Is the pool open at 15:00?"),
+        ("Can I return shoes after two weeks?", "Can I return shoes after 14 days?"),
+        ("Is £50 a lot for shoes?", "Is fifty pounds a lot for shoes?"),
+        ("What is the tallest mountain in the UK?", "um what is the tallest mountain in the uk"),
+        ("How tall is the Berlin Wall?", "how tall is the berlin wall"),
+        ("What is the guest Wi-Fi password?", "What is the Wi-Fi password for guests?"),
+        ("How do I write a letter?", "How should one go about writing a letter?"),
+        ("Creating a chart in Excel - how?", "How do I create a chart in Excel?"),
+        ("How far is the moon from the earth?", "What's the distance between the Earth and Moon?"),
+        ("Do you offer a vegetarian menu?", "Do you offer a vegitarian menu?"),
+        ("Can I bring a dog?", "Am I allowed to bring a dog?"),
+        ("法国 的首都是哪里!", "法国 的首都是哪里?"),
+        ("Wie ist das Wetter im Mai und Juni?", "wie ist das wetter im mai und juni"),
     ],
 )
 def test_the_same_question_in_other_words_passes(one: str, other: str) -> None:
@@ -101,6 +143,27 @@ def test_evidence_tells_how_two_questions_agree() -> None:
     assert compare(read("Which city is Peru's capital?"), read("Peru's capital")).extra == 1
     assert compare(read("Peru's capital"), read("capital of Peru")).moved
     assert compare(read("Sort a list in C"), read("How do I sort a list in C?")).rephrased
+
+
+def test_evidence_is_counted_whatever_the_verdict() -> None:
+    one, other = read("How do I cure a cold?"), read("How do I treat a cold at home?")
+    found = compare(one, other)
+    assert (found.veto, found.matched, found.left, found.right) == ("content", 1, 1, 2)
+    back = compare(other, one)
+    assert (back.veto, back.matched, back.left, back.right) == ("content", 1, 2, 1)
+    assert compare(read("Is ice cold in 1999?"), read("Is ice cold in 1998?")).matched == 2
+
+
+def test_a_dictionarys_synonym_is_evidence_and_no_pardon() -> None:
+    found = compare(read("How do I attain peace?"), read("How do I achieve peace?"))
+    assert found.veto == "content"
+    assert found.related == 1
+
+
+def test_questions_about_words_match_word_by_word() -> None:
+    assert between("What does big mean?", "What does large mean?") == "content"
+    assert between("How do you spell cars?", "How do you spell car?") == "content"
+    assert between("What does photosynthesis mean?", "Define photosynthesis") is None
 
 
 @settings(deadline=None)

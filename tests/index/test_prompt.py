@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.dialects.openai_chat import OpenAiChat
+from index.eligibility import PromptClass, check_overrides
 from index.entry import CacheKey, Question, Scope
-from index.prompt import Prompt, exact_key, question, time_bound
+from index.prompt import Prompt, Routed, exact_key, question, route, time_bound
 
 SECRET = bytes(range(32))
 SHARED = Scope("shared")
@@ -399,6 +400,109 @@ def test_what_is_about_now_is_time_bound_whatever_else_it_is(
         else:
             request[path] = value
     assert time_bound(prompt(request)) is bound
+
+
+# Classes
+
+
+def routed(request: Any, overrides: dict[str, str] | None = None) -> Routed:
+    return route(prompt(request), SHARED, SECRET, ENCODER, check_overrides(overrides or {}))
+
+
+def chat(*texts: str, system: str | None = "Be brief.", **parameters: Any) -> dict[str, Any]:
+    """A conversation in which user and assistant take turns."""
+    turns = [
+        {"role": "assistant" if at % 2 else "user", "content": text}
+        for at, text in enumerate(texts)
+    ]
+    before = [] if system is None else [{"role": "system", "content": system}]
+    return {"model": "m", "messages": [*before, *turns], **parameters}
+
+
+PLAIN = "What is the tallest mountain in Peru?"
+
+
+@pytest.mark.parametrize(
+    ("request_", "cls", "reason"),
+    [
+        (chat(PLAIN), PromptClass.SEMANTIC, ""),
+        (chat("Is $500 a lot for a bicycle?"), PromptClass.SEMANTIC, "amount"),
+        (chat("What is the weather today?"), PromptClass.EXACT_ONLY, "time-bound"),
+        (chat("Where is my order?"), PromptClass.EXACT_ONLY, "personal"),
+        (chat("Where is my order?", user="u1"), PromptClass.SEMANTIC, ""),
+        (chat("Where is my order?", user=""), PromptClass.EXACT_ONLY, "personal"),
+        (chat("My password: hunter2"), PromptClass.BYPASS, "secret"),
+        (chat("I am ada@example.com", "Hello!", PLAIN), PromptClass.BYPASS, "secret"),
+        (chat("Tell me another joke"), PromptClass.BYPASS, "chance"),
+        (chat("and the second one?"), PromptClass.EXACT_ONLY, "context"),
+        (chat("Hi", "Hello!", "and the second one?"), PromptClass.THREAD_SCOPED, "context"),
+        (chat("I live in Rome", "Nice!", PLAIN), PromptClass.THREAD_SCOPED, ""),
+        (chat("What is a mango?", "A fruit.", PLAIN), PromptClass.SEMANTIC, ""),
+        (chat(PLAIN, tools=[TOOL]), PromptClass.EXACT_ONLY, "tools"),
+        (chat("What is the weather today?", tools=[TOOL]), PromptClass.EXACT_ONLY, "time-bound"),
+    ],
+    ids=str,
+)
+def test_each_prompt_has_a_class_and_a_reason(
+    request_: dict[str, Any], cls: PromptClass, reason: str
+) -> None:
+    found = routed(request_)
+    assert (found.cls, found.reason) == (cls, reason)
+    matched = cls in (PromptClass.SEMANTIC, PromptClass.THREAD_SCOPED)
+    assert (found.question is not None) == matched
+    assert (found.asked is not None) == matched
+    assert found.time_bound == (reason == "time-bound")
+
+
+def test_a_turn_that_stands_alone_is_asked_where_there_is_no_history() -> None:
+    found = routed(chat("What is a mango?", "A fruit.", PLAIN))
+    assert found.question is not None
+    assert found.alone == found.asked == routed(chat(PLAIN)).question
+    assert found.alone != found.question
+    other = routed(chat("What is a mango?", "A fruit.", PLAIN, system="Be long."))
+    assert other.alone not in (None, found.alone)
+
+
+def test_a_thread_scoped_turn_is_asked_under_an_equal_history_only() -> None:
+    one = routed(chat("I live in Rome", "Nice!", "and the second one?"))
+    same = routed(chat("I live in Rome", "Nice!", "and what is the second one?"))
+    assert one.question is not None
+    assert same.question is not None
+    assert one.alone is None
+    assert one.question.partition == same.question.partition
+    for other in (
+        chat("I live in Roma", "Nice!", "and the second one?"),
+        chat("I live in Rome", "Great!", "and the second one?"),
+        chat("I live in Rome", "Nice!", "and the second one?", system="Be long."),
+    ):
+        found = routed(other).question
+        assert found is not None
+        assert found.partition != one.question.partition
+
+
+def test_without_a_system_text_whoever_was_spoken_to_stays_in_the_partition() -> None:
+    last = "Do you offer gift vouchers for two people?"
+    one, other, again = (
+        routed(chat(f"Is {place} heated in winter?", answer, last, system=None))
+        for place, answer in (("Olivetto", "Yes."), ("Casa Romero", "Yes."), ("Olivetto", "No."))
+    )
+    assert one.alone is not None
+    assert one.alone == again.alone
+    assert one.alone != other.alone
+
+
+def test_an_operator_may_change_the_class_of_a_reason() -> None:
+    order = chat("Where is my order?")
+    assert routed(order, {"personal": "semantic"}).cls == PromptClass.SEMANTIC
+    assert routed(order, {"personal": "bypass"}).cls == PromptClass.BYPASS
+    assert routed(chat(PLAIN, tools=[TOOL]), {"tools": "semantic"}).cls == PromptClass.SEMANTIC
+    still = routed(chat("Where was my order yesterday?"), {"personal": "semantic"})
+    assert (still.cls, still.reason) == (PromptClass.EXACT_ONLY, "time-bound")
+    tool = {"role": "tool", "tool_call_id": "1", "content": "There are many mountains."}
+    agent = {"model": "m", "messages": [*chat(PLAIN)["messages"], tool]}
+    found = routed(agent, {"tools": "semantic"})
+    assert found.question is None  # there is no text of the user's to compare
+    assert found.cls == PromptClass.EXACT_ONLY
 
 
 # Golden vectors: a change here makes every stored answer unreachable. If it is meant, raise
