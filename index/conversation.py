@@ -20,8 +20,9 @@ from index import language, lexicon
 from index.patterns import union
 from index.reading import Reading, fold, read
 
-_TURNS_MAX: Final = 40
-"""A longer history is not proven irrelevant: reading it costs more than the answer's chance saves."""
+_TURNS_MAX: Final = 24
+"""A longer history is not proven irrelevant. Reading so many turns takes 6 ms at most, and 0.3 ms
+when all but the last were read before."""
 
 _CHARACTERS_MAX: Final = 8_000
 
@@ -95,9 +96,9 @@ def needed(last: str, said: Sequence[str], *, instructed: bool) -> str | None:
     if len(said) > _TURNS_MAX or sum(map(len, said)) > _CHARACTERS_MAX:
         return None
     turn = _TURNING.sub("", fold(last))
-    if language.foreign(turn) or any(map(language.foreign, said)):
+    if language.foreign(turn) or not _complete(turn):
         return None
-    if not _complete(turn) or any(map(_instructs, said)) or _constrained(turn, said):
+    if any(map(_instructs, said)) or any(map(language.foreign, said)) or _constrained(turn, said):
         return None
     return "" if instructed or not said or _names(turn) else " ".join(sorted(_names(said[0])))
 

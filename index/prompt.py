@@ -139,7 +139,7 @@ def _classified(
     reasons = [*_of_parameters(request), *turns.reasons]
     if turns.last is not None:
         reasons += eligibility.reasons(turns.last)
-    if any(map(eligibility.tells_a_secret, turns.said)):
+    if eligibility.tells_a_secret("\n".join(turns.said)):
         reasons.append("secret")
     if request.get("user"):  # the partition is that user's own
         reasons = [reason for reason in reasons if reason != "personal"]
@@ -203,8 +203,9 @@ def _turns(request: Mapping[str, Any]) -> _Turns:
     last = messages[-1] if isinstance(messages, list) and messages else {}
     text = _text(last.get("content")) if isinstance(last, dict) else None
     if not isinstance(messages, list) or not all(map(_is_plain, messages)):
-        by_agent = isinstance(messages, list) and any(map(_is_agents, messages))
-        return _Turns(text, reasons=("tools" if by_agent else "no-text",))
+        every = messages if isinstance(messages, list) else []
+        by_agent = any(map(_is_agents, every))
+        return _Turns(text, _said(every[:-1]), reasons=("tools" if by_agent else "no-text",))
     blank = _blanked(last)
     if last.get("role") != "user" or blank is None:
         return _Turns(text, reasons=("no-text",))
@@ -212,11 +213,17 @@ def _turns(request: Mapping[str, Any]) -> _Turns:
     earlier = [message for message in messages[:-1] if message["role"] not in _INSTRUCTING]
     return _Turns(
         text,
-        tuple(_text(m["content"]) or "" for m in earlier if m["role"] == "user"),
+        _said(earlier),
         bool(earlier),
         (*messages[:-1], blank),
         (*frame, blank),
     )
+
+
+def _said(messages: Sequence[Any]) -> tuple[str, ...]:
+    """What the user says in these messages."""
+    users = (m for m in messages if isinstance(m, dict) and m.get("role") == "user")
+    return tuple(_text(message.get("content")) or "" for message in users)
 
 
 def _blanked(message: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -433,6 +433,11 @@ PLAIN = "What is the tallest mountain in Peru?"
         (chat("Where is my order?", user=""), PromptClass.EXACT_ONLY, "personal"),
         (chat("My password: hunter2"), PromptClass.BYPASS, "secret"),
         (chat("I am ada@example.com", "Hello!", PLAIN), PromptClass.BYPASS, "secret"),
+        (
+            chat("My pin is 1234", "Hm.", PLAIN, system=None, tools=[TOOL]),
+            PromptClass.BYPASS,
+            "secret",
+        ),
         (chat("Tell me another joke"), PromptClass.BYPASS, "chance"),
         (chat("and the second one?"), PromptClass.EXACT_ONLY, "context"),
         (chat("Hi", "Hello!", "and the second one?"), PromptClass.THREAD_SCOPED, "context"),
