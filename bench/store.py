@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -42,6 +43,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=chosen.directory) as directory:
         fill(Path(directory), chosen.entries, chosen.body_bytes)
         reopen(Path(directory), chosen.entries)
+    with tempfile.TemporaryDirectory(dir=chosen.directory) as directory:
+        crowd(Path(directory), chosen.entries // 2, chosen.body_bytes)
 
 
 def fill(directory: Path, count: int, body_bytes: int) -> None:
@@ -86,15 +89,41 @@ def reopen(directory: Path, count: int) -> None:
     asked = make(count // 2, b"")
     assert asked.question is not None
     question, vector = asked.question, np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)
-    similar = [timed(lambda: answers.similar(SCOPE, question, vector, NOW)) for _ in range(200)]
+    similar = [
+        timed(lambda: answers.similar(SCOPE, question, vector, NOW, "all")) for _ in range(200)
+    ]
     report(f"similar   among {count // PARTITIONS}", similar)
     report("purge     one scope, everything", [timed(lambda: answers.purge(Purge(scope=SCOPE)))])
     answers.check()
     answers.close()
 
 
-def opened(directory: Path) -> Answers:
-    return Answers.open(directory, StoreSettings(), MemorySettings(), DecisionSettings())
+def crowd(directory: Path, count: int, body_bytes: int) -> None:
+    """A file with room for a tenth, so that most writes evict; one of 20 tenants writes half."""
+    answers = opened(directory, StoreSettings(max_bytes=count // 10 * (body_bytes + 1_300)))
+    answers.warm_vectors("bench", DIMENSIONS)
+    random = Random(1)
+    vector = np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)
+    began, cpu = time.perf_counter(), time.process_time()
+    for n in range(count):
+        scope = Scope(f"tenant:{max(0, random.randrange(38) - 18)}")
+        entry = replace(make(n, random.randbytes(body_bytes // 2).hex().encode()), scope=scope)
+        while not answers.put(entry, vector, began=answers.begin()):
+            answers.flush()
+    answers.flush()
+    took, cpu = time.perf_counter() - began, time.process_time() - cpu
+    print(
+        f"crowded   {count / took:9,.0f} entries/s, {cpu / count * 1e6:.0f} us CPU each, ", end=""
+    )
+    print(f"{answers.stats.store.evicted} evicted")
+    answers.check()
+    answers.close()
+
+
+def opened(directory: Path, settings: StoreSettings | None = None) -> Answers:
+    return Answers.open(
+        directory, settings or StoreSettings(), MemorySettings(), DecisionSettings()
+    )
 
 
 def make(n: int, body: bytes) -> Entry:
@@ -102,7 +131,8 @@ def make(n: int, body: bytes) -> Entry:
     partition = PartitionKey(b"%032d" % (n % PARTITIONS))
     question = Question(partition, f"what can you tell me about the {subject}?")
     key = CacheKey(b"%032d" % n)
-    return Entry(SCOPE, key, "m", body, NOW, Timestamp(NOW + 1e9), question)
+    tokens = 100 + len(body) // 4
+    return Entry(SCOPE, key, "m", body, NOW, Timestamp(NOW + 1e9), question, tokens)
 
 
 def each(count: int, work: Callable[[CacheKey], object]) -> list[float]:

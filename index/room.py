@@ -85,13 +85,14 @@ class Room:
 
     def dues(self, connection: sqlite3.Connection, newcomers: Sequence[tuple[Entry, int]]) -> Dues:
         """What the scopes of these, given with their bytes, owe for them. Remembers them."""
-        largest = _largest(connection)[0]
+        largest, held = _largest(connection)[0], dict[bytes, int]()
         dues: Dues = {}
         for entry, nbytes in newcomers:
             scope = as_bytes(entry.scope)
-            if scope == largest or _held(connection, scope) <= self._share_bytes:
-                continue
-            if not self._seen_before(entry):
+            if scope not in held:
+                held[scope] = _held(connection, scope)
+            has_its_share = held[scope] > self._share_bytes and scope != largest
+            if has_its_share and not self._seen_before(entry):
                 dues[scope] = dues.get(scope, 0) + nbytes
         return dues
 

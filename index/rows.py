@@ -175,8 +175,10 @@ def insert(
 
 def delete(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
     """Delete entries with their bodies and vectors; how many there were."""
+    if not ids:
+        return 0
     rows = [(id_,) for id_ in ids]
-    count = connection.executemany("DELETE FROM entry WHERE id=?", rows).rowcount if rows else 0
+    count = connection.executemany("DELETE FROM entry WHERE id=?", rows).rowcount
     connection.executemany("DELETE FROM body WHERE id=?", rows)
     connection.executemany("DELETE FROM vec WHERE id=?", rows)
     return count
