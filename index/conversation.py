@@ -50,7 +50,7 @@ _POINTS: Final = union(
 
 _ASKS_FOR_ONESELF: Final = re.compile(
     r"^(?:can|could|will|would|should|must|may|do|am|are|have|did|was|is it|when (?:will|can|do|am|should)|what (?:will|can|do|should|would|am)"
-    r"|how (?:much|long|many|often|soon|far|late|early) (?:will|can|do|should|would|am|have)|where (?:can|do|will|should)|which .{0,40}?(?:can|do|should|will)) (?:i|we)\b"
+    r"|how (?:much|long|many|often|soon|far|late|early) (?:will|can|do|should|would|am|have)|where (?:can|do|will|should)|(?:which|what|how (?:many|much)) .{1,40}? (?:can|do|should|will|would|must|am|are)) (?:i|we)\b"
 )
 """What the asker may, must or will do depends on what they told of themselves."""
 
@@ -70,14 +70,17 @@ _RELATIONS: Final = frozenset(
 """Nouns that are of something: without it in the question, it is in the history."""
 
 _ARGUMENT: Final = re.compile(
-    r"\b(?:for|of|on|to|at|with|in|from|by|between|when|if|as|using)\s+(?=\w)"
+    r"\b(?:for|of|on|at|with|in|from|by|between|when|if|as|using)\s+(?=\w)"
+    r"|\b(?:age|deadline|limit|fee|cost|way|code|time|documents?|rules?|steps?|application) to (?=\w)"
 )
 
 _INSTRUCTING: Final = union(
     (
         r"\b(?:answer|reply|respond|speak|write|talk|say|explain|translate|put|format|list|summari[sz]e)\b.{0,30}\b(?:in|as|like|with|using|briefly|short(?:er)?|only)\b",
-        r"\b(?:from now on|always|never|every time|for the rest|going forward|each answer|your (?:answers?|replies|responses))\b",
-        r"\b(?:call me|act as|pretend|role-?play|you are|you're (?:a|an|my|the)|be (?:brief|concise|short|polite|formal|honest|kind)|let's play|imagine|suppose|assume|hypothetically|what if)\b",
+        r"^(?:please )?(?:always|never|only|don't|do not)\b|[,.;] (?:please )?(?:always|never)\b",
+        r"\b(?:from now on|every time|for the rest|going forward|each answer|your (?:answers?|replies|responses))\b",
+        r"\b(?:call me|act as|pretend|role-?play|you are|you're (?:a|an|my|the)|be (?:brief|concise|short|polite|formal|honest|kind)|let's play|let's (?:assume|imagine)|hypothetically)\b",
+        r"(?:^|[.;:!?,] )(?:imagine|suppose|assume)\b",
         r"\b(?:bullet points?|in (?:a|one|two|three) (?:sentences?|words?|lines?|table)|json|markdown|eli5|like i'?m|as if)\b",
         r"\b(?:i (?:prefer|only|hate)|i'?m (?:allergic|vegan|vegetarian|diabetic|pregnant|a |an |not )|i am (?:allergic|vegan|vegetarian|diabetic|pregnant|a |an |not ))",
         r"\b(?:i|we) (?:live|work|study|am based|are based|come) (?:in|at|for|from)\b|\b(?:i'?m|we'?re) (?:from|in) \w|\bi speak\b|\bin (?:english|french|german|spanish|italian|chinese|japanese|portuguese|dutch|polish|russian)\b",
@@ -138,7 +141,10 @@ def _constrained(turn: str, said: Sequence[str]) -> bool:
     subject = [
         t.forms
         for t in asked.tokens
-        if t.kind == "word" and not t.name and t.forms.isdisjoint(_GENERIC)
+        if t.kind == "word"
+        and t.word not in lexicon.CLOSED
+        and not t.name
+        and t.forms.isdisjoint(_GENERIC)
     ]
     told = [reading for reading in map(read, said) if _tells(reading, named)]
     if told and _ASKS_FOR_ONESELF.search(turn.lower()):
