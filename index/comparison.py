@@ -147,10 +147,16 @@ _OPPOSITES = _opposites(
     "open|close/closed enable|disable ascending|descending left|right on|off first|last "
     "maximum|minimum include|exclude healthy|unhealthy correct|incorrect largest|smallest"
 )
+
 ALIKE_MIN = 0.5
 """Share of content words that two beginnings have in common, from which on one *not* more, or one
 word against its opposite, turns the meaning, and is not just another sentence."""
 
+REPLACED_MAX = 2
+"""*Cancel* in the place of *renew* is one word; a second sample of an answer replaces many."""
+
+REPEATED_MIN = 0.6
+"""Share of content words in common, from which on the same facts with nothing replaced are said."""
 
 TERSE_WORDS = 4
 """An answer of so few content words is a bare fact, and its vector says little: *Paris* is far from
@@ -167,7 +173,10 @@ class _Pair:
         )
         """Whether words say all there is: further on, in code and in other letters, they do not."""
         whole = claims(one), claims(other)
-        self.key = claims(_beginning(one)), claims(_beginning(other))
+        self.key = [
+            read if len(text) <= KEY_CHARS else claims(_beginning(text))
+            for text, read in zip((one, other), whole, strict=True)
+        ]
         self.quantities = [_lacking(self.key[i], whole[1 - i]) for i in (0, 1)]
         self.names = [_unnamed(self.key[i], whole[1 - i]) for i in (0, 1)]
         content = [frozenset(key.content) for key in self.key]
@@ -223,16 +232,14 @@ class _Pair:
             return Agreement("different", "lead")
         if self._quantities_clash():
             return Agreement("different", "quantity")
-        if all(self.names) and not (one.names & other.names and not self._short_of_figures()):
+        shared = one.names & other.names
+        if all(self.names) and (not shared or (self.short and not self.same_quantities)):
             return Agreement("different", "name")
         if self.turned and self.both and self.replaced == 0:
             return Agreement("different", "negation")
         if self.opposed and self.alike >= ALIKE_MIN:
             return Agreement("different", "opposite")
         return None
-
-    def _short_of_figures(self) -> bool:
-        return self.short and not self.same_quantities
 
     def _quantities_clash(self) -> bool:
         lacking = [{one.dimension for one in side} for side in self.quantities]
@@ -265,16 +272,7 @@ class _Pair:
         )
 
 
-REPLACED_MAX = 2
-"""*Cancel* in the place of *renew* is one word; a second sample of an answer replaces many."""
-
-REPEATED_MIN = 0.6
-"""Share of content words in common, from which on the same facts with nothing replaced are said."""
-
-
 def _beginning(text: str) -> str:
-    if len(text) <= KEY_CHARS:
-        return text
     cut = text[:KEY_CHARS]
     return cut[: cut.rfind(" ")] if " " in cut else cut
 
