@@ -4,6 +4,7 @@ promptedge serve    run a node
 promptedge check    read the configuration and say whether a node could start with it
 promptedge status   ask a running node how it is
 promptedge purge    make a running node forget answers, now
+promptedge explain  ask a running node why it served an answer by meaning, or did not
 """
 
 import argparse
@@ -13,6 +14,7 @@ import os
 import signal
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -25,12 +27,19 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 CALL_TIMEOUT_S = 30
 
 
+class UsageError(Exception):
+    """What was asked for on the command line cannot be done."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except ConfigError as exc:
         print(f"promptedge: configuration:\n{exc}", file=sys.stderr)
+        return EXIT_USAGE
+    except UsageError as exc:
+        print(f"promptedge: {exc}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
         return EXIT_FAILED
@@ -84,6 +93,47 @@ def status(options: argparse.Namespace) -> int:
     return EXIT_OK if facts.get("state") == "ready" else EXIT_FAILED
 
 
+def explain(options: argparse.Namespace) -> int:
+    if bool(options.request_id) == bool(options.request):
+        print("promptedge: give either REQUEST_ID or --request FILE", file=sys.stderr)
+        return EXIT_USAGE
+    if options.request_id:
+        query = urllib.parse.urlencode({"request_id": options.request_id})
+        found = _call(options, f"/admin/explain?{query}")
+    else:
+        asked = {"request": _request(options.request)}
+        if options.tenant:
+            asked["tenant"] = options.tenant
+        found = _call(options, "/admin/explain", asked)
+    if found is None:
+        return EXIT_FAILED
+    print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else _told(found))
+    return EXIT_OK
+
+
+def _told(found: dict[str, Any]) -> str:
+    """A decision, for people."""
+    lines = [f"asked    {found['asked'] or '(not by meaning)'}"]
+    lines.append(f"outcome  {'served: ' + found['served'] if found['served'] else 'miss'}")
+    if found["reason"]:
+        lines.append(f"reason   {found['reason']}")
+    if bound := found["bound"]:
+        lines.append(
+            f"bound    at most {bound['max_error']:.1%} wrong; so far {bound['estimate']:.2%}"
+            f" ({bound['low']:.2%} to {bound['high']:.2%}), {bound['labels']} checked of"
+            f" {bound['semantic_hits']} hits, class {bound['class']}"
+        )
+    for one in found["candidates"]:
+        cut = "closed" if one["cut"] is None else f"{one['cut']:.1f}"
+        words = one["words"]
+        lines.append(
+            f"{'*' if one['passes'] else ' '} {one['similarity']:.3f}  score {one['score']:5.2f}"
+            f"  cut {cut:>6}  {one['stratum']:<11} words {words['matched']} agree,"
+            f" {words['asked']}+{words['cached']} do not  {one['question']}"
+        )
+    return "\n".join(lines)
+
+
 def purge(options: argparse.Namespace) -> int:
     asked: dict[str, Any] = {"dry_run": options.dry_run}
     if options.everything:
@@ -93,14 +143,7 @@ def purge(options: argparse.Namespace) -> int:
     if options.model:
         asked["model"] = options.model
     if options.request:
-        try:
-            asked["request"] = json.loads(_read(options.request))
-        except OSError as exc:
-            print(f"promptedge: {options.request}: {exc.strerror}", file=sys.stderr)
-            return EXIT_USAGE
-        except ValueError as exc:
-            print(f"promptedge: {options.request}: not JSON: {exc}", file=sys.stderr)
-            return EXIT_USAGE
+        asked["request"] = _request(options.request)
     done = _call(options, "/admin/purge", asked)
     if done is None:
         return EXIT_FAILED
@@ -108,8 +151,14 @@ def purge(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _read(file: str) -> str:
-    return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+def _request(file: str) -> Any:
+    """The request in a file, or on standard input. Raises UsageError."""
+    try:
+        return json.loads(sys.stdin.read() if file == "-" else Path(file).read_text("utf-8"))
+    except OSError as exc:
+        raise UsageError(f"{file}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise UsageError(f"{file}: not JSON: {exc}") from exc
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,6 +192,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--dry-run", action="store_true", help="only count what would go")
     one.set_defaults(run=purge)
+
+    one = commands.add_parser("explain", help="say why an answer was served by meaning, or not")
+    _add_admin(one)
+    add = one.add_argument
+    add("request_id", nargs="?", metavar="REQUEST_ID", help="the X-Request-Id of a late answer")
+    add(
+        "--request", metavar="FILE", help="or a chat request, decided as of now (JSON; - for stdin)"
+    )
+    add("--tenant", metavar="NAME", help="whose request that is")
+    add("--json", action="store_true", help="everything, as JSON")
+    one.set_defaults(run=explain)
     return parser
 
 

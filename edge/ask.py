@@ -35,12 +35,14 @@ class Query:
         """The name of the representation that is asked for."""
         return f"events:{self.call.wants_usage}" if self.call.stream else "json"
 
-    def forward_status(self, node: str, *, stored: bool, collapsed: bool) -> str:
-        """The `Cache-Status` of an answer that memory did not have."""
+    def forward_status(self, node: str, reason: str, *, stored: bool, collapsed: bool) -> str:
+        """The `Cache-Status` of an answer that memory did not have, for a `reason` if any."""
         if self.bypass:
             return status.bypassed(node, self.bypass)
+        if reason.startswith("bypass:"):
+            return status.bypassed(node, reason.removeprefix("bypass:"))
         why = "miss" if self.allowed.lookup else "request"
-        return status.forwarded(node, why, stored=stored, collapsed=collapsed)
+        return status.forwarded(node, why, reason, stored=stored, collapsed=collapsed)
 
 
 @dataclass(slots=True, eq=False)

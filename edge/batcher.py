@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.decision import Miss
+from index.decision import Match, Miss
 from index.embedding import Embedder
-from index.entry import Match, Question, Scope, Timestamp
+from index.entry import Question, Scope, Timestamp
 
 log = logging.getLogger("semantic")
 
@@ -24,7 +24,7 @@ BATCH_MAX = 8
 QUEUE_MAX = 256
 
 Vector = NDArray[np.float32]
-Similar = Callable[[Scope, Question, Vector, Timestamp], Match | Miss]
+Similar = Callable[[Scope, Question, Vector, Timestamp, str], Match | Miss]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Verdict:
 class _Job:
     scope: Scope
     question: Question
+    kind: str
     search: bool
     done: asyncio.Future[Verdict]
 
@@ -77,19 +78,38 @@ class Batcher:
     def load(self, embedder: Embedder) -> None:
         self._embedder = embedder
 
-    async def similar(self, scope: Scope, question: Question, *, search: bool = True) -> Verdict:
+    async def similar(
+        self, scope: Scope, question: Question, kind: str, *, search: bool = True
+    ) -> Verdict:
         """The stored answer to the nearest question that may stand for this one.
 
-        With `search` false only the vector is made, for an answer that is to be replaced.
+        `kind` names the class of prompts it belongs to. With `search` false only the vector is
+        made, for an answer that is to be replaced.
         """
         if self._embedder is None:
             return Verdict(Miss("warming"))
         if len(self._queue) >= QUEUE_MAX:
             return Verdict(Miss("busy"))
-        job = _Job(scope, question, search, asyncio.get_running_loop().create_future())
+        job = _Job(scope, question, kind, search, asyncio.get_running_loop().create_future())
         self._queue.append(job)
         self._start()
         return await job.done
+
+    async def likeness(self, one: str, other: str) -> float | None:
+        """The cosine of two texts; None if the encoder cannot read them whole, or has no time."""
+        embedder = self._embedder
+        if embedder is None or self._busy:
+            return None
+
+        def embedded() -> float | None:
+            tokens = [embedder.read(text) for text in (one, other)]
+            if any(each.reason for each in tokens):
+                return None
+            first, second = embedder.embed_tokens(tokens)
+            return float(first @ second)
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._worker, embedded)
 
     def _start(self) -> None:
         if self._busy:
@@ -134,7 +154,7 @@ class Batcher:
         if not job.search:
             return Verdict(Miss("not-asked"), vector, embed_s)
         began = self._stopwatch()
-        found = self._similar(job.scope, job.question, vector, self._clock())
+        found = self._similar(job.scope, job.question, vector, self._clock(), job.kind)
         return Verdict(found, vector, embed_s, self._stopwatch() - began)
 
 

@@ -17,9 +17,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from edge.decisions import Decided
 from edge.dialects.events import Event
 from edge.errors import EdgeError, StreamCut
-from index.entry import Match
+from index.decision import Match
 
 WINDOW_BYTES = 64 * 1024
 
@@ -67,6 +68,10 @@ class Flight:
         self.opened = False
         """Has the first event been published? From then on no other upstream may be tried."""
         self.storable = True
+        self.decided: Decided | None = None
+        """What meaning had to say, once that is known: before there is an event or an outcome."""
+        self.bypassed = False
+        """Whether memory has no part in this prompt at all."""
         self._held_bytes_max = held_bytes_max
         self._events: deque[Event] = deque()
         self._dropped = 0

@@ -18,15 +18,18 @@ from typing import Any, Protocol
 from edge.ask import Ask, Query
 from edge.batcher import Batcher, Vector
 from edge.collapse import Failed, Flight, Found, Whole
+from edge.decisions import Decided
 from edge.dialects import Assembly
 from edge.dialects.events import DONE, EventReader
 from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
 from edge.metrics import Metrics
-from edge.policy import Mode
+from edge.policy import Mode, kind_of
 from edge.routing import Upstream, order
 from index import prompt
 from index.answers import Answers
-from index.entry import Entry, Instant, Match, Question, Timestamp
+from index.decision import Match, Miss
+from index.eligibility import PromptClass
+from index.entry import Entry, Instant, Question, Timestamp
 from index.generations import Generation
 
 log = logging.getLogger("fill")
@@ -54,14 +57,25 @@ class Fetch(Protocol):
     ) -> AbstractAsyncContextManager[UpstreamReply]: ...
 
 
+class Learner(Protocol):
+    """Who learns from what was decided; see `edge.checks`."""
+
+    def hit(self, query: Query, decided: Decided, entry: Entry) -> None: ...
+
+    def miss(self, query: Query, decided: Decided, body: bytes) -> None: ...
+
+
 @dataclass(slots=True)
 class _Memo:
     """What a fill has to remember until it can store."""
 
     began: Generation
+    decided: Decided
     question: Question | None = None
     vector: Vector | None = None
     time_bound: bool = False
+    bypass: bool = False
+    """Whether the prompt is of a class that memory has no part in."""
 
 
 class Fill:
@@ -80,6 +94,7 @@ class Fill:
         monotonic: Callable[[], Instant],
         time_bound_ttl_s: float,
         metrics: Metrics,
+        checks: Learner,
     ) -> None:
         self._answers = answers
         self._batcher = batcher
@@ -91,12 +106,14 @@ class Fill:
         self._monotonic = monotonic
         self._time_bound_ttl_s = time_bound_ttl_s
         self._metrics = metrics
+        self._checks = checks
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
         """Fill `flight`. What goes wrong becomes its outcome; only cancellation is raised."""
         try:
-            memo = _Memo(self._answers.begin())
-            match = await self._look_up(ask, memo)
+            decided = Decided(ask.request_id, ask.query.scope, ask.query.key)
+            memo = _Memo(self._answers.begin(), decided)
+            match = await self._look_up(ask, memo, flight)
             if match is not None:
                 flight.settle(Found(match))
             elif ask.query.allowed.only_if_cached:
@@ -118,42 +135,53 @@ class Fill:
 
     # Memory
 
-    async def _look_up(self, ask: Ask, memo: _Memo) -> Match | None:
+    async def _look_up(self, ask: Ask, memo: _Memo, flight: Flight) -> Match | None:
         if ask.query.allowed.lookup and not self._answers.all_resident:
             stored = await asyncio.get_running_loop().run_in_executor(
                 self._reader, self._answers.fetch, ask.query.scope, ask.query.key, self._wall()
             )
             if stored is not None and young_enough(ask.query, stored, self._wall()):
-                return Match(stored, "exact", 1.0)
-        return await self._by_meaning(ask, memo)
+                return Match(stored, "exact")
+        return await self._by_meaning(ask, memo, flight)
 
-    async def _by_meaning(self, ask: Ask, memo: _Memo) -> Match | None:
-        if ask.query.allowed.mode == Mode.OFF or not (
-            ask.query.allowed.lookup or ask.query.allowed.store
-        ):
+    async def _by_meaning(self, ask: Ask, memo: _Memo, flight: Flight) -> Match | None:
+        query = ask.query
+        allowed = query.allowed
+        if allowed.mode == Mode.OFF or not (allowed.lookup or allowed.store):
             return None
-        asked = prompt.question(
-            ask.query.call.prompt, ask.query.scope, self._secret, self._batcher.fingerprint
+        routed = prompt.route(
+            query.call.prompt,
+            query.scope,
+            self._secret,
+            self._batcher.fingerprint,
+            query.route.classes,
         )
-        if isinstance(asked, str):
-            # Asked on its own: what calls tools is matched exactly for that, and may be about now.
-            memo.time_bound = prompt.time_bound(ask.query.call.prompt)
-            self._metrics.semantic_miss(asked)
-            log.debug("event=ineligible rid=%s why=%s", ask.request_id, asked)
+        memo.time_bound = routed.time_bound
+        memo.bypass = flight.bypassed = routed.cls == PromptClass.BYPASS
+        asked = routed.asked
+        if asked is None:
+            self._missed(memo, flight, Miss(f"{routed.cls}:{routed.reason}"))
             return None
-        if ask.query.allowed.mode < Mode.SEMANTIC:
+        if allowed.mode < Mode.SEMANTIC:
             return None
-        verdict = await self._batcher.similar(
-            ask.query.scope, asked, search=ask.query.allowed.lookup
-        )
+        kind = kind_of(query.scope, query.route, routed.cls)
+        verdict = await self._batcher.similar(query.scope, asked, kind, search=allowed.lookup)
         memo.vector = verdict.vector
         memo.question = asked if verdict.vector is not None else None
         ask.timings.steps.update(embed=verdict.embed_s, search=verdict.search_s)
-        if not isinstance(verdict.found, Match):
-            self._metrics.semantic_miss(verdict.found.reason)
-            log.debug("event=semantic_miss rid=%s why=%s", ask.request_id, verdict.found.reason)
-            return None
-        return verdict.found if young_enough(ask.query, verdict.found.entry, self._wall()) else None
+        memo.decided = memo.decided.about(kind, asked)
+        found = verdict.found
+        if isinstance(found, Match) and young_enough(query, found.entry, self._wall()):
+            memo.decided = flight.decided = memo.decided.served(found)
+            self._checks.hit(query, memo.decided, found.entry)
+            return found
+        self._missed(memo, flight, found if isinstance(found, Miss) else Miss("too-old"))
+        return None
+
+    def _missed(self, memo: _Memo, flight: Flight, miss: Miss) -> None:
+        memo.decided = flight.decided = memo.decided.missed(miss)
+        self._metrics.semantic_miss(miss.reason)
+        log.debug("event=semantic_miss rid=%s why=%s", memo.decided.request_id, miss.reason)
 
     # Upstreams
 
@@ -249,7 +277,7 @@ class Fill:
 
     def _keep(self, ask: Ask, memo: _Memo, body: bytes, answer: dict[str, Any]) -> bool:
         """Store a complete answer if everything speaks for it."""
-        if not ask.query.allowed.store or len(body) > ask.query.answer_bytes_max:
+        if not ask.query.allowed.store or memo.bypass or len(body) > ask.query.answer_bytes_max:
             return False
         unfit = ask.query.dialect.unfit(answer)
         if unfit:
@@ -267,8 +295,11 @@ class Fill:
             stored_at=now,
             expires_at=Timestamp(now + ttl_s),
             question=memo.question,
+            tokens=ask.query.dialect.tokens(answer),
         )
-        return self._answers.put(entry, memo.vector, began=memo.began)
+        stored = self._answers.put(entry, memo.vector, began=memo.began)
+        self._checks.miss(ask.query, memo.decided, body)
+        return stored
 
 
 _TRACE = ("traceparent", "tracestate")

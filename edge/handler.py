@@ -7,13 +7,16 @@ answered synchronously; all else is a coroutine that waits for a flight.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any, assert_never
 
-from edge import status
+from edge import feedback, status
 from edge.ask import Ask, Query
 from edge.collapse import Collapse, Flight, Found, Whole
+from edge.decisions import Decided, Decisions
 from edge.dialects.events import HEARTBEAT
 from edge.errors import ClientError, EdgeError, StreamCut
+from edge.feedback import Feedback
 from edge.fill import Fill, young_enough
 from edge.intake import Intake, etag
 from edge.metrics import Metrics
@@ -40,6 +43,8 @@ class PromptHandler:
         collapse: Collapse,
         fill: Fill,
         metrics: Metrics,
+        decisions: Decisions,
+        told: Feedback,
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
@@ -52,6 +57,8 @@ class PromptHandler:
         self._collapse = collapse
         self._fill = fill
         self._metrics = metrics
+        self._decisions = decisions
+        self._feedback = told
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
@@ -73,6 +80,8 @@ class PromptHandler:
     # Handle: a complete request.
 
     def handle(self, request: Request) -> Response | Coroutine[Any, Any, Reply]:
+        if request.head.path in feedback.PATHS:
+            return self._guarded(request.head, self._tell(request))
         if len(request.body) > PARSE_INLINE_BYTES_MAX:
             return self._guarded(request.head, self._handle_large(request))
         try:
@@ -82,6 +91,12 @@ class PromptHandler:
             return self.refuse(request.head, error)
         except Exception as exc:
             return self.refuse(request.head, self._bug(exc))
+
+    async def _tell(self, request: Request) -> Reply:
+        head = request.head
+        body = await self._feedback(head.path, self._intake.scope(head), request.body)
+        fields = (status.JSON, status.PRIVATE, ("x-request-id", self._new_id()))
+        return Response(200, (*fields, *self._intake.cors(head)), body)
 
     async def _handle_large(self, request: Request) -> Reply:
         """Parsing megabytes takes too long for the loop; it is done beside it."""
@@ -131,7 +146,7 @@ class PromptHandler:
             chunks = self._live(ask, flight)
             await anext(chunks)  # started, so that closing it releases the flight
             handed_over = True
-            return self._event_stream(ask, chunks, led=led)
+            return self._event_stream(ask, flight, chunks, led=led)
         except EdgeError as error:
             if led or again or isinstance(error, ClientError):
                 raise  # a stream that has begun does not come here: see `_live`
@@ -144,15 +159,19 @@ class PromptHandler:
         outcome = await flight.whole()
         match outcome:
             case Found(match):
-                return self._hit(ask, self._answers.keep(match.entry), match.kind, self._wall())
+                hot = self._answers.keep(match.entry)
+                return self._hit(ask, hot, match.kind, self._wall(), flight.decided)
             case Whole():
-                return self._filled(ask, outcome, led=led)
+                return self._filled(ask, flight, outcome, led=led)
         assert_never(outcome)
 
     # Deliver.
 
-    def _hit(self, ask: Ask, hot: Hot, kind: str, now: Timestamp) -> Response:
+    def _hit(
+        self, ask: Ask, hot: Hot, kind: str, now: Timestamp, decided: Decided | None = None
+    ) -> Response:
         """An answer from memory, in the form that was asked for. Forms are made once."""
+        self._note(ask, decided)
         entry = hot.entry
         form = ask.query.form
         made = hot.forms.get(form)
@@ -169,18 +188,31 @@ class PromptHandler:
         )
         return Response(200, self._fields(ask, fields, kind), body)
 
-    def _filled(self, ask: Ask, whole: Whole, *, led: bool) -> Response:
+    def _filled(self, ask: Ask, flight: Flight, whole: Whole, *, led: bool) -> Response:
         body, tag = _render(ask.query, whole.body)
-        cache_status = ask.query.forward_status(
-            self._node, stored=led and whole.stored, collapsed=not led
-        )
+        cache_status = self._forward_status(ask, flight, stored=led and whole.stored, led=led)
         fields: Fields = (("cache-status", cache_status), ("etag", tag))
         return Response(200, self._fields(ask, fields, self._count_forward(ask, led)), body)
 
-    def _event_stream(self, ask: Ask, chunks: AsyncGenerator[bytes, None], *, led: bool) -> Reply:
-        cache_status = ask.query.forward_status(self._node, stored=False, collapsed=not led)
+    def _event_stream(
+        self, ask: Ask, flight: Flight, chunks: AsyncGenerator[bytes, None], *, led: bool
+    ) -> Reply:
+        cache_status = self._forward_status(ask, flight, stored=False, led=led)
         fields: Fields = (("cache-status", cache_status),)
         return EventStream(200, self._fields(ask, fields, self._count_forward(ask, led)), chunks)
+
+    def _forward_status(self, ask: Ask, flight: Flight, *, stored: bool, led: bool) -> str:
+        self._note(ask, flight.decided)
+        reason = flight.decided.reason if flight.decided else ""
+        return ask.query.forward_status(self._node, reason, stored=stored, collapsed=not led)
+
+    def _note(self, ask: Ask, decided: Decided | None) -> None:
+        """Under the name of this very request, which may have joined another's flight."""
+        if decided is None:
+            decided = Decided(ask.request_id, ask.query.scope, ask.query.key)
+        elif decided.request_id != ask.request_id:
+            decided = replace(decided, request_id=ask.request_id)
+        self._decisions.note(decided)
 
     async def _live(self, ask: Ask, flight: Flight) -> AsyncGenerator[bytes, None]:
         dialect, wants_usage = ask.query.dialect, ask.query.call.wants_usage

@@ -6,7 +6,7 @@ a function of the bytes alone, so it can be forgotten at any time and never be w
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -54,11 +54,19 @@ class Intake:
     """Admits heads, and reads bodies."""
 
     def __init__(
-        self, rules: Rules, dialects: Sequence[Dialect], keys: KeyRing, cors: Cors, secret: bytes
+        self,
+        rules: Rules,
+        dialects: Sequence[Dialect],
+        keys: KeyRing,
+        cors: Cors,
+        secret: bytes,
+        services: Collection[str] = (),
     ) -> None:
+        """`services` are further paths that take JSON by POST, from whoever may send prompts."""
         self.models = ModelList()
         self._rules = rules
         self._dialects = {path: dialect for dialect in dialects for path in dialect.paths}
+        self._taking = frozenset(self._dialects) | frozenset(services)
         self._keys = keys
         self._cors = cors
         self._secret = secret
@@ -83,10 +91,10 @@ class Intake:
         Raises:
             EdgeError: what is to be refused without reading the body.
         """
-        if head.method == "POST" and head.path in self._dialects:
+        if head.method == "POST" and head.path in self._taking:
             self._admitted(head)
             return None
-        known = head.path in self._dialects or _model_path(head.path) is not None
+        known = head.path in self._taking or _model_path(head.path) is not None
         if head.method in ("TRACE", "CONNECT") and not known:  # nowhere, whatever the path says
             raise _not_allowed(head.method, "GET, HEAD, POST, OPTIONS")
         methods = self._methods(head.path)
@@ -103,8 +111,12 @@ class Intake:
         _refuse_upstream_headers(head.headers)
         return scope
 
+    def scope(self, head: Head) -> Scope:
+        """Whose answers a request may read, once it was admitted."""
+        return self._admitted(head)
+
     def _methods(self, path: str) -> str:
-        if path in self._dialects:
+        if path in self._taking:
             return ALLOWED_POST
         if _model_path(path) is not None:
             return ALLOWED_GET

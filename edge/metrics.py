@@ -4,7 +4,7 @@ A hit of one kind is never counted as another: exact, semantic, collapsed and fo
 an outcome of their own. No label takes a value that a client can choose.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -14,10 +14,39 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 OUTCOMES = ("exact", "semantic", "miss", "collapsed", "request", "bypass", "refused", "failed")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+CLASS_GAUGES = {
+    "max_error": "Share of semantic hits that may be wrong.",
+    "error_estimate": "Share of semantic hits that were wrong, estimated from checked ones.",
+    "error_low": "Lower bound of that share.",
+    "error_high": "Upper bound of that share.",
+    "error_labels": "Checked hits that the estimate rests on.",
+    "error_hits": "Semantic hits that it speaks of.",
+    "error_of_requests": "The same wrong hits as a share of all that asked by meaning.",
+    "shadow_rate": "Share of semantic hits that are checked now.",
+    "alarms": "How often its cuts were tightened because wrong answers were served.",
+    "muted": "Vetoes that live labels have lifted, above some score.",
+}
+
+
+class _Classes(Collector):
+    def __init__(self, read: Callable[[], Iterable[tuple[str, Mapping[str, float]]]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        found = list(self._read())
+        for name, what in CLASS_GAUGES.items():
+            family = GaugeMetricFamily(f"promptedge_semantic_{name}", what, labels=["class"])
+            for kind, values in found:
+                family.add_metric([kind], values[name])
+            yield family
 
 
 class Metrics:
@@ -50,6 +79,18 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._checks = Counter(
+            "promptedge_semantic_checks",
+            "Answers by meaning that were compared with fresh ones: same, different, undecided; "
+            "unanswered by the upstream, dropped as the queue was full.",
+            ["verdict"],
+            registry=self.registry,
+        )
+
+    def checked(self, verdict: str) -> None:
+        """`verdict` is from a closed list."""
+        self._checks.labels(verdict).inc()
+
     def answered(self, outcome: str, seconds: float) -> None:
         self._requests[outcome].inc()
         self._seconds[outcome].observe(seconds)
@@ -61,6 +102,10 @@ class Metrics:
     def watch(self, name: str, what: str, read: Callable[[], float]) -> None:
         """A gauge that is read when it is asked for."""
         Gauge(f"promptedge_{name}", what, registry=self.registry).set_function(read)
+
+    def watch_classes(self, read: Callable[[], Iterable[tuple[str, Mapping[str, float]]]]) -> None:
+        """Gauges by class of prompts, which are the operator's tenants and routes."""
+        self.registry.register(_Classes(read))
 
     def totals(self) -> dict[str, int]:
         """Requests by outcome, for people."""

@@ -18,22 +18,29 @@ import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import urlsplit
 
-from edge import identity, listen, local_model
+from edge import feedback, identity, listen, local_model
 from edge.admission.keys import KEY_CHARS_MAX, KeyRing
+from edge.ask import Ask
 from edge.batcher import Batcher
-from edge.collapse import Collapse
+from edge.checks import Checks
+from edge.collapse import Collapse, Flight
 from edge.config import Config, ConfigError, KeySettings
 from edge.console.admin import AdminServer
 from edge.cors import Cors
+from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
 from edge.errors import EdgeError, UpstreamError
+from edge.feedback import Feedback
 from edge.fill import Fill
 from edge.handler import PromptHandler
+from edge.insight import Insight
 from edge.intake import Intake
 from edge.metrics import Metrics
+from edge.refill import Refill
 from edge.routing import Upstream, UpstreamSettings
 from edge.rules import Rules
 from edge.wire.http1 import Http1Wire
@@ -143,7 +150,25 @@ class Node:
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
         self._collapse = Collapse(self._spawn, config.cache.answer_bytes_max)
-        fill = Fill(
+        new_id = RequestIds(os.urandom(6))
+        refill = Refill(
+            self._collapse,
+            self._fill_flight,
+            config.semantic.judge_model,
+            monotonic,
+            new_id,
+        )
+        self._checks = Checks(
+            self.answers,
+            self._batcher,
+            refill,
+            self._readers,
+            config.semantic,
+            self._metrics,
+            chance=Random(os.urandom(16)),
+            wall=wall,
+        )
+        self._fill = Fill(
             answers=self.answers,
             batcher=self._batcher,
             upstreams=self._upstreams,
@@ -154,23 +179,43 @@ class Node:
             monotonic=monotonic,
             time_bound_ttl_s=config.cache.time_bound_ttl_s,
             metrics=self._metrics,
+            checks=self._checks,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
         rules = Rules(config.node.name, config.http, config.cache, config.routes)
         dialects = [self._dialect]
-        self._intake = Intake(rules, dialects, self._keys, Cors(config.cors), self._secret)
+        self._intake = Intake(
+            rules, dialects, self._keys, Cors(config.cors), self._secret, feedback.PATHS
+        )
+        decisions = Decisions()
+        self._insight = Insight(
+            self.answers,
+            self._batcher,
+            decisions,
+            self._dialect,
+            config.routes,
+            config.cache,
+            self._secret,
+            self._embedding_worker,
+        )
         self._handler = PromptHandler(
             rules,
             self._intake,
             self.answers,
             self._collapse,
-            fill,
+            self._fill,
             self._metrics,
+            decisions,
+            Feedback(self.answers, decisions, self._readers, self._collapse.renew),
             wall=wall,
             monotonic=monotonic,
-            new_id=RequestIds(os.urandom(6)),
+            new_id=new_id,
         )
         self._watch()
+
+    def _fill_flight(self, ask: Ask, flight: Flight) -> Coroutine[Any, Any, None]:
+        """For who is built before the fill, and is told by it of misses."""
+        return self._fill(ask, flight)
 
     def _bind(self, stack: contextlib.AsyncExitStack) -> dict[str, socket.socket]:
         """All sockets at once and first of all: a port in use is said before anything is done."""
@@ -236,6 +281,7 @@ class Node:
             route.mode == "semantic" for route in self.config.routes
         ):
             self._spawn(self._load_embedder(), "load embedder")
+            self._spawn(self._checks.run(), "checks")
         self._spawn(self._warm_memory(), "warm memory")
         if not self._upstreams:
             self._spawn(self._run_local_model(), "local model")
@@ -379,6 +425,7 @@ class Node:
             "addresses": {name: str(address) for name, address in self.addresses.items()},
             "requests": self._metrics.totals(),
             "cache": self.answers.report(),
+            "bounds": self._insight.bounds(),
             "connections": {name: wire.connections for name, wire in self._wires.items()},
         }
 
@@ -399,6 +446,12 @@ class Node:
         except EdgeError as exc:
             raise ValueError(exc.message) from exc
 
+    def explain(self, request_id: str) -> Mapping[str, Any] | None:
+        return self._insight.of(request_id)
+
+    async def explain_request(self, scope: Scope, body: bytes) -> Mapping[str, Any]:
+        return await self._insight.about(scope, body)
+
     def _where(self) -> str:
         return " ".join(f"{name}={address}" for name, address in self.addresses.items())
 
@@ -413,6 +466,8 @@ class Node:
         )
         watch("embedded", "Prompts embedded.", lambda: self._batcher.embedded)
         watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
+        watch("refuted_pairs", "Pairs proven wrong.", lambda: self.answers.labels.refuted)
+        self._metrics.watch_classes(self._insight.gauges)
         for name, what, read in self.answers.gauges():
             watch(name, what, read)
 

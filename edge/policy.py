@@ -5,7 +5,7 @@ Two voices are heard, and the stricter one wins: the operator's route, and the r
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt
 
 from edge.errors import ClientError
+from index.eligibility import PromptClass, check_overrides
+from index.entry import Scope
 
 
 class Mode(IntEnum):
@@ -24,6 +26,7 @@ class Mode(IntEnum):
 
 
 ModeName = Literal["off", "exact", "semantic"]
+ClassName = Literal["bypass", "exact-only", "thread-scoped", "semantic"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class RouteSettings:
     """How long their answers stay fresh, in seconds; unset: `cache.ttl_s`."""
     mode: ModeName | None = None
     """How far memory may go for them; unset: `cache.mode`."""
+    classes: dict[str, ClassName] = field(default_factory=dict)
+    """By reason, which class prompts belong to, over `cache.classes`: see docs/semantic.md."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,9 @@ class CacheSettings:
     ignored_parameters: tuple[str, ...] = ()
     """Request parameters left out of the key, such as `user` or `metadata`. Naming one says that it
     never changes an answer: two requests that differ in it will share theirs."""
+    classes: dict[str, ClassName] = field(default_factory=dict)
+    """What memory may do for a prompt, by the reason that the gate gives, where that is not to be
+    the default: `{ personal = "semantic" }`. See docs/semantic.md for reasons and classes."""
     answer_bytes_max: Annotated[int, Gt(0)] = 4 * 1024 * 1024
     """Larger answers pass through and are not stored."""
 
@@ -63,6 +71,9 @@ class Route:
 
     ttl_s: float
     mode: Mode
+    pattern: str = "*"
+    """Which route it is, to keep their records apart."""
+    classes: Mapping[str, PromptClass] = field(default_factory=dict)
 
 
 def route(model: str, routes: tuple[RouteSettings, ...], default: CacheSettings) -> Route:
@@ -70,8 +81,19 @@ def route(model: str, routes: tuple[RouteSettings, ...], default: CacheSettings)
     for candidate in routes:
         if fnmatchcase(model, candidate.model):
             mode = candidate.mode or default.mode
-            return Route(candidate.ttl_s or default.ttl_s, Mode[mode.upper()])
-    return Route(default.ttl_s, Mode[default.mode.upper()])
+            return Route(
+                candidate.ttl_s or default.ttl_s,
+                Mode[mode.upper()],
+                candidate.model,
+                check_overrides({**default.classes, **candidate.classes}),
+            )
+    classes = check_overrides(default.classes)
+    return Route(default.ttl_s, Mode[default.mode.upper()], classes=classes)
+
+
+def kind_of(scope: Scope, rules: Route, cls: PromptClass) -> str:
+    """The class of prompts whose record by meaning is kept together, by name."""
+    return f"{scope}|{rules.pattern}|{cls}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,9 +35,12 @@ def hit(node: str, ttl_s: float, semantic: bool) -> str:
     return f"{node}; hit; ttl={int(ttl_s)}{detail}"
 
 
-def forwarded(node: str, why: str, *, stored: bool = False, collapsed: bool = False) -> str:
-    """`why` is one of RFC 9211's reasons: bypass, miss, request, stale."""
+def forwarded(
+    node: str, why: str, detail: str = "", *, stored: bool = False, collapsed: bool = False
+) -> str:
+    """`why` is one of RFC 9211's reasons: bypass, miss, request, stale; `detail` is our token."""
     suffix = ("; stored" if stored else "") + ("; collapsed" if collapsed else "")
+    suffix += f"; detail={detail}" if detail else ""
     return f"{node}; fwd={why}{suffix}"
 
 

@@ -18,9 +18,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from index.decision import DecisionSettings, Miss, decide
-from index.entry import CacheKey, Entry, Match, Purge, Question, Scope, Timestamp
+from index.calibration import Calibration
+from index.decision import DecisionSettings, Judged, Match, Miss, decide, weigh
+from index.entry import CacheKey, Entry, Purge, Question, Scope, Timestamp
 from index.generations import Generation, Generations
+from index.labels import Labels
 from index.memory import OVERHEAD_BYTES, Hot, Memory, MemorySettings, MemoryStats
 from index.questions import Nearest, Questions
 from index.rows import Stored, rounded
@@ -75,11 +77,11 @@ class Answers:
         self,
         open_store: Callable[[Follower], Store],
         memory: Memory,
-        decision: DecisionSettings,
+        labels: Labels,
         vectors: Callable[[int], Nearest] = Vectors,
     ) -> None:
         self._memory = memory
-        self._decision = decision
+        self.labels = labels
         self._vectors = vectors
         self._questions: Questions | None = None
         # Held over "is it dead? no: keep it" and over "a purge begins", each microseconds.
@@ -106,7 +108,7 @@ class Answers:
         return cls(
             lambda follower: Store(directory, store, normaliser=normaliser, follower=follower),
             Memory(memory),
-            decision,
+            Labels(directory, decision, Calibration.load()),
         )
 
     # The event loop.
@@ -129,6 +131,8 @@ class Answers:
                 return False
             id_ = self._store.next_id()
             self._memory.put(id_, entry)
+            if entry.question is not None:
+                self.labels.replaced(entry.question)
             return self._store.put(id_, entry, vector if self._usable(vector) else None)
 
     def keep(self, entry: Entry) -> Hot:
@@ -156,26 +160,56 @@ class Answers:
         return None if stored is None else self._admit(stored, began, now)
 
     def similar(
-        self, scope: Scope, question: Question, vector: NDArray[np.float32], now: Timestamp
+        self,
+        scope: Scope,
+        question: Question,
+        vector: NDArray[np.float32],
+        now: Timestamp,
+        kind: str,
     ) -> Match | Miss:
-        """The nearest answered question that may stand for this one, and its answer."""
+        """The answered question that may best stand for this one, and its answer.
+
+        `kind` names the class of prompts whose record the decision rests on (`index.control`).
+        """
         questions = self._questions
         if questions is None:
             return Miss("warming")
         began = self._generations.settled
-        candidates = questions.candidates(question, rounded(vector))
+        near = questions.candidates(question, rounded(vector))
+        cut = self.labels.cut(kind)
         while True:
-            decision = decide(question.text, candidates, self._decision)
+            candidates = self.labels.known(question, near)
+            decision = decide(question.text, candidates, self.labels.calibration, cut)
             if isinstance(decision, Miss):
                 return decision
-            (chosen,) = (one for one in candidates if one.id == decision.id)
-            stored = self._by_id(decision.id)
+            chosen = decision.chosen.candidate
+            stored = self._by_id(chosen.id)
             if stored is not None and self._may_stand_for(stored, scope, question, chosen.text):
                 entry = self._admit(stored, began, now)
                 if entry is not None:
                     self._semantic_hits += 1
-                    return Match(entry, "semantic", decision.similarity)
-            candidates.remove(chosen)
+                    return Match(entry, "semantic", decision)
+            near = [one for one in near if one.id != chosen.id]
+
+    def weigh(
+        self, question: Question, vector: NDArray[np.float32], kind: str
+    ) -> tuple[Judged, ...]:
+        """How `similar` would judge now; nothing is served, counted or fetched."""
+        if self._questions is None:
+            return ()
+        near = self.labels.known(question, self._questions.candidates(question, rounded(vector)))
+        return weigh(
+            question.text, near, self.labels.calibration, self.labels.cut(kind, counts=False)
+        )
+
+    def weighed(
+        self, scope: Scope, question: Question, judged: Sequence[Judged]
+    ) -> Iterator[tuple[Judged, Entry]]:
+        """The entries of candidates that were weighed, those that are still there."""
+        for one in judged:
+            stored = self._by_id(one.candidate.id)
+            if stored and self._may_stand_for(stored, scope, question, one.candidate.text):
+                yield one, stored.entry
 
     def purge(self, purge: Purge) -> int:
         """Remove what `purge` covers, now: when it returns, from disk, memory and vectors.
@@ -300,6 +334,7 @@ class Answers:
         """
         self._closing = True
         self._store.close()
+        self.labels.close()
 
     def __repr__(self) -> str:
         return f"<Answers {self._memory!r} {self._store!r} {len(self._questions or ())} vectors>"

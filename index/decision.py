@@ -1,31 +1,58 @@
-"""Candidates and evidence in, serve or miss out."""
+"""Candidates and evidence in, serve or miss out.
 
-from collections.abc import Sequence
+Each of the nearest is weighed: the guard names its stratum, the calibrated model gives its score,
+and the best one whose score reaches the cut of its stratum is served. Cuts are somebody else's
+business (`index.control`): here they are a function.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from math import log
+from typing import Annotated, Final, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
+from index.calibration import (
+    AGREE,
+    Calibration,
+    Company,
+    features,
+    margin,
+    probability,
+    stratum,
+)
+from index.entry import Entry
 from index.guard import Evidence, compare, read
 
-COMPARED_MAX = 4
-"""Candidates whose words are looked at. Reading one that was not read lately takes 0.1 ms, and what
-stands for a question is rarely behind three that do not."""
+REFUTED: Final = "refuted"
+"""Stratum of a pair that was proven wrong: never served again, whatever the evidence."""
 
-Similarity = Annotated[float, Ge(0.0), Le(1.0)]
+_ENTRY_PRIOR: Final = 20.0
+"""An entry's own record weighs as much as what is known of all, once it has so many labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionSettings:
-    """How similar two questions have to be, by how well their words agree.
+    """How many answers by meaning may be wrong, and what finding that out may cost."""
 
-    The guard carries the precision, not the cosine: see docs/semantic.md for what was measured.
-    """
-
-    similarity_min: Similarity = 0.55
-    """When every content word of either question is accounted for by the other."""
-    similarity_min_partial: Similarity = 0.85
-    """When one side has an optional word more (*available*, which *city*)."""
+    max_error: Annotated[float, Gt(0.0), Le(0.2)] = 0.01
+    """The share of semantic hits that may be wrong. Cuts are set so that this holds, and what
+    became of it is shown with an interval."""
+    confidence: Annotated[float, Gt(0.5), Le(0.9999)] = 0.95
+    """How sure a cut must be of that before it serves, and of what interval is shown."""
+    memory_labels: Annotated[int, Gt(100)] = 10_000
+    """After so many labels what was learned counts for a third: the world changes."""
+    shadow_min: Annotated[float, Ge(0.0), Le(1.0)] = 0.005
+    """Of the answers served by meaning, the share that is also asked of the upstream after
+    delivery, and compared. A new class of prompts begins with `shadow_max`; the more is known of
+    it the fewer are checked, down to this."""
+    shadow_max: Annotated[float, Ge(0.0), Le(1.0)] = 0.5
+    """The same where nothing is known yet, and after an alarm. 0: nothing is ever checked."""
+    shadow_tokens_per_day: Annotated[int, Ge(0)] = 1_000_000
+    """Tokens that such checks may cost in a day; once spent, none until the next."""
+    judge_model: str = ""
+    """A model that the upstreams have, asked whether two answers say the same where nothing cheaper
+    can tell, never while a client waits. Unset: such a pair counts as wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,37 +62,122 @@ class Candidate:
     id: int
     text: str
     similarity: float
+    answer: int = 0
+    """Candidates with the same number are known to have the same answer. 0: its own."""
+    right: int = 0
+    """How often it proved right when served for another question, or when it would have been."""
+    wrong: int = 0
+    refuted: bool = False
+    """Whether it was proven wrong for this very question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate, weighed."""
+
+    candidate: Candidate
+    evidence: Evidence
+    stratum: str
+    score: float
+    """Log odds that its answer is right."""
+    cut: float
+    """What the score had to reach; infinite where nothing is served."""
+
+    @property
+    def probability(self) -> float:
+        return probability(self.score)
+
+    @property
+    def passes(self) -> bool:
+        return self.score >= self.cut
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    id: int
-    similarity: float
+    chosen: Judged
+    judged: tuple[Judged, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An entry found for a prompt, and how."""
+
+    entry: Entry
+    kind: Literal["exact", "semantic"]
+    decision: Serve | None = None
+    """What a semantic match rests on."""
+
+    @property
+    def similarity(self) -> float:
+        """Cosine of the two questions; 1.0 for an exact match."""
+        return self.decision.chosen.candidate.similarity if self.decision else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
     reason: str
-    """no-candidate, below-threshold, or veto:NAME of the best candidate that was near enough."""
+    """no-candidate, below-cut, veto:NAME of the best candidate; or of whoever did not even ask."""
+    judged: tuple[Judged, ...] = ()
+    """Best first."""
 
 
 def decide(
-    asked_text: str, candidates: Sequence[Candidate], settings: DecisionSettings
+    asked_text: str,
+    candidates: Sequence[Candidate],
+    calibration: Calibration,
+    cut: Callable[[str], float],
 ) -> Serve | Miss:
-    """The first candidate, best first, whose answer may be served; else the most telling reason."""
-    if not candidates:
+    """The best candidate that may be served, or why none may. Up to eight are meant."""
+    return verdict(weigh(asked_text, candidates, calibration, cut))
+
+
+def verdict(judged: tuple[Judged, ...]) -> Serve | Miss:
+    """What follows from candidates that were weighed."""
+    if not judged:
         return Miss("no-candidate")
-    near = [c for c in candidates if c.similarity >= settings.similarity_min]  # no NaN passes
+    for one in judged:
+        if one.passes:
+            return Serve(one, judged)
+    best = judged[0]
+    reason = "below-cut" if best.stratum == AGREE else f"veto:{best.stratum}"
+    return Miss(reason, judged)
+
+
+def weigh(
+    asked_text: str,
+    candidates: Sequence[Candidate],
+    calibration: Calibration,
+    cut: Callable[[str], float],
+) -> tuple[Judged, ...]:
+    """Every candidate with its stratum and score, the likeliest first."""
     asked = read(asked_text)
-    reason = ""
-    for candidate in sorted(near, key=lambda c: c.similarity, reverse=True)[:COMPARED_MAX]:
+    found = []
+    for candidate in candidates:
         evidence = compare(asked, read(candidate.text))
-        if evidence.veto:
-            reason = reason or f"veto:{evidence.veto}"
-        elif candidate.similarity >= _floor(evidence, settings):
-            return Serve(candidate.id, candidate.similarity)
-    return Miss(reason or "below-threshold")
+        company = _company(candidate, candidates)
+        score = calibration.score(features(candidate.similarity, company, evidence))
+        score += _own_record(candidate)
+        name = REFUTED if candidate.refuted else stratum(evidence)
+        limit = float("inf") if candidate.refuted else cut(name)
+        found.append(Judged(candidate, evidence, name, score, limit))
+    return tuple(sorted(found, key=lambda one: (one.stratum != AGREE, -one.score)))
 
 
-def _floor(evidence: Evidence, settings: DecisionSettings) -> float:
-    return settings.similarity_min_partial if evidence.extra else settings.similarity_min
+def _company(candidate: Candidate, candidates: Sequence[Candidate]) -> Company:
+    """Neighbours vote with the answers that they are known to have."""
+    others = [one for one in candidates if one.id != candidate.id]
+    same = [one for one in others if candidate.answer and one.answer == candidate.answer]
+    rivals = [one for one in others if not candidate.answer or one.answer != candidate.answer]
+    nearest = max((one.similarity for one in rivals), default=None)
+    return Company(margin(candidate.similarity, nearest), len(same), len(rivals))
+
+
+def _own_record(candidate: Candidate) -> float:
+    """What an entry's own labels add to its score; its error shrinks towards everybody's."""
+    if not candidate.right and not candidate.wrong:
+        return 0.0
+    usual = 0.01
+    error = (candidate.wrong + _ENTRY_PRIOR * usual) / (
+        candidate.right + candidate.wrong + _ENTRY_PRIOR
+    )
+    return log((1 - error) / error) - log((1 - usual) / usual)

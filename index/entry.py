@@ -5,7 +5,7 @@ an `Instant` only measures how long something took here.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NewType
+from typing import NewType
 
 CacheKey = NewType("CacheKey", bytes)
 """32 bytes: keyed BLAKE2b of scope and canonical request. Never shown to a client."""
@@ -47,16 +47,6 @@ class Entry:
     """None when the prompt may be matched exactly only."""
     tokens: int = 0
     """What a hit saves: tokens of prompt and answer as the upstream counted them; 0: not told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """An entry found for a prompt, and how."""
-
-    entry: Entry
-    kind: Literal["exact", "semantic"]
-    similarity: float
-    """Cosine of the two questions; 1.0 for an exact match."""
 
 
 @dataclass(frozen=True, slots=True)

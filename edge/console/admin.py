@@ -34,6 +34,12 @@ class Operated(Protocol):
     async def purge(self, purge: Purge, *, dry_run: bool) -> int:
         """How many answers went, or would go."""
 
+    def explain(self, request_id: str) -> Mapping[str, Any] | None:
+        """How one of the latest requests was decided; None if it is not remembered."""
+
+    async def explain_request(self, scope: Scope, body: bytes) -> Mapping[str, Any]:
+        """How a request would be decided now. Raises ValueError."""
+
     def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:
         """The key of a request's answer. Raises EdgeError."""
 
@@ -52,6 +58,8 @@ class AdminServer:
         app.router.add_get("/metrics", self._render_metrics)
         app.router.add_get("/admin/status", self._status)
         app.router.add_post("/admin/purge", self._purge)
+        app.router.add_get("/admin/explain", self._explain)
+        app.router.add_post("/admin/explain", self._explain_request)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.SockSite(self._runner, self._sock).start()
@@ -86,7 +94,29 @@ class AdminServer:
         count = await self._node.purge(purge, dry_run=dry_run)
         return _json(200, {"matched": count, "purged": 0 if dry_run else count})
 
+    async def _explain(self, request: web.Request) -> web.Response:
+        name = request.query.get("request_id", "")
+        found = self._node.explain(name)
+        if found is None:
+            return _error(404, _EXPLAIN_HELP)
+        return _json(200, found)
 
+    async def _explain_request(self, request: web.Request) -> web.Response:
+        try:
+            asked = read_object(await request.read())
+            if asked.keys() - {"tenant", "request"} or "request" not in asked:
+                raise ValueError('Say {"request": ...}, a chat request, and "tenant" if it has one')
+            scope = _scope_of(asked.get("tenant"))
+            found = await self._node.explain_request(scope, _body(asked["request"]))
+        except (ValueError, ClientError) as exc:
+            return _error(400, str(exc).rstrip("."))
+        return _json(200, found)
+
+
+_EXPLAIN_HELP = (
+    "No such request is remembered: give request_id, the X-Request-Id of one of the latest "
+    "answers of this node, or post the request itself to see how it would be decided now"
+)
 _PURGE_HELP = (
     'Say what to purge: {"everything": true}, or any of "tenant", "model" and "request" '
     '(a chat request whose answer is to go); "dry_run": true only counts'
@@ -109,6 +139,14 @@ def _purge_of(asked: dict[str, Any], key_of: Callable[[Scope, str, bytes], Cache
     if "request" in asked:
         key = key_of(scope or Scope("shared"), "/v1/chat/completions", _body(asked["request"]))
     return Purge(scope=scope, model=model, key=key)
+
+
+def _scope_of(tenant: Any) -> Scope:
+    if tenant is None:
+        return Scope("shared")
+    if not (isinstance(tenant, str) and tenant):
+        raise ValueError("Tenant must be a name")
+    return Scope(f"tenant:{tenant}")
 
 
 def _body(request: Any) -> bytes:

@@ -54,6 +54,9 @@ class Dialect(Protocol):
     def parse(self, body: bytes) -> Call:
         """Raises ClientError."""
 
+    def request(self, model: str, text: str) -> bytes:
+        """A request of the node's own, with one question."""
+
     def upstream_body(self, body: bytes, stream: bool, usage: bool) -> bytes:
         """What an upstream is sent; `usage` asks a stream for its usage event."""
 
@@ -62,6 +65,12 @@ class Dialect(Protocol):
 
     def unfit(self, answer: dict[str, Any]) -> str | None:
         """Why a complete JSON answer may not be stored; None if it may."""
+
+    def words(self, answer: dict[str, Any]) -> str:
+        """What a complete JSON answer says, as text."""
+
+    def tokens(self, answer: dict[str, Any]) -> int:
+        """What the upstream says it counted, prompt and answer together; 0 if it does not."""
 
     def assembly(self) -> Assembly: ...
 

@@ -66,6 +66,10 @@ class OpenAiChat:
         hot = isinstance(temperature, int | float) and temperature > self._cacheable_temperature
         return "temperature" if hot else None
 
+    def request(self, model: str, text: str) -> bytes:
+        messages = [{"role": "user", "content": text}]
+        return _dumps({"model": model, "messages": messages, "temperature": 0}).encode()
+
     def upstream_body(self, body: bytes, stream: bool, usage: bool) -> bytes:
         payload = json_body.read_object(body)
         if stream and usage:
@@ -93,6 +97,15 @@ class OpenAiChat:
             if not (message.get("content") or message.keys() & {"tool_calls", "function_call"}):
                 return "empty"
         return None
+
+    def words(self, answer: dict[str, Any]) -> str:
+        contents = (choice["message"].get("content") for choice in answer["choices"])
+        return "\n".join(text for text in contents if isinstance(text, str))
+
+    def tokens(self, answer: dict[str, Any]) -> int:
+        usage = answer.get("usage")
+        total = usage.get("total_tokens") if isinstance(usage, dict) else None
+        return total if isinstance(total, int) and 0 < total < 1 << 40 else 0
 
     def assembly(self) -> Assembly:
         return ChatAssembly()

@@ -11,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.batcher import BATCH_MAX, QUEUE_MAX, Batcher, Verdict
-from index.decision import Miss
+from index.decision import Match, Miss
 from index.embedding import Tokens
-from index.entry import Match, PartitionKey, Question, Scope, Timestamp
+from index.entry import PartitionKey, Question, Scope, Timestamp
 from tests.fakes.entries import DIMENSIONS, entry
 
 SCOPE = Scope("shared")
+KIND = "shared|*|semantic"
 
 
 @dataclass
@@ -49,10 +50,11 @@ class Encoder:
 
 
 def similar(
-    scope: Scope, question: Question, vector: NDArray[np.float32], now: Timestamp
+    scope: Scope, question: Question, vector: NDArray[np.float32], now: Timestamp, kind: str
 ) -> Match | Miss:
+    assert kind == KIND
     if question.text == "found":
-        return Match(entry("found"), "semantic", 0.99)
+        return Match(entry("found"), "semantic")
     return Miss(f"saw {int(vector[0])}")
 
 
@@ -75,7 +77,7 @@ async def batcher(encoder: Encoder) -> AsyncIterator[Batcher]:
 
 def asking(batcher: Batcher, text: str) -> asyncio.Task[Verdict]:
     question = Question(PartitionKey(b"p" * 32), text)
-    return asyncio.get_running_loop().create_task(batcher.similar(SCOPE, question))
+    return asyncio.get_running_loop().create_task(batcher.similar(SCOPE, question, KIND))
 
 
 async def reasons(*asked: asyncio.Task[Verdict]) -> list[str]:
@@ -175,6 +177,6 @@ async def test_before_it_is_loaded_and_when_too_many_wait_it_is_a_miss(
 async def test_without_a_search_only_the_vector_is_made(batcher: Batcher, encoder: Encoder) -> None:
     encoder.gate.set()
     question = Question(PartitionKey(b"p" * 32), "found")
-    verdict = await batcher.similar(SCOPE, question, search=False)
+    verdict = await batcher.similar(SCOPE, question, KIND, search=False)
     assert verdict.found == Miss("not-asked")
     assert verdict.vector is not None

@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge import feedback
 from edge.admission.keys import KeyRing
+from edge.ask import Query
 from edge.batcher import Batcher
 from edge.collapse import Collapse
 from edge.cors import Cors, CorsSettings
+from edge.decisions import Decided, Decisions
 from edge.dialects.openai_chat import OpenAiChat
 from edge.errors import StreamCut, UpstreamError
+from edge.feedback import Feedback
 from edge.fill import Fill
 from edge.handler import PromptHandler
 from edge.intake import Intake
@@ -29,7 +33,7 @@ from edge.routing import Upstream, UpstreamSettings
 from edge.rules import HttpSettings, Rules
 from index.answers import Answers
 from index.decision import DecisionSettings
-from index.entry import Instant, Timestamp
+from index.entry import Entry, Instant, Timestamp
 from index.memory import MemorySettings
 from index.store import StoreSettings
 from tests.fakes.doors import CHAT, JSON, Answer, CutError, request_body
@@ -192,6 +196,14 @@ def _streamed(text: str) -> dict[str, Any]:
     return {"model": "test-model", "messages": messages, "stream": True}
 
 
+class Incurious:
+    """Learns nothing."""
+
+    def hit(self, query: Query, decided: Decided, entry: Entry) -> None: ...
+
+    def miss(self, query: Query, decided: Decided, body: bytes) -> None: ...
+
+
 @asynccontextmanager
 async def indoors(
     data: Path,
@@ -232,10 +244,14 @@ async def indoors(
                 monotonic=clock.monotonic,
                 time_bound_ttl_s=cache.time_bound_ttl_s,
                 metrics=metrics,
+                checks=Incurious(),
             )
             rules = Rules("edge", HttpSettings(), cache, routes)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
-            intake = Intake(rules, [dialect], KeyRing(keys or {}), Cors(CorsSettings()), SECRET)
+            intake = Intake(
+                rules, [dialect], KeyRing(keys or {}), Cors(CorsSettings()), SECRET, feedback.PATHS
+            )
+            decisions = Decisions()
             numbers = iter(range(1, 10**9))
             handler = PromptHandler(
                 rules,
@@ -244,6 +260,8 @@ async def indoors(
                 collapse,
                 fill,
                 metrics,
+                decisions,
+                Feedback(answers, decisions, reader, collapse.renew),
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=lambda: f"test-{next(numbers)}",

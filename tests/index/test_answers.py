@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from index.answers import Answers
-from index.decision import DecisionSettings, Miss
-from index.entry import CacheKey, Entry, Match, PartitionKey, Purge, Question, Scope, Timestamp
+from index.decision import DecisionSettings, Match, Miss
+from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
 from index.generations import REMEMBERED_MAX, Generations
 from index.memory import MemorySettings
 from index.store import StoreSettings
@@ -51,7 +51,7 @@ def put(answers: Answers, one: Entry, axis: int = 0) -> None:
 
 
 def ask(answers: Answers, scope: Scope = SHARED, partition: PartitionKey = PARTITION) -> object:
-    return answers.similar(scope, Question(partition, QUESTION), vector(0), NOW)
+    return answers.similar(scope, Question(partition, QUESTION), vector(0), NOW, "all")
 
 
 def remembers(answers: Answers, name: str | int, scope: Scope = SHARED) -> bool:
@@ -391,7 +391,7 @@ class AnswersAgainstDict(RuleBasedStateMachine):
     @rule(scope=SCOPES, name=NAMES)
     def similar(self, scope: Scope, name: int) -> None:
         asked = Question(partition_of(scope), f"what is the capital of {TOPICS[name]}?")
-        found = self.answers.similar(scope, asked, vector(name), self.now)
+        found = self.answers.similar(scope, asked, vector(name), self.now, "all")
         if isinstance(found, Match):
             assert found.entry.question == asked
             self.true(scope, found.entry)

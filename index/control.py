@@ -1,0 +1,327 @@
+"""Keeps the share of wrong semantic hits under `max_error`, and says how well it is kept.
+
+Labels come from traffic. After a *miss* the fresh answer tells of each candidate whether its answer
+would have been right; of the *hits* a random share is asked of the upstream as well, after
+delivery. Both feed, for each class of prompts and each stratum of pairs (`index.calibration`), a
+`betting.Ladder`: the lowest cut for which it is proven that what scores above it errs less than
+`max_error` is the cut in force. So
+
+* a stratum that nobody has evidence for is closed: a typed veto of the guard is final;
+* where live labels say that a veto stops good pairs, its stratum opens above some score: the rule
+  is *muted* there, and `report` says so;
+* where they say that a cut errs, its proof melts away and the cut rises, or the stratum closes.
+
+**Shrinkage.** Few labels are no reason to know nothing. A class begins with what all classes have
+seen (at half weight), and that with what was counted when the calibration was fitted; own labels
+outweigh both in time. An entry's own record moves its score (`index.decision`).
+
+**Drift.** Beside the slow bookkeeping a fast one: a CUSUM of the likelihood that served hits err
+four times as often as allowed (Page 1954). When it alarms, three quarters of the evidence of the
+class are forgotten, which closes what was open by little, and more hits are checked.
+
+**Noise.** An upstream asked twice may disagree with itself, and every comparison errs. Some checks
+therefore ask twice; the share of pairs of *twins* that differ is the floor under every observed
+error, and what it is at least is subtracted.
+
+Not safe for several threads: `index.labels` has the lock.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from math import inf, log
+from typing import Any, Final
+
+from index.betting import Interval, Ladder, Rate
+from index.calibration import AGREE, RUNGS, SOFT, Calibration
+from index.decision import REFUTED, DecisionSettings
+
+CLASSES_MAX: Final = 1_000
+"""Classes with a record of their own; the one not asked for longest goes, and starts afresh."""
+
+_BELIEVED_MAX: Final = 3_000.0
+"""Labels that what was counted while fitting is worth at most."""
+_INHERITED: Final = 0.5
+_GLOBAL_STAKE: Final = 0.25
+_AIM: Final = 0.8
+"""Of `max_error`, what cuts are set for: the rest is for chance, so that each two thousand hits in
+a row keep the bound, and not only their mean over the years."""
+_TYPED_DOUBT: Final = 0.02
+"""Muting a typed veto needs so much more proof than opening what merely differs in words."""
+_ALARM_ODDS: Final = log(500.0)
+_ALARM_FACTOR: Final = 4.0
+_KEPT_AFTER_ALARM: Final = 0.25
+_LABELS_UNTIL_SPARSE: Final = 100
+"""Labels after which hits are checked half as often as at first."""
+
+
+@dataclass(slots=True)
+class _Stratum:
+    ladder: Ladder
+    cut: float = inf
+
+
+@dataclass(slots=True)
+class _Class:
+    strata: dict[str, _Stratum] = field(default_factory=dict)
+    rate: Rate = field(default_factory=Rate)
+    recent_labels: int = 0
+    """Labels of served hits since the start, or the last alarm: how little must be checked."""
+    suspicion: float = 0.0
+    alarms: int = 0
+    asked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """A rule of the guard that live labels speak against, in one class."""
+
+    stratum: str
+    cut: float
+    labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassReport:
+    """What is known of one class of prompts. Shares are of semantic hits, unless they say so."""
+
+    name: str
+    max_error: float
+    error: Interval
+    """Of the hits served: the noise of the upstream is subtracted."""
+    error_of_requests: float
+    """The same wrong answers as a share of all requests that asked for an answer by meaning."""
+    cut: float
+    """Score that a pair without a veto has to reach; infinite: none is served."""
+    muted: tuple[Muted, ...]
+    shadow_rate: float
+    alarms: int
+
+
+class Control:
+    """Cuts, labels and intervals, by class of prompts."""
+
+    def __init__(self, settings: DecisionSettings, calibration: Calibration) -> None:
+        self.settings = settings
+        self.calibration = calibration
+        self._all: dict[str, _Stratum] = {}
+        self._classes: OrderedDict[str, _Class] = OrderedDict()
+        self._twins = Rate()
+
+    # Deciding.
+
+    def cut(self, name: str, stratum: str) -> float:
+        """The score a pair of `stratum` must reach to be served in the class; infinite: none."""
+        if stratum == REFUTED:
+            return inf
+        return self._stratum(self._class(name), stratum).cut
+
+    def asked(self, name: str) -> None:
+        """A prompt of the class looked for an answer by meaning."""
+        self._class(name).asked += 1
+
+    def shadow_rate(self, name: str) -> float:
+        """With which probability a hit of this class is to be checked."""
+        return self._shadow_rate(self._class(name))
+
+    def _shadow_rate(self, own: _Class) -> float:
+        known = own.recent_labels
+        wanted = self.settings.shadow_max * _LABELS_UNTIL_SPARSE / (_LABELS_UNTIL_SPARSE + known)
+        return max(wanted, min(self.settings.shadow_min, self.settings.shadow_max))
+
+    # Learning.
+
+    def missed(self, name: str, stratum: str, score: float, wrong: bool) -> None:
+        """The pair was not served; serving it would have been `wrong`."""
+        own = self._class(name)
+        opened = self._stratum(own, stratum).cut < inf
+        stake = self._shadow_rate(own) if opened else 1.0
+        self._learn(own, stratum, score, wrong, stake)
+
+    def unchecked(self, name: str, probability: float) -> None:
+        """A hit was served and not drawn for a check, though it might have been."""
+        self._class(name).rate.unlabelled(probability)
+
+    def checked(
+        self, name: str, stratum: str, score: float, wrong: bool, probability: float
+    ) -> bool:
+        """A hit that was drawn with `probability` was compared. True: this sets off an alarm."""
+        own = self._class(name)
+        own.rate.label(wrong, probability)
+        own.recent_labels += 1
+        self._learn(own, stratum, score, wrong, 1.0)
+        return self._suspect(own, wrong)
+
+    def complained(self, name: str, stratum: str, score: float) -> None:
+        """Somebody says that a hit was wrong. No part of the estimate: only the wrong complain."""
+        self._learn(self._class(name), stratum, score, True, 1.0)
+
+    def twins(self, differ: bool) -> None:
+        """The upstream was asked the same twice; did its answers differ?"""
+        self._twins.label(differ, 1.0)
+
+    # Telling.
+
+    @property
+    def noise(self) -> Interval:
+        """The share of pairs of answers to the same question that are found to differ."""
+        return self._twins.interval(self.settings.confidence)
+
+    def error(self, name: str) -> Interval:
+        """The share of the class's hits that were wrong, the upstream's own noise subtracted."""
+        return self._without_noise(self._class(name).rate)
+
+    def report(self) -> Iterator[ClassReport]:
+        for name, own in self._classes.items():
+            error = self._without_noise(own.rate)
+            agree = own.strata.get(AGREE)
+            yield ClassReport(
+                name=name,
+                max_error=self.settings.max_error,
+                error=error,
+                error_of_requests=error.estimate * error.served / max(own.asked, 1),
+                cut=agree.cut if agree else inf,
+                muted=tuple(
+                    Muted(stratum, one.cut, int(one.ladder.labels))
+                    for stratum, one in sorted(own.strata.items())
+                    if stratum != AGREE and one.cut < inf
+                ),
+                shadow_rate=self._shadow_rate(own),
+                alarms=own.alarms,
+            )
+
+    def _class(self, name: str) -> _Class:
+        own = self._classes.get(name)
+        if own is None:
+            own = self._classes[name] = _Class()
+            if len(self._classes) > CLASSES_MAX:
+                self._classes.popitem(last=False)
+        else:
+            self._classes.move_to_end(name)
+        return own
+
+    def _stratum(self, own: _Class, stratum: str) -> _Stratum:
+        found = own.strata.get(stratum)
+        if found is None:
+            found = own.strata[stratum] = _Stratum(Ladder(RUNGS))
+            everybody = self._everybody(stratum)
+            seen = self.calibration.seen.get(stratum)
+            if seen is not None:  # what was counted is inherited whole, what was lived by half
+                self._believe(found.ladder, stratum)
+            found.ladder.inherit(everybody.ladder, _INHERITED)
+            self._set_cut(found, stratum)
+        return found
+
+    def _everybody(self, stratum: str) -> _Stratum:
+        found = self._all.get(stratum)
+        if found is None:
+            found = self._all[stratum] = _Stratum(Ladder(RUNGS))
+        return found
+
+    def _believe(self, ladder: Ladder, stratum: str) -> None:
+        seen = self.calibration.seen[stratum]
+        total = seen.right + seen.wrong
+        scale = _BELIEVED_MAX / max(float(total.max()), _BELIEVED_MAX)
+        # Where a new node starts is one test, chosen beforehand, and not the best of so many.
+        ladder.believe(
+            seen.right * scale, seen.wrong * scale, alpha=self._aim, bonus=log(len(RUNGS))
+        )
+
+    def _learn(self, own: _Class, stratum: str, score: float, wrong: bool, stake: float) -> None:
+        memory = float(self.settings.memory_labels)
+        found = self._stratum(own, stratum)
+        found.ladder.bet(score, wrong, alpha=self._aim, stake=stake, memory=memory)
+        self._set_cut(found, stratum)
+        everybody = self._everybody(stratum).ladder
+        everybody.bet(score, wrong, alpha=self._aim, stake=stake * _GLOBAL_STAKE, memory=memory)
+
+    def _set_cut(self, one: _Stratum, stratum: str) -> None:
+        doubt = 1 - self.settings.confidence
+        if stratum not in SOFT:
+            doubt *= _TYPED_DOUBT
+        proven = one.ladder.proof() >= log(len(RUNGS) / doubt)
+        one.cut = float(RUNGS[proven.argmax()]) if proven.any() else inf
+
+    @property
+    def _aim(self) -> float:
+        """The observed error that cuts are set for: what is allowed, on top of the noise."""
+        allowed = _AIM * self.settings.max_error
+        return allowed + self.noise.low * (1 - allowed)
+
+    def _suspect(self, own: _Class, wrong: bool) -> bool:
+        usual = self._aim
+        grave = min(_ALARM_FACTOR * usual, 0.5)
+        step = log(grave / usual) if wrong else log((1 - grave) / (1 - usual))
+        own.suspicion = max(own.suspicion + step, 0.0)
+        if own.suspicion < _ALARM_ODDS:
+            return False
+        own.suspicion = 0.0
+        own.alarms += 1
+        own.recent_labels = 0
+        for stratum, one in own.strata.items():
+            one.ladder.shrink(_KEPT_AFTER_ALARM)
+            self._set_cut(one, stratum)
+        return True
+
+    def _without_noise(self, rate: Rate) -> Interval:
+        seen, noise = rate.interval(self.settings.confidence), self.noise
+
+        def corrected(observed: float, floor: float) -> float:
+            return max((observed - floor) / (1 - floor), 0.0) if floor < 1 else 0.0
+
+        return Interval(
+            corrected(seen.estimate, noise.estimate),
+            corrected(seen.low, noise.high) if noise.labels else seen.low,
+            corrected(seen.high, noise.low),
+            seen.labels,
+            seen.served,
+        )
+
+    # Lasting.
+
+    def state(self) -> dict[str, Any]:
+        """All that was learned, as plain values; `restore` takes it back."""
+        return {
+            "stamp": self._stamp,
+            "twins": self._twins.state(),
+            "all": {name: one.ladder.state() for name, one in self._all.items()},
+            "classes": [
+                {
+                    "name": name,
+                    "strata": {of: one.ladder.state() for of, one in own.strata.items()},
+                    "rate": own.rate.state(),
+                    "recent": own.recent_labels,
+                    "alarms": own.alarms,
+                    "asked": own.asked,
+                }
+                for name, own in self._classes.items()
+            ],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> bool:
+        """Go on from there; False when that was learned under another bound or calibration.
+
+        Wealth was won by betting against one `max_error`, and proves nothing about another.
+        """
+        if state["stamp"] != self._stamp:
+            return False
+        self._twins = Rate.of(state["twins"])
+        self._all = {name: self._restored(one, name) for name, one in state["all"].items()}
+        for one in state["classes"]:
+            self._classes[one["name"]] = _Class(
+                {of: self._restored(ladder, of) for of, ladder in one["strata"].items()},
+                Rate.of(one["rate"]),
+                one["recent"],
+                alarms=one["alarms"],
+                asked=one["asked"],
+            )
+        return True
+
+    def _restored(self, state: Mapping[str, Any], stratum: str) -> _Stratum:
+        one = _Stratum(Ladder.of(RUNGS, state))
+        self._set_cut(one, stratum)
+        return one
+
+    @property
+    def _stamp(self) -> list[Any]:
+        return [self.settings.max_error, self.settings.confidence, self.calibration.version]

@@ -1,0 +1,127 @@
+"""Cuts that are open are right, intervals cover the truth, and both are worth having."""
+
+from random import Random
+
+import numpy as np
+import pytest
+
+from index.betting import Ladder, Rate
+
+RUNGS = np.array([0.0, 1.0, 2.0])
+PROOF = float(np.log(20))
+
+
+def bet(ladder: Ladder, score: float, wrong: bool, alpha: float = 0.05) -> None:
+    ladder.bet(score, wrong, alpha=alpha, stake=1.0, memory=1e9)
+
+
+def test_a_run_without_errors_is_proof_and_for_the_cuts_below_it_alone() -> None:
+    ladder = Ladder(RUNGS)
+    for _ in range(150):
+        bet(ladder, 1.5, wrong=False)
+    assert (ladder.proof() >= PROOF).tolist() == [True, True, False]
+    assert (ladder.labels, ladder.wrong) == (150, 0)
+
+
+def test_few_labels_prove_nothing() -> None:
+    ladder = Ladder(RUNGS)
+    for _ in range(50):
+        bet(ladder, 1.5, wrong=False)
+    assert not (ladder.proof() >= PROOF).any()
+
+
+def test_errors_undo_a_proof() -> None:
+    ladder = Ladder(RUNGS)
+    for _ in range(200):
+        bet(ladder, 1.5, wrong=False)
+    for _ in range(20):
+        bet(ladder, 1.5, wrong=True)
+    assert not (ladder.proof() >= PROOF).any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_errs_too_often_is_hardly_ever_proven(seed: int) -> None:
+    """At any time: that is, over the whole of each of a hundred watches."""
+    chance, alpha = Random(seed), 0.05
+    fooled = 0
+    for _ in range(100):
+        ladder = Ladder(RUNGS[:1])
+        proven = False
+        for _ in range(600):
+            bet(ladder, 1.0, wrong=chance.random() < alpha, alpha=alpha)
+            proven |= bool(ladder.proof()[0] >= PROOF)
+        fooled += proven
+    assert fooled <= 10  # 5 expected at most
+
+
+def test_a_small_stake_moves_little_and_forgetting_takes_proof_away() -> None:
+    small, forgetful = Ladder(RUNGS[:1]), Ladder(RUNGS[:1])
+    for _ in range(300):
+        small.bet(1.0, False, alpha=0.05, stake=0.01, memory=1e9)
+        forgetful.bet(1.0, False, alpha=0.05, stake=1.0, memory=20)
+    assert small.proof()[0] < 0.2
+    assert forgetful.proof()[0] < PROOF
+
+
+def test_counts_from_elsewhere_weigh_as_labels_do() -> None:
+    lived, told = Ladder(RUNGS), Ladder(RUNGS)
+    for wrong in [False] * 100 + [True] * 2:
+        bet(lived, 1.5, wrong)
+    told.believe(np.array([100.0, 100, 0]), np.array([2.0, 2, 0]), alpha=0.05)
+    assert lived.proof() == pytest.approx(told.proof())
+
+
+def test_an_heir_begins_with_a_share_and_goes_on_from_what_was_saved() -> None:
+    elder, heir = Ladder(RUNGS), Ladder(RUNGS)
+    for _ in range(300):
+        bet(elder, 1.5, wrong=False)
+    heir.inherit(elder, 0.5)
+    assert 0 < heir.proof()[0] < elder.proof()[0]
+    again = Ladder.of(RUNGS, elder.state())
+    assert again.proof() == pytest.approx(elder.proof())
+    assert again.labels == elder.labels
+
+
+def test_the_interval_covers_the_share_that_was_wrong_however_it_was_sampled() -> None:
+    """200 streams that drift, sampled at a rate that changes; looked at all along."""
+    missed = 0
+    for seed in range(200):
+        chance = Random(seed)
+        rate, wrong, outside = Rate(), 0, False
+        for step in range(1, 3_001):
+            error = 0.002 if step < 1_000 else 0.03
+            probability = 0.5 if step % 1_000 < 300 else 0.1
+            erred = chance.random() < error
+            wrong += erred
+            if chance.random() < probability:
+                rate.label(erred, probability)
+            else:
+                rate.unlabelled(probability)
+            if step % 100 == 0:
+                found = rate.interval()
+                outside |= not found.low <= wrong / step <= found.high
+        missed += outside
+    assert missed <= 10
+
+
+@pytest.mark.parametrize("error", [0.002, 0.01])
+def test_at_five_thousand_labels_the_interval_is_useful(error: float) -> None:
+    chance, rate = Random(1), Rate()
+    while rate.labels < 5_000:
+        if chance.random() < 0.1:
+            rate.label(chance.random() < error, 0.1)
+        else:
+            rate.unlabelled(0.1)
+    found = rate.interval()
+    assert found.high - found.low <= 0.02  # twice a max_error of 1 %
+    assert found.low <= error <= found.high
+    assert found.labels == 5_000
+    assert found.served > 40_000
+
+
+def test_nothing_served_is_nothing_known() -> None:
+    found = Rate().interval()
+    assert (found.low, found.high, found.labels) == (0.0, 1.0, 0)
+    rate = Rate()
+    rate.label(True, 0.5)
+    assert Rate.of(rate.state()).interval() == rate.interval()
