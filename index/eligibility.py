@@ -19,7 +19,7 @@ from typing import Final
 
 from index import english, language
 from index.patterns import union
-from index.reading import MENTION, fold, read
+from index.reading import MENTION, composed, fold, read
 
 CHARACTERS_MAX: Final = 1_000
 """All-MiniLM-L6-v2 reads 256 word pieces: about a thousand characters of English prose."""
@@ -414,7 +414,7 @@ _SUBJECTS: Final = (
 
 def tells_a_secret(text: str) -> bool:
     """Whether it holds what should be on no disk. Of a very long text, as far as its end tells."""
-    return _SECRET.search(unicodedata.normalize("NFKC", text[-_SCANNED_MAX:])) is not None
+    return _SECRET.search(composed(text[-_SCANNED_MAX:])) is not None
 
 
 _SCANNED_MAX: Final = 16_384
@@ -422,7 +422,7 @@ _SCANNED_MAX: Final = 16_384
 
 
 def _as_written(text: str) -> Iterator[str]:
-    normal = unicodedata.normalize("NFKC", text)
+    normal = composed(text)
     return (reason for reason, sign in _AS_WRITTEN if sign.search(normal))
 
 

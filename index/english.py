@@ -148,6 +148,11 @@ def gerund_of(word: str) -> str | None:
     return None
 
 
+def base_of(word: str) -> str | None:
+    """The verb that the word is a form of."""
+    return next((form for form in sorted(forms(word), key=len) if form in _VERBS), None)
+
+
 def kin(one: str, other: str) -> bool:
     """Whether the two mostly mean the same, or one names the act of the other. Never a proof."""
     others = forms(other)

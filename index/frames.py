@@ -187,9 +187,15 @@ _TASK: Final[list[tuple[str, Replacement]]] = [
 ]  # fmt: skip
 
 _BE = r"(?:is|are|was|were)"
+_SERVICES = (
+    r"(?:discounts?|parking|wi-?fi|vouchers?|options?|plans?|deliver(?:y|ies)|trials?|apps?|polic(?:y|ies)|tables?|rooms?|menus?|cards?"
+    r"|warrant(?:y|ies)|stores?|branch(?:es)?|appointments?|vacanc(?:y|ies)|jobs?|offers?|deals?|sizes?|colou?rs?|takeaways?|tours?"
+    r"|class(?:es)?|courses?|lessons?|insurance|support|hotline|newsletters?|memberships?|rates?|packages?|services?|facilit(?:y|ies))"
+)
 _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(.+?) (is|are|was|were) (what|who|where)$", r"\3 \2 \1"),
-    (r"^(who|where) (?:do|does|should|can|could) (?:i|we|you|one) (?=\w+)", r"\1 "),
+    (r"^where (?:do|does|should|can|could) (?:i|we|you|one) (?=\w+)", "where "),
+    (r"^who(?:m)? (?:do|does|should|can|could) (?:i|we|you|one) (?:need to |have to )?(?=\w+)", "whom "),
     # measures: how ADJ is X
     (rf"^how old ({_BE}) (.+)$", r"what \1 the age of \2"),
     (rf"^how tall ({_BE}) (.+)$", r"what \1 the height of \2"),
@@ -295,14 +301,15 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:am i|are we) able to ", "can i "),
     (r"^(?:am i|are we) (?:allowed|permitted) to ", "can i "),
     (r"^may (?:i|we) ", "can i "),
-    (r"^(?:am i|are we) (?:entitled|eligible) to (?:get |receive )?", "can i get "),
+    (r"^(?:am i|are we) (?:entitled|eligible) to (?:a|an|any|get|receive) ", "can i get "),
     (r"\b(?:have|has|had) to\b", "must"),
     (r"\b(?:ought|supposed|meant) to\b", "should"),
     (r"^is it (?:a )?(?:good|wise|advisable)(?: idea)? to ", "should i "),
     (r"^do (?:i|we|you) must\b", "must i"),
     # sets and names
     (r"^(?:what|which) (.+?) do you (?:have|offer|sell)(?= |$)", r"what \1 are there"),
-    (r"^(?:do you|does it|do they) (?:have|offer|provide|do) (?:a |an |any |some )?", "is existent "),
+    (r"^do (?:you|they) (?:offer|provide|sell|stock) (?:a |an |any |some )?", "is existent "),
+    (rf"^do (?:you|they) (?:have|do) (?:a |an |any |some )?(?=.*\b{_SERVICES}\b)", "is existent "),
     (r"^does (.+?) (?:have|contain|include|offer) (?:a |an |any |some )(.+)$", r"is existent \2 in \1"),
     (r"^(is|are|was|were) there (?:a |an |any |some )?(free trial|(?:mobile |desktop )?app|student discounts?|age limit|cure"
      r"|deadline|dress code) for ", r"\1 existent \2 in "),
@@ -343,7 +350,7 @@ _NAMES: Final[list[tuple[str, Replacement]]] = [
     (r"\bcapital city\b", "capital"),
     (r"\bzip codes?\b", "zipcode"),
     (r"\b(?:last|family) names?\b", "surname"),
-    (r"\b(?:cell|mobile|cellular) (?:phones?|telephones?)\b", "mobile"),
+    (r"\b(?:cell|cellular|mobile) ?(?:phone|telephone)\b", "mobile phone"),
     (r"\bphone numbers?\b|\btelephone numbers?\b|\btel number\b", "phone number"),
     (r"\b(?:e-?mail|email) address(?:es)?\b", "email address"),
     (r"\bweb ?sites?\b|\bweb page\b", "website"),
@@ -359,10 +366,8 @@ _NAMES: Final[list[tuple[str, Replacement]]] = [
     (r"\bbroke(?:n)? down\b|\bbreaks? down\b", "break-down"),
     (r"\bin (?:the )?event (?:of|that)\b", "if"),
     (r"\bin case(?: of)?\b", "if"),
-    (r"\bat home\b", "at home"),
     (r"\bhow much time\b", "how long"),
     (r"\bwhat (?:length|amount) of time\b", "how long"),
-    (r"\bat what time\b|\b(?<=^)what time\b", "when"),
     (r"\b(?:make|making|submit|submitting|file|filing|put in|putting in|raise|raising|lodge) (?:a |an |my )?(?:\w+ )??(?=(?:claim|complaint)\b)", ""),
     (r"\ba single\b", "one"),
     (r"\b(?:quite )?a few\b|\ba little\b|\ba bit of\b", "some"),
@@ -375,7 +380,6 @@ _NAMES: Final[list[tuple[str, Replacement]]] = [
     (r"\bturn (.{1,40}?) (on|off)$", r"turn-\2 \1"),
     (r"\bset(?:ting)? up\b|\b(?<=how to )setup\b|\b(?<=\bi )setup\b|\b(?<=\bto )setup\b", "set-up"),
     (r"\bin (?:the )?fall\b(?! of)", "in autumn"),
-    (r"\b(after|before|while|when) they (?=\w+(?:[?.!]*$| (?:the|a|an)\b))", r"\1 "),
     (r"\bget(?:ting)? rid of\b", "get-rid-of"),
     (r"\b(?:get(?:ting)?|be) in (?:touch|contact) with\b", "contact"),
     (r"\bthrow(?:ing)? away\b", "throw-away"),

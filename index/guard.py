@@ -242,6 +242,8 @@ def _misspelt(slip: Token, right: Token) -> bool:
     kind that makes no other word: letters left out, doubled or swapped, or a vowel for a vowel.
     """
     a, b = slip.word, right.word
+    if a[-1:] == "r" and b[-2:] == "er" and a[-2:-1] not in _VOWELS:  # flickr is not flicker
+        return False
     if min(len(a), len(b)) < _SPELLING_LETTERS_MIN or a[0] != b[0] or abs(len(a) - len(b)) > 1:
         return False
     while a and b and a[0] == b[0]:
@@ -253,8 +255,8 @@ def _misspelt(slip: Token, right: Token) -> bool:
         return swapped and len(slip.word) >= _RARE_LETTERS_MIN
     if english.common(right.word):
         return swapped or (len(a) <= 1 and len(b) <= 1)
-    if min(len(slip.word), len(right.word)) < _RARE_LETTERS_MIN or slip.word.endswith("r"):
-        return False  # flickr is not flicker
+    if min(len(slip.word), len(right.word)) < _RARE_LETTERS_MIN:
+        return False
     long = len(slip.word) >= _LONG_LETTERS_MIN
     vowels = len(a) == len(b) == 1 and a in _VOWELS and b in _VOWELS
     return swapped or (not a and len(b) == 1) or (long and vowels)

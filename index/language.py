@@ -59,4 +59,4 @@ def _not_latin(character: str) -> bool:
 
 def verbatim(folded: str) -> str:
     """The text without case, blanks and the punctuation of sentences: all else has to be equal."""
-    return " ".join(_SEPARATORS.sub(" ", folded.casefold()).split())
+    return " ".join(_SEPARATORS.sub(" ", folded.lower()).split())

@@ -80,7 +80,7 @@ class Reading:
 
     plain: str
     kind: str
-    """how, what, who, when, where, why, howmany, yesno, explain or bare (no question form)."""
+    """how, what, who, whom, when, where, why, howmany, yesno, explain or bare (no question)."""
     tense: str
     subject: int
     """Grammatical person of the first pronoun: 1, 2, or 0 for none."""
@@ -106,8 +106,17 @@ class Reading:
     """Not English: then `plain` is the text but for case and punctuation, and there is no more."""
 
 
+_POWERS: Final = str.maketrans({"²": "^2", "³": "^3", "¹": "^1"})
+
+
+def composed(text: str) -> str:
+    """In Unicode's compatibility form, but for powers: there 10² would be 102."""
+    return text if text.isascii() else unicodedata.normalize("NFKC", text.translate(_POWERS))
+
+
 def fold(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).translate(_QUOTES).split())
+    """Composed, single-spaced, with the quotes and dashes that a keyboard has."""
+    return " ".join(composed(text).translate(_QUOTES).split())
 
 
 _ADDRESSED = re.compile(r"^(?:are|were) you\b|\b\w+ (?:you|yourself)$")
@@ -168,27 +177,26 @@ def _cases(text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
 
     Of *the Berlin Wall* either word makes the other a name, so their capitals say no more.
     """
-    words = [(m.group(), m.start()) for m in re.finditer(r"[A-Za-z]+", text)]
-    inside = [word for word, _ in words[1:] if word != "I"]
+    words = re.findall(r"[A-Za-z]+", text)
+    inside = [word for word in words[1:] if word != "I"]
     small = {word for word in inside if word.islower()}
     if not small or any(word[0].isupper() and word.lower() in _SMALL for word in inside):
         return _EMPTY, _EMPTY, _with_forms(small)  # Title Case and all capitals say nothing
     names, lone = set(), set()
-    for at, (word, _) in enumerate(words):
-        if at == 0 or word == "I" or word.islower():
+    for before, word, after in zip(words, words[1:], [*words[2:], ""], strict=True):
+        if word in lexicon.CASELESS and before.lower() not in _OWNING:
+            small.discard(word)  # a python is no Python, but python may be
+        if word == "I" or word.islower():
             continue
         names.add(word.lower())
-        near = [words[i][0] for i in (at - 1, at + 1) if 0 < i < len(words)]
-        in_a_name = any(n[0].isupper() and n not in ("I", "The", "A") for n in near)
-        if (
-            not in_a_name
-            and english.ambiguous(word.lower())
-            and word.lower() not in lexicon.CASELESS
-        ):
+        near = (after, before if before is not words[0] else "")
+        in_a_name = any(n[:1].isupper() and n not in ("I", "The", "A") for n in near)
+        if not in_a_name and english.ambiguous(word.lower()):
             lone.add(word.lower())
     return frozenset(names), _with_forms(lone), _with_forms(small)
 
 
+_OWNING: Final = frozenset(("a", "an", "my", "your", "our", "his", "her", "their"))
 _SMALL: Final = frozenset(lexicon.BE_DO_HAVE) | {"you", "my", "your", "to", "and", "can"}
 
 
@@ -208,16 +216,29 @@ def _definite(text: str) -> frozenset[str]:
     return frozenset(name.lower() for name in _DEFINITE.findall(text))
 
 
-def _links(plain: str) -> frozenset[str]:
-    """*To* counts where it is no part of a verb, before an article or an owner."""
+def _links(plain: str, names: frozenset[str]) -> frozenset[str]:
+    """*To* counts where it is no part of a verb: before an article, an owner or a name."""
     words = plain.split()
     found = {lexicon.PREPOSITIONS[w] for w in words if w in lexicon.PREPOSITIONS and w != "to"}
-    to = any(a == "to" and b in _DETERMINERS for a, b in pairwise(words))
+    to = any(a == "to" and (b in _DETERMINERS or b in names) for a, b in pairwise(words))
     return frozenset(found | {"to"} if to else found)
 
 
 _BEFORE_ACTS = frozenset(
-    ("after", "before", "while", "when", "without", "start", "begin", "stop", "keep", "avoid", "of")
+    (
+        "after",
+        "before",
+        "while",
+        "when",
+        "without",
+        "start",
+        "begin",
+        "stop",
+        "keep",
+        "avoid",
+        "for",
+        "of",
+    )
 )
 _DETERMINERS = frozenset(
     ["a", "an", "the", "my", "your", "our", "his", "her", "their", "this", "that"]
@@ -248,7 +269,7 @@ class _Reader:
         self.awaits_facet = False
         self.before = ""
         self.acting = ""
-        """The verb, where a gerund names an act (*after closing the door*) and not a thing."""
+        """The verb, where the next word is one and its gerund may stand for it."""
 
     def reading(self) -> Reading:
         pieces = [(m.lastgroup or "", m.group()) for m in _TOKEN.finditer(self.plain)]
@@ -256,7 +277,7 @@ class _Reader:
         for at, (group, text) in enumerate(pieces):
             following = pieces[at + 1] if at + 1 < len(pieces) else ("end", "")
             self._take(group, text, following)
-        turned, links = _passives_turned(self.tokens), _links(self.plain)
+        turned, links = _passives_turned(self.tokens), _links(self.plain, self.names)
         return Reading(
             self.plain, self.kind, self.tense, self.subject, frozenset(self.owners),
             tuple(turned), tuple(self.numbers), tuple(self.dates), self.capitals, self.lowers,
@@ -319,9 +340,13 @@ class _Reader:
         self.before = word
 
     def _act(self, word: str, following: tuple[str, str]) -> str:
+        """The verb of *closing* the door and of to *close* the door; not of a close friend."""
         verb = english.gerund_of(word)
-        acts = self.before in _BEFORE_ACTS or (following[1] in _DETERMINERS and self.before)
-        return verb if verb and acts else ""
+        if verb:
+            acts = self.before in _BEFORE_ACTS or (following[1] in _DETERMINERS and self.before)
+            return verb if acts else ""
+        done = self.before == "to" or self.before in lexicon.PERSONS
+        return english.base_of(word) or "" if done else ""
 
     def _opens(self, word: str, following: tuple[str, str]) -> bool:
         """The first word often says what kind of answer is awaited; then it is not content."""
@@ -333,7 +358,7 @@ class _Reader:
             self.kind = "what"
             self.awaits_facet = True
         elif word in ("who", "whom"):
-            self.kind = "who"
+            self.kind = word
         elif word in ("when", "where", "why", "whose"):
             self.kind = word
             self.awaits_facet = word == "when"
@@ -440,7 +465,7 @@ class _Reader:
         exact = kind in ("number", "date", "quoted", "symbol", "modal")
         forms = frozenset((word,)) if exact else english.forms(word)
         if self.acting:
-            forms |= {self.acting}
+            forms |= {f"to {self.acting}"}
         related = _EMPTY if exact else _related(word)
         known = exact or word in self.names or word in lexicon.SAME or english.known(word)
         name = kind == "word" and (word in self.names or _unheard(word))
