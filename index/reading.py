@@ -183,7 +183,7 @@ def _cases(text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     if not small or any(word[0].isupper() and word.lower() in _SMALL for word in inside):
         return _EMPTY, _EMPTY, _with_forms(small)  # Title Case and all capitals say nothing
     names, lone = set(), set()
-    for before, word, after in zip(words, words[1:], [*words[2:], ""], strict=True):
+    for before, word, after in zip(words, words[1:], [*words[2:], ""], strict=False):
         if word in lexicon.CASELESS and before.lower() not in _OWNING:
             small.discard(word)  # a python is no Python, but python may be
         if word == "I" or word.islower():
