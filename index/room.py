@@ -67,7 +67,7 @@ class Room:
     def adopt(self, connection: sqlite3.Connection) -> None:
         """Go on where the file has come to: at the turn of who would leave next."""
         self.age = 0.0
-        for _, _, turn in _lowest(connection, self._over_share(connection)[0], 1):
+        for _, _, turn in _lowest(connection, self._over_share(connection), 1):
             self.age = turn
 
     def nearly_full(self, file_bytes: int) -> bool:
@@ -98,19 +98,18 @@ class Room:
 
     def victims(self, connection: sqlite3.Connection, nbytes: int, dues: Dues) -> list[int]:
         """Who is to leave for about `nbytes`, `_VICTIMS_MAX` at most; what they leave is paid."""
-        scope, most = next(iter(dues.items())) if dues else self._over_share(connection)
+        scope, wanted = next(iter(dues.items()), (self._over_share(connection), nbytes))
         lowest = _lowest(connection, scope, _VICTIMS_MAX)
         if scope is not None and not lowest:  # the count of it is rotten
             _recount(connection)
             dues.clear()
             return self.victims(connection, nbytes, dues)
-        wanted = nbytes if scope is None else min(nbytes, most)
         ids, freed = [], 0
         for id_, size, turn in lowest:
             ids.append(id_)
             freed += size
             self.age = max(self.age, turn)
-            if freed >= wanted:
+            if freed >= min(wanted, nbytes):
                 break
         if scope in dues:
             dues[scope] -= freed
@@ -118,11 +117,10 @@ class Room:
                 del dues[scope]
         return ids
 
-    def _over_share(self, connection: sqlite3.Connection) -> tuple[bytes | None, int]:
-        """The scope that yields before all others and by how much; None when it is all of them."""
+    def _over_share(self, connection: sqlite3.Connection) -> bytes | None:
+        """The scope that yields before all others; None when the value of all decides."""
         scope, held = _largest(connection)
-        over = held - self._share_bytes
-        return (scope, over) if over > 0 else (None, 0)
+        return scope if held > self._share_bytes else None
 
     def _seen_before(self, entry: Entry) -> bool:
         mark = hash((entry.scope, entry.key))

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 
 from index.entry import Entry, Purge, Scope
@@ -117,6 +118,27 @@ def test_where_no_upstream_counted_an_answer_saves_its_length(tmp_path: Path) ->
         assert [on.has(SHARED, n) for n in range(20)] == [n >= 10 for n in range(20)]
 
 
+def test_a_vector_is_part_of_what_an_entry_takes(tmp_path: Path) -> None:
+    vector = np.full(4_096, 1 / 64, np.float32)
+    with disk(tmp_path) as on:
+        for n in range(20):
+            one = replace(entry(n, b"x" * 4_000, question="?"), tokens=1_200)
+            assert on.store.put(on.store.next_id(), one, None if n % 2 else vector)
+        turnover(on)
+        assert [on.has(SHARED, n) for n in range(20)] == [n % 2 == 1 for n in range(20)]
+
+
+def test_a_hit_is_worth_what_it_saves(tmp_path: Path) -> None:
+    with disk(tmp_path) as on:
+        on.put(made(1, tokens=300), made(2, tokens=3_000), made(3, tokens=3_000))
+        assert on.ask(SHARED, 1, times=3)
+        assert on.ask(SHARED, 2, times=3)
+        on.write_down_hits()
+        for n in range(1, 7):
+            turnover(on, first=n * 10_000)
+        assert [on.has(SHARED, n) for n in (1, 2, 3)] == [False, True, False]
+
+
 def test_fame_fades(tmp_path: Path) -> None:
     with disk(tmp_path) as on:
         on.put(*(made(n, tokens=1_000) for n in range(3)))
@@ -133,17 +155,16 @@ def test_fame_fades(tmp_path: Path) -> None:
         assert not on.has(SHARED, 0)
 
 
-def test_a_restart_changes_no_turn(tmp_path: Path) -> None:
+def test_what_is_younger_than_a_restart_outlives_what_is_older(tmp_path: Path) -> None:
     with disk(tmp_path) as on:
-        for n in range(4):
+        for n in range(1, 5):
             turnover(on, first=n * 10_000)
-        on.put(*(made(n, tokens=1_000) for n in range(5)))
-        assert all(on.has(SHARED, n) for n in range(5))
-        on.put(made("next"))
+        on.put(*(made(n, scope=A, tokens=1_000) for n in range(90)))
+        on.store.purge(Purge(scope=A), on.store.last_id).result()
     with disk(tmp_path) as on:
-        on.put(*(made(50_000 + n, tokens=1_000) for n in range(MAX_BYTES // 9_000)))
-        assert all(on.has(SHARED, n) for n in range(5)), "they are as young as what comes now"
-        assert all(on.has(SHARED, 50_000 + n) for n in range(MAX_BYTES // 9_000))
+        on.put(*(made(n, tokens=1_000) for n in range(60)))  # there is room
+        on.put(*(made(n, tokens=1_000) for n in range(1_000, 1_200)))  # there is none
+        assert all(on.has(SHARED, n) for n in range(60))
 
 
 def test_tokens_outlive_the_process_unless_they_are_nonsense(tmp_path: Path) -> None:
