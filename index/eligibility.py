@@ -75,7 +75,7 @@ _MATHS: Final = _union(
 _TRADED: Final = (
     r"(?:gold|silver|copper|platinum|oil|brent|wti|gas|petrol|diesel|gasoline|fuel|bitcoins?|btc|ethereum|eth|solana|dogecoin"
     r"|crypto\w*|coins?|tokens?|stocks?|shares?|bonds?|futures|currency|currencies|dollars?|euros?|pounds?|yen|houses?|housing|homes?"
-    r"|property|electricity|energy|power|wheat|corn|rice|eggs?|milk|flights?|tickets?|hotels?|rooms?|fares?)"
+    r"|property|electricity|energy|power|wheat|corn|rice|eggs?|milk|flights?|hotels?)"
 )
 _TIME_BOUND: Final = _union(
     r"\b(?:now|today|tonight|tomorrow|yesterday|currently|latest|nowadays|recent|recently|presently)\b",
@@ -144,8 +144,9 @@ _CREATIVE: Final = _union(
     r"|funny|interesting|creative|unique|top)\b(?: \S+){0,3}? (?:books?|movies?|films?|series|shows?|songs?|names?"
     r"|gifts?|presents?|restaurants?|places|recipes?|games?|podcasts?|albums?|hotels?|beaches|destinations?"
     r"|wines?|bars|cafes|hobbies|jokes?|quotes?|pickup lines?|titles?|laptops?|phones?|cars?|tv)\b",
-    r"\bwhat (?:should|shall|could|can) (?:i|we) (?:cook|eat|wear|watch|read|do|play|name|buy|get|listen|call)\b"
+    r"\bwhat (?:should|shall|could|can) (?:i|we) (?:cook|eat|wear|watch|read|play|name|buy|get|listen|call)\b"
     r"(?! (?:if|when|after|before|with|about|to|while|during|in case|for a)\b)",
+    r"^what (?:should|shall|could|can) (?:i|we) do(?: (?:in|today|tonight|this|on|at|with)\b.*)?$",
     r"\b(?:fun|random|interesting|cool) facts?\b|\b(?:tell|give) me something\b|\bentertain me\b",
     r"\bwould you rather\b|\bdo you (?:think|like|prefer|believe|feel)\b|\byour (?:favou?rite|opinion)\b",
 )

@@ -103,8 +103,28 @@ _STYLE: Final[list[tuple[str, Replacement]]] = [
     (r"^eli5 ?:? ?(.+)$", r"explain \1 eli5"),
 ]  # fmt: skip
 
+_SERVICES = (
+    r"(?:discounts?|parking|wi-?fi|vouchers?|options?|plans?|deliver(?:y|ies)|trials?|apps?|polic(?:y|ies)|tables?|rooms?|menus?|cards?"
+    r"|warrant(?:y|ies)|stores?|branch(?:es)?|appointments?|vacanc(?:y|ies)|jobs?|offers?|deals?|sizes?|colou?rs?|takeaways?|tours?"
+    r"|class(?:es)?|courses?|lessons?|insurance|support|hotline|newsletters?|memberships?|rates?|packages?|services?|facilit(?:y|ies))"
+)
 _ITS = r"(my|our|the|your|an?|this) ((?:\w+ ){0,2}?)"
+_PAID = (
+    r"((?:(?:credit|debit|bank|visa|gift) )?card|paypal|apple pay|google pay|amex|american express|visa|mastercard|cash|cheque|check"
+    r"|bitcoin|klarna|bank transfer|direct debit|contactless)"
+)
 _HANDLED: Final[list[tuple[str, Replacement]]] = [
+    (rf"^do you (?:accept|take|support) (?:payments? (?:by|via|with|through|in) )?{_PAID}s?(?: payments?)?$", r"can i pay with \1"),
+    (rf"^(?:is|are) {_PAID}s? (?:payments? )?(?:accepted|possible|supported)$", r"can i pay with \1"),
+    (rf"^can i pay (?:by|via|using|in|through|with) {_PAID}s?$", r"can i pay with \1"),
+    (r"^(?:can|will|would) you (?=(?:ship|deliver|post)\b)", "do you "),
+    (rf"^does (?:the|your|this) (\w+) (?:have|offer) (?=.*\b{_SERVICES}\b)(.+)$", r"is existent \2 at the \1"),
+    (r"^what (?:is|are) (?:the |your )?(delivery|shipping|processing) times?$", r"how long takes \1"),
+    (rf"\b(?:update|edit|modify|amend) {_ITS}(address|email address|phone number|password|name|details|card|plan|settings)\b", r"change \1 \2\3"),
+    (r"\breach (?=(?:(?:customer|technical) )?(?:support|services?|the (?:council|team|helpdesk))\b)", "contact "),
+    (r"\b(?:send|wire) money\b", "transfer money"),
+    (r"\bstop (?:receiving|getting) (?=(?:the |your |these |my )?(?:\w+ )?(?:newsletters?|emails?)\b)", "unsubscribe from "),
+    (r"^(?:is|are|can) (.+?) (?:returnable|be returned)$", r"can i return \1"),
     # Verbs that say the same of such an object only: to end a subscription is to cancel it.
     (rf"\b(?:end|terminate|stop) {_ITS}(subscription|membership)\b", r"cancel \1 \2\3"),
     (rf"\bshut-down {_ITS}account\b", r"close \1 \2account"),
@@ -146,6 +166,11 @@ def _done(match: re.Match[str]) -> str:
 
 
 _TASK: Final[list[tuple[str, Replacement]]] = [
+    (r"^(?:i|we) (?:need|want|could use|require) (?:some )?help (?:with |in )?(\w+ing) ", lambda m: f"how to {english.gerund_of(m[1]) or m[1]} "),
+    (r"^in (?:what|which) (?:way|manner)s? (?=(?:do|does|can|is|are|did)\b)", "how "),
+    (r"^(.+?), (?:so )?what (?:should|shall|can|do|could) (?:i|we) do(?: about it)?$", r"what to do if \1"),
+    (r"^(?:tell|give|show) me (?=the \w+(?: \w+)? (?:of|in|for)\b)", "what is "),
+    (r"^(?:name|list|enumerate|give me) (?=(?:all )?(?:of )?the \w+s\b)", "list "),
     (r"^what (?:is|are|would be) the (?:quickest|fastest) ways? to (.+)$", r"how to \1 quickly"),
     (r"^(?:how (?:can|do|could|would|should) (?:i|we|you|one)) (quickly) (.+)$", r"how to \2 \1"),
     (r"^what (?:do|should|would|must|can) (?:i|we|you|one) (?:need to |have to )?do (?:in order )?(?:so that|to) ", _HOW),
@@ -178,6 +203,11 @@ _TASK: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:what is )?(?:the )?(?:correct )?pronunciation (?:of|for) ", "how to pronounce "),
     (r"^what (?:can|could|do) (?:i|we|you|one) do to ", _HOW),
     (r"^what (?:should|do) (?:i|we|you|one) do (?=(?:if|when|after|before|about)\b)", "what to do "),
+    (r"^what to do when ", "what to do if "),
+    (r"^(what to do if .+?) (?:will|would|does|do) not ", r"\1 not "),
+    (r"^why (?:will|would|does|do) not (.+)$", r"why not \1"),
+    (r"^why (?:will|would|does|do) (.+?) not (.+)$", r"why not \1 \2"),
+    (r"^why (?:is|are) (.+?) not (\w+ing)\b(.*)$", lambda m: f"why not {m[1]} {english.gerund_of(m[2]) or m[2]}{m[3]}"),
     (r"^how to (?:be able to )?", _HOW),
     (r"^how to (?:go about )?(\w+ing)\b", _done),
     (r"^(\w{3,}ing) ((?:an?|the|my|your|our|this) .+?)[ ,:-]+how(?: (?:is|was|can) (?:it|that|this)(?: be)? done"
@@ -187,12 +217,29 @@ _TASK: Final[list[tuple[str, Replacement]]] = [
 ]  # fmt: skip
 
 _BE = r"(?:is|are|was|were)"
-_SERVICES = (
-    r"(?:discounts?|parking|wi-?fi|vouchers?|options?|plans?|deliver(?:y|ies)|trials?|apps?|polic(?:y|ies)|tables?|rooms?|menus?|cards?"
-    r"|warrant(?:y|ies)|stores?|branch(?:es)?|appointments?|vacanc(?:y|ies)|jobs?|offers?|deals?|sizes?|colou?rs?|takeaways?|tours?"
-    r"|class(?:es)?|courses?|lessons?|insurance|support|hotline|newsletters?|memberships?|rates?|packages?|services?|facilit(?:y|ies))"
-)
+_JUDGED = r"(legal|illegal|safe|unsafe|healthy|unhealthy|dangerous|bad|rude|haram|possible|expensive|hard|difficult|easy|normal)"
 _RELATIONS: Final[list[tuple[str, Replacement]]] = [
+    # judgements: of an act, in three word orders
+    (r"^(?:can|could|may) (?:i|you|we|one|people) (?:legally|lawfully) ", "is it legal to "),
+    (r"^(?:can|could|may) (?:i|you|we|one|people) safely ", "is it safe to "),
+    (rf"^is (\w+ing) (.+?) {_JUDGED}((?: (?:in|for|on|at|during|while) .+)?)$",
+     lambda m: f"is it {m[3]} to {english.gerund_of(m[1]) or m[1]} {m[2]}{m[4]}"),
+    (rf"^(?:is|are) (?!it\b|there\b)(.+?) {_JUDGED} to (\w+)((?: .+)?)$", r"is it \2 to \3 \1\4"),
+    (r"^is it against the law to ", "is it illegal to "),
+    # ages
+    (r"^(?:how old|what age) (?:do|does|must|should) (?:i|you|we|one|someone|a person) (?:(?:have|need) to |must )?be (?:in order )?(?=to|for)",
+     "what is the minimum age "),
+    (r"^at what age (?:can|may|could) (?:i|you|we|one|someone|people) ", "what is the minimum age to "),
+    # who is let in
+    (r"^(?:is|are) ((?:dog|cat|pet|child|children|kid|baby|babie|bicycle|bike|drink|food|camera|bag)s?) (?:allowed|permitted)(?= (?:in|on|at|inside|aboard)\b|$)",
+     r"can i bring \1"),
+    (r"^can i take ((?:my|a|the|our) (?:dog|cat|pet|child|kid|baby|bicycle|bike|camera)s?)(?= (?:in|on|at|inside|aboard)\b|$)", r"can i bring \1"),
+    (r"^is it (?:allowed|permitted) to (?:take|bring) ", "can i bring "),
+    (r"^is it (?:allowed|permitted) to ", "can i "),
+    # versus
+    (r"^(?:what is better:? )?([\w.+#-]+(?: [\w.+#-]+)?) (?:vs|versus) ([\w.+#-]+(?: [\w.+#-]+)?)$", _both("difference")),
+    (rf"^how long ({_BE}) (?!it\b)(.+)$", r"what \1 the length of \2"),
+    (r"^(?:what|which) (symptoms|side effects) (?:does|do|can|could|may) (.+?) (?:cause|have|produce)$", r"what are the \1 of \2"),
     (r"^(.+?) (is|are|was|were) (what|who|where)$", r"\3 \2 \1"),
     (r"^where (?:do|does|should|can|could) (?:i|we|you|one) (?=\w+)", "where "),
     (r"^who(?:m)? (?:do|does|should|can|could) (?:i|we|you|one) (?:need to |have to )?(?=\w+)", "whom "),
@@ -217,6 +264,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:how much|what) (?:does|do|would|will) (?:it )?cost to ", "what is the cost to "),
     (r"^(?:how much|what) (?:does|do) (.+?) cost(?= |$)", r"what is the cost of \1"),
     (r"^(?:what|how much) (?:is|are) the (?:price|fee|charge|cost)s? (?:of|for) ", "what is the cost of "),
+    (r"^what (?:is|are) (?:the |a |your )?((?!delivery)\w+(?: \w+)?) (?:prices?|costs?)$", r"what is the cost of \1"),
     (r"^how many (?:people|inhabitants|residents|persons) (?:live|are|are living|reside|are there)"
      r"(?: there)? in (.+)$", r"what is the population of \1"),
     (r"^how many (.+?) (?:are|is) there(?: (in|on|of|within) (.+))?$",
@@ -264,7 +312,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:what|where) (?:is|was) (.+?)'s (?:birthplace|place of birth)$", r"where was \1 born"),
     # meaning and difference
     (r"^what does (.+?) (?:mean|signify)$", r"what is the meaning of \1"),
-    (r"^(?:what is the |give the )?(?:definition|meaning) of ", "what is the meaning of "),
+    (r"^(?:what is )?(?:a |the |give (?:me )?(?:a |the ))?(?:definition|meaning) of ", "what is the meaning of "),
     (r"^(?:what does|what is) (.+?) (?:stand|short) for$", r"what is the full form of \1"),
     (r"^how (?:does|do|is|are) (.+?) (?:differ|different) from (.+)$", _both("difference")),
     (r"^how (?:does|do|is|are) (.+?) and (.+?) (?:differ|different)(?: from (?:each other|one another))?$",
@@ -288,7 +336,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"\bbe able to\b", "can"),
     (r"^(when|where|how often|how long|how early|how late) (?:do|should) (?:i|we|you|one) "
      r"(?:need to |have to |must )?(?=\w)", r"\1 "),
-    (r"^(?:is|are) (.+?) (?:required|needed|necessary) (?:to|for) (.+)$", r"do i need \1 to \2"),
+    (r"^(?:is|are) (.+?) (?:required|needed|necessary) (to|for) (.+)$", r"do i need \1 \2 \3"),
     (r"^(?:is|are) (.+?) included (?:in|with) (.+)$", r"does \2 include \1"),
     (r"^what (?:would|will) happen (?=(?:if|when)\b)", "what happens "),
     (r"^what happens (?:if|when) (?:i|you|we|one|someone|people) ", "what happens if "),
