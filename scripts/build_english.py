@@ -10,8 +10,8 @@ nouns, verbs, others  single words, one a line: is this English, and is it a for
 common                the words above that occur in the tagged corpus: only these get misspelt
 irregular             `form base...`
 names                 the words above that are written with a capital only: Paris, Tuesday
-kin                   `word word`: mostly of one meaning, or a verb and the noun of its act:
-                      evidence, no more, since cure and treat are kin
+kin                   `word word`: of one meaning in a usual sense, or a verb and the noun of its
+                      act: evidence, no more, since their answers may differ
 antonyms              `word word`: only to name a veto well; substitution is refused anyway
 """
 
@@ -98,12 +98,10 @@ class WordNet:
         parts = self.senses[word].items()
         return sum(self.uses[word, part, offset] for part, offsets in parts for offset in offsets)
 
-    def mostly_means(self, word: str, sense: Sense) -> bool:
-        """Whether half of the word's uses in the tagged corpus, or its only sense, is this one."""
-        total = self.total_uses(word)
-        if total == 0:
-            return sum(map(len, self.senses[word].values())) == 1
-        return 2 * self.uses[word, *sense] >= total
+    def means(self, word: str, sense: Sense) -> bool:
+        """Whether this is one of the word's two most usual senses, and the word is in use."""
+        part, offset = sense
+        return offset in self.senses[word].get(part, [])[:2] and self.total_uses(word) > 0
 
 
 def synonyms(net: WordNet) -> set[tuple[str, str]]:
@@ -111,25 +109,9 @@ def synonyms(net: WordNet) -> set[tuple[str, str]]:
     for sense, words in net.words.items():
         if net.fields[sense] in UNSAFE_FIELDS:
             continue
-        plain = [w for w in words if WORD.fullmatch(w) and net.mostly_means(w, sense)]
-        for a in plain:
-            for b in plain:
-                used = net.total_uses(a) + net.total_uses(b) > 3
-                spelling = a[:2] == b[:2] and abs(len(a) - len(b)) <= 1 and _differ(a, b) <= 1
-                if a < b and (used or spelling):
-                    found.add((a, b))
+        plain = [w for w in words if WORD.fullmatch(w) and net.means(w, sense)]
+        found |= {(a, b) for a in plain for b in plain if a < b}
     return found
-
-
-def _differ(a: str, b: str) -> int:
-    """How many letters differ once the common start and end are set aside."""
-    start = 0
-    while start < min(len(a), len(b)) and a[start] == b[start]:
-        start += 1
-    a, b = a[start:], b[start:]
-    while a and b and a[-1] == b[-1]:
-        a, b = a[:-1], b[:-1]
-    return max(len(a), len(b))
 
 
 def nominal(net: WordNet) -> set[tuple[str, str]]:
