@@ -53,6 +53,10 @@ _DAMAGED: Final = frozenset(
 )
 
 
+ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What reading raises. The latter when a message of SQLite's quotes a schema that is rotten."""
+
+
 class DirectoryInUse(RuntimeError):  # noqa: N818  reads as the sentence it prints
     """Another process owns the data directory."""
 
@@ -61,7 +65,7 @@ class Unreadable(Exception):  # noqa: N818  a finding about the file, answered b
     """This file must not be read. The argument says why, as a word for its new name."""
 
 
-def damaged(error: sqlite3.Error) -> bool:
+def damaged(error: sqlite3.Error | UnicodeDecodeError) -> bool:
     """True when the file is at fault; False when the disk is (full, failing, locked)."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:  # raised by Python: text that is no UTF-8, or a call that is our own mistake
@@ -133,7 +137,7 @@ class CacheFile:
         )
         try:
             _open(connection, self._normaliser)
-        except sqlite3.Error as exc:
+        except ERRORS as exc:
             connection.close()
             if damaged(exc):
                 raise Unreadable("corrupt") from exc

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.database import CacheFile, DirectoryInUse, damaged, lock, wall_clock
+from index.database import ERRORS, CacheFile, DirectoryInUse, damaged, lock, wall_clock
 from index.entry import CacheKey, Entry, PartitionKey, Purge, Scope
 from index.rows import RottenRow, Stored, covered, decode, decode_vector, question_text
 from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, Writer
@@ -223,7 +223,7 @@ class Store:
         self._examined = connection
         try:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except sqlite3.Error as exc:
+        except ERRORS as exc:
             verdict = b"" if damaged(exc) else b"ok"
         finally:
             self._examined = None
@@ -303,7 +303,7 @@ class Store:
         try:
             with self._reader() as connection:
                 return connection.execute(sql, values).fetchall()
-        except sqlite3.Error as exc:
+        except ERRORS as exc:
             if damaged(exc):
                 self._damage()
             return []

@@ -296,6 +296,29 @@ def test_an_index_that_leads_to_a_wrong_row_is_damage(tmp_path: Path) -> None:
         assert store.stats.set_aside == 1
 
 
+def test_a_rotten_schema_is_damage_before_and_after_it_is_read(tmp_path: Path) -> None:
+    """SQLite quotes it in its message, and Python cannot read that."""
+    file = tmp_path / "cache.db"
+
+    def rot() -> None:
+        with open(file, "r+b") as opened_file:
+            opened_file.seek(file.read_bytes().index(b"CREATE TABLE body"))
+            opened_file.write(b"\x8a")
+
+    with opened(tmp_path) as store:
+        put(store, entry("q"))
+    rot()
+    with opened(tmp_path) as store:
+        assert store.stats.set_aside == 1
+        rot()
+        assert got(store, "q") is None
+        store.flush()
+        assert store.stats.set_aside == 2
+        put(store, entry("q"))
+        store.flush()
+        assert got(store, "q") == entry("q")
+
+
 def test_an_unforeseen_error_costs_its_group_alone(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         spoilt = entry("q")
