@@ -6,9 +6,9 @@ in fifty thousand made-up words, and then merely forbids to read the word as a m
 """
 
 import gzip
+import sys
 from array import array
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
@@ -58,13 +58,14 @@ def _sections() -> dict[str, list[str]]:
     return found
 
 
-def _both_ways(rows: Iterable[str]) -> dict[str, frozenset[str]]:
-    related: dict[str, set[str]] = defaultdict(set)
+def _both_ways(rows: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Tuples, since most have one word or two, and a set takes five times the memory."""
+    related: dict[str, tuple[str, ...]] = {}
     for row in rows:
-        one, other = row.split()
-        related[one].add(other)
-        related[other].add(one)
-    return {word: frozenset(others) for word, others in related.items()}
+        one, other = map(sys.intern, row.split())
+        related[one] = (*related.get(one, ()), other)
+        related[other] = (*related.get(other, ()), one)
+    return related
 
 
 _loaded = _sections()
@@ -156,7 +157,7 @@ def base_of(word: str) -> str | None:
 def kin(one: str, other: str) -> bool:
     """Whether the two mostly mean the same, or one names the act of the other. Never a proof."""
     others = forms(other)
-    return any(not others.isdisjoint(_KIN.get(form, frozenset())) for form in forms(one))
+    return any(not others.isdisjoint(_KIN.get(form, ())) for form in forms(one))
 
 
 def noun(word: str) -> bool:
@@ -180,4 +181,4 @@ def participle(word: str) -> bool:
 def opposite(one: str, other: str) -> bool:
     """Whether the dictionary calls the two antonyms; used to name a veto, never to decide it."""
     others = forms(other)
-    return any(not others.isdisjoint(_ANTONYMS.get(form, frozenset())) for form in forms(one))
+    return any(not others.isdisjoint(_ANTONYMS.get(form, ())) for form in forms(one))
