@@ -124,6 +124,16 @@ class Many:
     def __len__(self) -> int:
         return len(self._arena)
 
+    @property
+    def rows(self) -> int:
+        """In use, or waiting to be."""
+        return self._arena.end
+
+    @property
+    def listed(self) -> int:
+        """Vectors that lists point to, some of them gone, some of them twice."""
+        return 0 if self._lists is None else len(self._lists)
+
     def add(self, ids: Ids, codes: Codes) -> None:
         for start in range(0, len(ids), LOCKED_ROWS):
             part = slice(start, start + LOCKED_ROWS)
@@ -199,7 +209,7 @@ class Many:
             return self._shrunk()
         if count > max(self._few_max, GROWTH * self._made_for):
             return self._rebuilt()
-        if self._lists is not None and len(self._lists) > STALE * max(count, self._few_max):
+        if self.listed > STALE * max(count, self._few_max):
             return self._rebuilt()
         return None
 

@@ -27,7 +27,7 @@ class Places:
 
     def __init__(self) -> None:
         self._firsts: list[int] = []  # no id of a page is below its first, but of the first page
-        self._pages: list[_Page] = []
+        self.pages: list[_Page] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class Places:
         return None if page is None else page.places[at]
 
     def put(self, id: int, place: int) -> None:
-        pages = self._pages
+        pages = self.pages
         if not pages or (id > pages[-1].ids[-1] and len(pages[-1].ids) >= PAGE_MAX):
             self._firsts.append(id)
             pages.append(_Page())
@@ -62,33 +62,33 @@ class Places:
         place = page.places.pop(at)
         if len(page.ids) == 1:
             number = self._number(id)
-            del self._pages[number], self._firsts[number]
+            del self.pages[number], self._firsts[number]
         else:
             del page.ids[at]
         return place
 
     def check(self) -> None:
         """Assert that ids ascend and are counted."""
-        ids = [id for page in self._pages for id in page.ids]
+        ids = [id for page in self.pages for id in page.ids]
         assert all(one < other for one, other in pairwise(ids))
-        assert self._count == len(ids) == sum(len(page.places) for page in self._pages)
-        assert all(page.ids for page in self._pages), "an empty page is kept"
+        assert self._count == len(ids) == sum(len(page.places) for page in self.pages)
+        assert all(page.ids for page in self.pages), "an empty page is kept"
 
     def _number(self, id: int) -> int:
         """Of the page that has `id`, if any has."""
         return max(bisect_right(self._firsts, id) - 1, 0)
 
     def _find(self, id: int) -> tuple[_Page, int] | tuple[None, int]:
-        if not self._pages or id > self._pages[-1].ids[-1]:
+        if not self.pages or id > self.pages[-1].ids[-1]:
             return None, 0  # as most new ones are
-        page = self._pages[self._number(id)]
+        page = self.pages[self._number(id)]
         at = bisect_left(page.ids, id)
         return (page, at) if at < len(page.ids) and page.ids[at] == id else (None, 0)
 
     def _halve(self, number: int) -> None:
-        page, upper = self._pages[number], _Page()
+        page, upper = self.pages[number], _Page()
         half = len(page.ids) // 2
         upper.ids, upper.places = page.ids[half:], page.places[half:]
         del page.ids[half:], page.places[half:]
         self._firsts.insert(number + 1, upper.ids[0])
-        self._pages.insert(number + 1, upper)
+        self.pages.insert(number + 1, upper)
