@@ -302,7 +302,7 @@ def test_a_rotten_schema_is_damage_before_and_after_it_is_read(tmp_path: Path) -
 
     def rot() -> None:
         with open(file, "r+b") as opened_file:
-            opened_file.seek(file.read_bytes().index(b"CREATE TABLE body"))
+            opened_file.seek(file.read_bytes().index(b"ABLE body"))
             opened_file.write(b"\x8a")
 
     with opened(tmp_path) as store:
