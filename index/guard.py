@@ -176,8 +176,10 @@ def _voice(asked: Reading, cached: Reading, pairs: Pairs) -> str | None:
     for i, j in pairs:
         one, other = asked.tokens[i], cached.tokens[j]
         if one.passive != other.passive and one.known and other.known:
-            active = cached if one.passive else asked
-            if active.subject == 0 and not (active.kind == "bare" and one.word == other.word):
+            active, passive = (cached, asked) if one.passive else (asked, cached)
+            if active.subject in (0, passive.subject) and not (
+                active.kind == "bare" and one.word == other.word
+            ):
                 return "voice"
     return None
 

@@ -63,7 +63,8 @@ def _time(match: re.Match[str]) -> str:
             return match[0]
         return f"@{hour % 12 + 12 * (match[3] == 'p'):02}:{minute:02}"
     hour, minute = int(match[4]), int(match[5])
-    return f"@{hour:02}:{minute:02}" if hour > 12 or hour == 0 else match[0]
+    of_24 = hour > 12 or match[4].startswith("0")
+    return f"@{hour:02}:{minute:02}" if of_24 else match[0]
 
 
 def _at_noon(match: re.Match[str]) -> str:

@@ -177,6 +177,7 @@ def _cases(text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
 
     Of *the Berlin Wall* either word makes the other a name, so their capitals say no more.
     """
+    text = _SENTENCE.sub(lambda start: start[0].lower(), text)
     words = re.findall(r"[A-Za-z]+", text)
     inside = [word for word in words[1:] if word != "I"]
     small = {word for word in inside if word.islower()}
@@ -196,6 +197,9 @@ def _cases(text: str) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     return frozenset(names), _with_forms(lone), _with_forms(small)
 
 
+_SENTENCE: Final = re.compile(
+    rf"(?<=[.!?] )(?:{'|'.join(sorted(lexicon.CLOSED | {'please'}))})\b", re.IGNORECASE
+)
 _OWNING: Final = frozenset(("a", "an", "my", "your", "our", "his", "her", "their"))
 _SMALL: Final = frozenset(lexicon.BE_DO_HAVE) | {"you", "my", "your", "to", "and", "can"}
 
