@@ -334,6 +334,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:what|which) (?:causes|leads to) ", "why is "),
     (r"^(?:how come|for what reason|what is the reason)(?: that)? ", "why is "),
     (r"^(?:explain|the reasons?) why ", "why "),
+    (r"^what is the (?:need|point|purpose) (?:to|of|for|in) ", "why the need to "),
     (r"^why (?:do|does) (.+?) (?:happen|occur|exist)$", r"why is \1"),
     # permission, ability, need
     (r"^can (?:the |an? )?(.+?) be (\w+(?:ed|en|wn|lt|ade|one|ent|ept))\b", r"can i \2 \1"),

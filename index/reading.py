@@ -394,6 +394,7 @@ class _Reader:
         if not self.tense:
             self.tense = lexicon.BE_DO_HAVE[word] or "present"
         self.passive |= word in _BE
+        helps &= self.before != "to" or word in _BE  # I need to *do* a refund
         if not helps and word in _MAIN_VERBS:  # what do cats *do*, what do cats *have*
             self._content(_MAIN_VERBS[word], "word")
         self._break()
