@@ -8,8 +8,8 @@ nouns of relation (fee, deadline, limit) have what they relate to beside them. A
 not **constrain** it: no instruction how to answer, and nothing of the asker's that the question
 could be about.
 
-Looked at are the user's turns. What the assistant said is in the digest of the history, for turns
-that are not proven to stand alone.
+What the assistant said is looked at for facts that a question may be about; it is in the digest of
+the history, and never in a vector.
 """
 
 import re
@@ -21,10 +21,9 @@ from index.patterns import union
 from index.reading import Reading, fold, read
 
 _TURNS_MAX: Final = 24
-"""A longer history is not proven irrelevant. Reading so many turns takes 6 ms at most, and 0.3 ms
-when all but the last were read before."""
-
 _CHARACTERS_MAX: Final = 8_000
+"""A longer history is not proven irrelevant. To read so much that was not read before takes 20 ms;
+mostly all but two turns were, and most last turns lean on something, which shows in 0.1 ms."""
 
 _TURNING: Final = re.compile(
     r"^(?:(?:by the way|btw|separately|unrelated|on another (?:note|topic|subject)|(?:a )?(?:different|another|quick|new|one more|separate)"
@@ -89,19 +88,26 @@ _INSTRUCTING: Final = union(
 """How to answer, and what the asker is: it holds for whatever is asked afterwards."""
 
 
-def needed(last: str, said: Sequence[str], *, instructed: bool) -> str | None:
+def needed(
+    last: str, said: Sequence[str], replies: Sequence[str], *, instructed: bool
+) -> str | None:
     """What of the history the last turn still needs: mostly "", nothing; None if there is no proof.
 
-    `said` are the user's earlier turns, oldest first. Without instructions from a system it was the
+    `said` are the user's earlier turns, `replies` the assistant's, oldest first. Without instructions from a system it was the
     user who said whom they speak to, in the first turn mostly: those names are needed, unless the
     question has a name of its own.
     """
-    if len(said) > _TURNS_MAX or sum(map(len, said)) > _CHARACTERS_MAX:
+    earlier = [*said, *replies]
+    if len(said) > _TURNS_MAX or sum(map(len, earlier)) > _CHARACTERS_MAX:
         return None
     turn = _TURNING.sub("", fold(last))
     if language.foreign(turn) or not _complete(turn):
         return None
-    if any(map(_instructs, said)) or any(map(language.foreign, said)) or _constrained(turn, said):
+    if (
+        any(map(_instructs, said))
+        or any(map(language.foreign, said))
+        or _constrained(turn, earlier)
+    ):
         return None
     return "" if instructed or not said or _names(turn) else " ".join(sorted(_names(said[0])))
 
@@ -126,15 +132,16 @@ def _complete(turn: str) -> bool:
         return False
     if any(found[1] not in _UNIQUE for found in _DEFINITE.finditer(small)):
         return False
+    if _MEASURES.search(small) and not named:
+        return False
     related = any(not token.forms.isdisjoint(_RELATIONS) for token in content)
     return not related or _ARGUMENT.search(small) is not None
 
 
-def _constrained(turn: str, said: Sequence[str]) -> bool:
-    """Whether something the asker told may be what the question is about.
+def _constrained(turn: str, earlier: Sequence[str]) -> bool:
+    """Whether something that was told may be what the question is about.
 
-    That is so where a statement of theirs, or a name or a number, and a word of the question are
-    of one subject; or where the question is about the asker, and they told of themselves.
+    That is so where a statement, a name or a number and words of the question are of one subject.
     """
     asked = read(turn)
     named = {token.word for token in asked.tokens if token.name}
@@ -146,10 +153,9 @@ def _constrained(turn: str, said: Sequence[str]) -> bool:
         and not t.name
         and t.forms.isdisjoint(_GENERIC)
     ]
-    told = [reading for reading in map(read, said) if _tells(reading, named)]
-    if told and _ASKS_FOR_ONESELF.search(turn.lower()):
-        return True
-    for reading in told:
+    for reading in map(read, earlier):
+        if not _tells(reading, named):
+            continue
         spoken = frozenset().union(*(token.forms for token in reading.tokens))
         shared = sum(not forms.isdisjoint(spoken) for forms in subject)
         if shared >= 2 or 2 * shared >= max(len(subject), 1):
@@ -167,8 +173,12 @@ def _tells(reading: Reading, named: set[str]) -> bool:
     )
 
 
+_MEASURES: Final = re.compile(r"^how (?:many|much|long|often|far|soon|early|late|big|heavy|old)\b")
+"""How much of something there is depends on which; only where that is named it is known."""
+
 _DEFINITE: Final = re.compile(
-    r"\bthe ([\w'-]+)(?=$| (?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|must|may|i|we|you|be|not|and|or|out|open|close|start)\b|[,;:])"
+    r"\bthe ([\w'-]+)(?=$| (?:is|are|was|were|do|does|did|has|have|had|can|could|will|would|should|must|may|i|we|you|be|not|and|or|out|open|close|start"
+    r"|to|from|by|as|if|before|after|during|until|than)\b|[,;:])"
 )
 _UNIQUE: Final = frozenset(
     ("council", "government", "police", "law", "state", "internet", "web", "sun", "moon", "earth", "world", "sea", "sky", "weekend", "nhs", "eu", "uk", "usa", "us", "un")

@@ -126,7 +126,7 @@ def route(
     if not turns.earlier:
         return Routed(cls, reason, whole, None, time_bound)
     instructed = len(turns.unthreaded) > 1
-    needed = conversation.needed(last, turns.said, instructed=instructed)
+    needed = conversation.needed(last, turns.said, turns.replies, instructed=instructed)
     if cls != PromptClass.SEMANTIC or needed is None:
         return Routed(PromptClass.THREAD_SCOPED, reason, whole, None, time_bound)
     alone = asked(turns.unthreaded, *([needed] if needed else []))
@@ -189,6 +189,8 @@ class _Turns:
     """The last user text; None if the turn is not plain text."""
     said: tuple[str, ...] = ()
     """What the user said before, oldest first."""
+    replies: tuple[str, ...] = ()
+    """What the assistant said before."""
     earlier: bool = False
     """Whether anybody said anything before."""
     framed: tuple[Any, ...] = ()
@@ -205,7 +207,9 @@ def _turns(request: Mapping[str, Any]) -> _Turns:
     if not isinstance(messages, list) or not all(map(_is_plain, messages)):
         every = messages if isinstance(messages, list) else []
         by_agent = any(map(_is_agents, every))
-        return _Turns(text, _said(every[:-1]), reasons=("tools" if by_agent else "no-text",))
+        return _Turns(
+            text, _said(every[:-1], "user"), reasons=("tools" if by_agent else "no-text",)
+        )
     blank = _blanked(last)
     if last.get("role") != "user" or blank is None:
         return _Turns(text, reasons=("no-text",))
@@ -213,17 +217,18 @@ def _turns(request: Mapping[str, Any]) -> _Turns:
     earlier = [message for message in messages[:-1] if message["role"] not in _INSTRUCTING]
     return _Turns(
         text,
-        _said(earlier),
+        _said(earlier, "user"),
+        _said(earlier, "assistant"),
         bool(earlier),
         (*messages[:-1], blank),
         (*frame, blank),
     )
 
 
-def _said(messages: Sequence[Any]) -> tuple[str, ...]:
-    """What the user says in these messages."""
-    users = (m for m in messages if isinstance(m, dict) and m.get("role") == "user")
-    return tuple(_text(message.get("content")) or "" for message in users)
+def _said(messages: Sequence[Any], role: str) -> tuple[str, ...]:
+    """What the one of this role says in these messages."""
+    theirs = (m for m in messages if isinstance(m, dict) and m.get("role") == role)
+    return tuple(_text(message.get("content")) or "" for message in theirs)
 
 
 def _blanked(message: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -5,8 +5,8 @@ import pytest
 from index.conversation import needed
 
 
-def alone(last: str, *said: str, instructed: bool = True) -> str | None:
-    return needed(last, said, instructed=instructed)
+def alone(last: str, *said: str, reply: str = "", instructed: bool = True) -> str | None:
+    return needed(last, said, [reply], instructed=instructed)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,12 @@ def test_facts_of_the_same_subject_constrain_a_question() -> None:
     question = "What is the minimum age to hire a car with you?"
     assert alone(question, "What time do shops close on Sundays?") == ""
     assert alone(question, "I want to hire a car with my brother in Spain") is None
+
+
+def test_what_the_assistant_told_counts_as_a_fact() -> None:
+    question = "Does the basic plan include roaming in Turkey?"
+    assert alone(question, "Hello", reply="Good morning.") == ""
+    assert alone(question, "Hello", reply="Your basic plan is from 2021.") is None
 
 
 def test_without_a_system_text_the_one_addressed_is_whom_the_first_turn_names() -> None:
