@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from index import language, lexicon
+from index.eligibility import PLEONASTIC
 from index.patterns import union
 from index.reading import Reading, fold, read
 
@@ -26,9 +27,10 @@ _CHARACTERS_MAX: Final = 8_000
 mostly all but two turns were, and most last turns lean on something, which shows in 0.1 ms."""
 
 _TURNING: Final = re.compile(
-    r"^(?:(?:by the way|btw|separately|unrelated|on another (?:note|topic|subject)|(?:a )?(?:different|another|quick|new|one more|separate)"
-    r" (?:question|thing|topic|one)|changing (?:the )?(?:topic|subject)|(?:hi|hello|hey)(?: there| again)?|also|oh|thanks|thank you|great|perfect|cool"
-    r"|cheers|thanks for that|that's great)\s*[,.!:;-]+\s*)+",
+    r"^(?:(?:by the way|btw|separately|unrelated|out of curiosity|just curious|(?:just )?wondering|while i'?m here|before i go|on another (?:note|topic|subject)"
+    r"|(?:a |and |oh |just )*(?:different|another|quick|new|one more|one last|last|separate|random|final) (?:question|q|thing|topic|one)"
+    r"|changing (?:the )?(?:topic|subject)|(?:hi|hello|hey)(?: there| again)?|also|oh|actually|thanks|thank you|great|perfect|cool|lovely|brilliant|ok|okay|right"
+    r"|cheers|thanks for (?:that|your help)|that's (?:great|helpful|all))\s*(?:[,.!:;-]+\s*|(?=(?:also|by the way|btw)\b)))+",
     re.IGNORECASE,
 )
 """Openings that turn to something else."""
@@ -40,9 +42,10 @@ _OPENING: Final = re.compile(
 _POINTS: Final = union(
     (
         r"\b(?:it|its|this|that|these|those|they|them|their|theirs|he|she|him|her|his|hers|there(?! (?:a|an|any|some|is|are|anything|anyone)\b))\b",
-        r"\b(?:ones?|then|instead(?! of)|too|also|else|others?|same|again|still|yet|either|neither|both|anyway|so|already|actually|now|extra|more)\b",
-        r"\b(?:first|second|third|last|next|former|latter|previous|earlier|mentioned|above|rest|remaining|total)\b",
-        r"\b(?:my|our) (?!own\b)|\bmine\b|\bours\b",
+        r"\b(?:ones?|then|instead(?! of)|too|also|else|others?|same|again|still|yet|either|neither|both|anyway|so|already|actually|now|extra|more(?! than))\b",
+        r"\b(?:next|former|latter|previous|earlier|mentioned|above|rest|remaining|total)\b"
+        r"|\b(?:first|second|third|last)(?: (?:one|option|choice|part|step|point|question|answer|offer|plan|time))?$",
+        r"\b(?:my|our) (?!own\b|(?:account|password|e?-?mail|address|phone number|details|username|profile)\b)|\bmine\b|\bours\b",
     )
 )
 """Words that may refer to what was said, and owners: *my* contract is one that was spoken of."""
@@ -124,7 +127,7 @@ def _instructs(said: str) -> bool:
 def _complete(turn: str) -> bool:
     """Whether the turn asks one whole question."""
     small = turn.lower().rstrip(" ?!.")
-    if not _OPENING.search(small) or _POINTS.search(small):
+    if not _OPENING.search(small) or _POINTS.search(PLEONASTIC.sub(" ", small)):
         return False
     content = [token for token in read(turn).tokens if token.kind in ("word", "quoted")]
     named = any(token.name for token in content)

@@ -332,7 +332,7 @@ _POINTING: Final = re.compile(
     r"\b(?:it|these|those|they|them|their|theirs|he|she|him|her|his|hers|this(?! (?:kind|type|sort)\b))\b"
     r"(?!'?s? (?:take|cost|mean|possible))"
 )
-_PLEONASTIC: Final = re.compile(
+PLEONASTIC: Final = re.compile(
     r"\b(?:is|was|would|will|isn't|wasn't|does|if|that|when) it (?:be |ever |also |really |still )?(?:not )?(?:ok|okay|fine|possible"
     r"|safe|legal|illegal|normal|bad|good|better|best|worth|necessary|dangerous|healthy|unhealthy|rude|polite|wise|common|easy"
     r"|hard|difficult|true|mandatory|compulsory|required|take|cost|mean|rains?|snows?|matters?|feasible|haram|cheaper|harmful"
@@ -353,7 +353,7 @@ def _points_elsewhere(small: str) -> bool:
     """
     if not _POINTING.search(small):
         return False
-    text = _PLEONASTIC.sub(" ", small)
+    text = PLEONASTIC.sub(" ", small)
     found = _POINTING.search(text)
     if found is None:
         return False
