@@ -22,7 +22,7 @@ from index.patterns import union
 from index.reading import Reading, fold, read
 
 _TURNS_MAX: Final = 24
-_CHARACTERS_MAX: Final = 8_000
+_CHARACTERS_MAX: Final = 6_000
 """A longer history is not proven irrelevant. To read so much that was not read before takes 20 ms;
 mostly all but two turns were, and most last turns lean on something, which shows in 0.1 ms."""
 

@@ -1,13 +1,14 @@
 # ruff: noqa: E501 -- a pattern is read whole, on its line
-"""Which texts may be matched by meaning at all, and the reason when not.
+"""Which class a prompt is of, by rules, and the reason: before any vector.
 
-The gate comes before any vector: a text that is refused here is neither embedded for lookup nor
-stored for others to find; exact matching is not affected. Refused are texts whose answer depends on
-more than their words (the moment, the asker, a text they carry, chance), whose meaning sits in
-characters that an encoder does not see, or where one character is everything (code, identifiers).
+Refused are texts whose answer depends on more than their words (the moment, the asker's data, a text
+they carry, chance), whose meaning sits in characters that an encoder does not see, or where one
+character is everything (code, identifiers). A reason leads to a class, which the operator may change.
+A text that is matched exactly only is neither embedded for lookup nor stored for others to find.
 
-The rules are for English, the language of the encoder's training; other languages are refused by
-name (`language`). The tokenizer's own limits (256 tokens, unknown tokens) are `embedding`'s matter.
+The rules are for English, the language of the encoder's training. In other languages (`language`)
+they see nothing, and `guard` lets nothing pass but near-verbatim repeats. The tokenizer's own limits
+(256 tokens, unknown tokens) are `embedding`'s matter.
 """
 
 import re

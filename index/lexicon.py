@@ -2,8 +2,8 @@
 
 The rule of thumb for every list: a word that is in none of them is *content*, and content has to
 be matched by the other text. So the lists only ever make the guard more lenient, apart from
-`NAMES`, which says how a refusal is called. Adding a word to a list needs the question: is there a
-pair of prompts, differing in this word alone, whose answers differ?
+`OPPOSITES`, which says how a refusal is called. Adding a word to a list needs the question: is
+there a pair of prompts, differing in this word alone, whose answers differ?
 """
 
 
