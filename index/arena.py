@@ -34,7 +34,7 @@ class Arena:
         self._codes: list[Codes] = []
         self._ids: list[Ids] = []
         self._starts = [0]  # of each chunk, and of the next one
-        self._free: list[int] = []  # a heap; also of rows in use again or above the end: _vacant
+        self._free: list[int] = []  # a heap; rows that `trim` let go of may be in it still
         self._count = 0
 
     def __len__(self) -> int:
@@ -102,9 +102,7 @@ class Arena:
         while self._free:
             row = heappop(self._free)
             if row < self.end:
-                chunk, within = self._chunk(row)
-                if self._ids[chunk][within] == GONE:
-                    return row, 1
+                return row, 1
         row = self.end
         if row == self._starts[-1]:
             rows = FIRST_ROWS * _GROWTH ** len(self._codes)

@@ -134,6 +134,29 @@ def test_what_is_left_is_found_where_nearly_all_were_removed() -> None:
     assert len(found) == 8
 
 
+def test_what_is_left_is_found_after_each_slice_of_a_shrinking() -> None:
+    kept, slices, left = units(3000, DIMENSIONS), 0, list(range(3000))
+
+    def search() -> None:
+        nonlocal slices
+        slices += 1
+        if len(left) < 3000:
+            # The lists that are nearest to what was removed may have nothing any more.
+            assert len(vectors.search(b"p", kept[slices], 8)) == 8
+            for id in (left[slices % len(left)], left[-1 - slices % len(left)]):
+                assert vectors.search(b"p", kept[id], 1)[0][0] == id
+
+    vectors = Vectors(DIMENSIONS, few_max=FEW_MAX, paused=search)
+    vectors.add(b"p", range(3000), kept)
+    grown, left = slices, list(range(2960, 3000))
+    vectors.remove(range(2960))
+    for id in range(3000, 3100):  # the work is done by who comes next
+        vectors.add(b"p", [id], kept[:1])
+        vectors.remove([id])
+    vectors.check()
+    assert slices > grown + 10
+
+
 def test_a_partition_may_shrink_to_a_few_and_grow_again() -> None:
     vectors, kept = Vectors(DIMENSIONS, few_max=FEW_MAX), units(300, DIMENSIONS)
     for _ in range(3):
