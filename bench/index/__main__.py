@@ -7,11 +7,11 @@ without it nothing is measured. 200,000 texts are embedded once, some five minut
 in the cache. The questions are held-out wordings of what is stored.
 
 Each row is a process of its own, on one thread. Times of a search are CPU ms, p50 and p99 of the
-questions, each at its best of five rounds; wall p99 is of all rounds, and shows how busy the machine
-was; recall is the share of the true eight (exact, fp32) that was
-found; bytes are the growth of the process's anonymous resident memory, all included; adding is in
-batches of 512. A row with steps of effort (lists or ef) is shown at the first that finds 0.98, and
-that is its last column.
+questions, each at its best of five rounds; wall p99 is of all rounds, and shows how busy the
+machine was; recall is the share of the true eight (exact, fp32) that was found; bytes are the
+growth of the process's anonymous resident memory, all included; adding is in batches of 512. A row
+with steps of effort (lists or ef) is shown at the first that finds 0.98 of them, and the step is
+its last column.
 """
 
 import argparse

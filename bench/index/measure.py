@@ -64,7 +64,7 @@ def _recall(index: Contender, asked: Floats, truth: NDArray[np.int64], effort: i
 
 
 def _timed(work: Callable[[Floats], object], asked: Floats) -> tuple[float, float, float]:
-    """CPU p50 and p99 of the questions, each at its best, and wall p99 of all that was asked, ms."""
+    """CPU p50 and p99 of the questions, each at its best, and wall p99 of all rounds; ms."""
     cpu, wall = np.empty((ROUNDS, len(asked))), np.empty((ROUNDS, len(asked)))
     for turn in np.ndindex(cpu.shape):
         at, spent = time.perf_counter(), time.thread_time()
