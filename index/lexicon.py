@@ -452,7 +452,7 @@ FOREIGN = _words(
 """Common words of other languages that are not words of English."""
 CASELESS = _words(
     "python java android bash linux mac docker excel firefox earth moon internet web parliament "
-    "congress senate bible"
+    "congress senate bible pin sim id"
 )
 """Names that are words too, but who writes them small means no other thing."""
 INSTITUTIONS = _words("university college bank museum church state republic house hospital")
