@@ -1,4 +1,4 @@
-"""What an answer claims that another can contradict: quantities, names, yes or no, opposites.
+"""What an answer claims that another can contradict: quantities, names, yes or no.
 
 Two answers in other words are hard to compare, but *15 minutes* and *60 minutes* are not. A text is
 read once, left to right, in linear time; what is read is the least that settles a contradiction,
@@ -30,16 +30,24 @@ class Quantity(NamedTuple):
     """How many it was given with, without the zeros that merely place the point."""
 
     def __eq__(self, other: object) -> bool:
-        """Equal as precisely as both were said: 3.14 and 3.1416, 18 km and 18,000 m."""
+        """Equal as precisely as both were said: 3.14 and 3.1416, 143,000 km and 142,984,000 m."""
         if not isinstance(other, Quantity) or self.dimension != other.dimension:
             return False
         if self.value == other.value:
             return True
-        digits = min(self.digits, other.digits)
-        if digits >= 2 and self.digits != other.digits:
-            return f"{self.value:.{digits - 1}e}" == f"{other.value:.{digits - 1}e}"
-        close = abs(self.value - other.value) <= 1e-3 * max(abs(self.value), abs(other.value))
-        return self.dimension != "" and close  # bare numbers may be years
+        rough, exact = sorted((self, other), key=lambda one: one.digits)
+        if 2 <= rough.digits < exact.digits and (rough._rounded or exact.said % 1):
+            return f"{self.value:.{rough.digits - 1}e}" == f"{other.value:.{rough.digits - 1}e}"
+        units_differ = abs(self.value * other.said - other.value * self.said) > 1e-9 * abs(
+            self.value * other.said
+        )
+        near = abs(self.value - other.value) <= 1e-3 * max(abs(self.value), abs(other.value))
+        return units_differ and near
+
+    @property
+    def _rounded(self) -> bool:
+        """Not 1990, which may be a year, nor 2,500."""
+        return self.said % 1 != 0 or (self.said >= 10_000 and self.said % 1000 == 0)
 
     def repeats(self, other: "Quantity") -> bool:
         """Equal and in the same unit: an hour's minutes are not answered with its seconds."""

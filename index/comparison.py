@@ -18,8 +18,8 @@ and on answers as larger models word them, written with the rules (tests/vectors
     the same in other words (40)            58 %       0           42 %
     to a question nearby (80)                0        84 %         16 %
 
-So `different` is found more readily than `same`, and a share of errors among the decided alone
-overstates: at an equal rate of both, by up to a half.
+So `different` is found more readily than `same`, and the share of errors among the decided alone
+overstates them, by up to a half.
 
 50 words cost 0.3 ms, 64 kB 0.2 s, without the vectors.
 """
@@ -214,6 +214,7 @@ class _Pair:
         return (
             all(self.quantities)
             or all(self.names)
+            or len({key.lead for key in self.key} - {None}) == 2
             or self.turned
             or self.opposed
             or (0 < self.replaced <= REPLACED_MAX and self.alike >= ALIKE_MIN)

@@ -176,6 +176,7 @@ def test_the_cosine_settles_what_words_leave_open() -> None:
     assert verdict(one, other, 0.3) == Agreement("different", "cosine")
     assert verdict(one, other, float("nan")) == Agreement("undecided", "cosine")
     assert verdict(one, other) == Agreement("undecided", "no-vector")
+    assert verdict("It depends. " + one, "Yes. " + other, 0.95).verdict == "undecided"
 
 
 def test_the_vector_is_asked_for_only_when_it_can_matter() -> None:
@@ -249,10 +250,16 @@ def test_quantities_are_equal_as_precisely_as_they_were_said() -> None:
         return Quantity(dimension, value, value, digits)
 
     assert of(3.14, 3) == of(3.14159, 6)
+    assert of(143_000, 3) == of(142_984, 6)
+    assert of(12, 2) == of(12.4, 3)
     assert of(1945, 4) != of(1946, 4)
+    assert of(1990, 3) != of(1991, 4)
+    assert of(2500, 2) != of(2510, 3)
+    assert of(1000, 1, "$") != of(1001, 4, "$")
     assert of(20, 1) != of(18, 2)
-    assert of(8046.7, 5, "length") == of(8047, 4, "length")
     assert of(5, 1, "length") != of(5, 1, "mass")
+    assert Quantity("length", 8000, 8, 1) != Quantity("length", 8046.7, 5, 1)
+    assert Quantity("length", 8047, 8047, 4) == Quantity("length", 8046.72, 5, 1)
     with pytest.raises(TypeError):
         hash(of(1, 1))
 
