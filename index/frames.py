@@ -243,7 +243,8 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^can i take ((?:my|a|the|our) (?:dog|cat|pet|child|kid|baby|bicycle|bike|camera)s?)(?= (?:in|on|at|inside|aboard)\b|$)", r"can i bring \1"),
     (r"^is it (?:allowed|permitted) to (?:take|bring) ", "can i bring "),
     (r"^is it (?:allowed|permitted) to ", "can i "),
-    (rf"^how long ({_BE}) (?!it\b)(.+)$", r"what \1 the length of \2"),
+    (r"^how long (?:does|do|will) (.+?) (?:stay|remain|keep|be) (open|valid|closed|fresh|good|active|edible)$", r"how long is \1 \2"),
+    (rf"^how long ({_BE}) (?!it\b)(?!.* (?:open|valid|closed|fresh|good|active|edible)$)(.+)$", r"what \1 the length of \2"),
     (r"^(?:what|which) (symptoms|side effects) (?:does|do|can|could|may) (.+?) (?:cause|have|produce)$", r"what are the \1 of \2"),
     (r"^(.+?) (is|are|was|were) (what|who|where)$", r"\3 \2 \1"),
     (r"^where (?:do|does|should|can|could) (?:i|we|you|one) (?=\w+)", "where "),
@@ -471,35 +472,32 @@ _NAMES: Final[list[tuple[str, Replacement]]] = [
 ]  # fmt: skip
 
 
+_HANDFUL: Final = 12
+_Handful = tuple[Callable[[str], re.Match[str] | None], list[tuple[re.Pattern[str], Replacement]]]
+
+
 class _Rules:
-    """Rewrites that run in order; all are skipped when one scan finds none that applies."""
+    """Rewrites that run in order; a handful is skipped when one look finds that none applies."""
 
     def __init__(self, *tables: list[tuple[str, Replacement]]) -> None:
         rules = [rule for table in tables for rule in table]
-        self._any = union(pattern for pattern, _ in rules)
-        self._rules = [(re.compile(pattern), new) for pattern, new in rules]
-
-    def __call__(self, text: str) -> str:
-        if self._any.search(text):
-            for pattern, new in self._rules:
-                text = pattern.sub(new, text)
-        return text
-
-
-class _Openings:
-    """Rewrites of how a text begins, in order: each looks at the start of the text only."""
-
-    def __init__(self, *tables: list[tuple[str, Replacement]]) -> None:
-        self._rules = [
-            (re.compile(pattern), new, len(branches(pattern)) == 1 and pattern.startswith("^"))
-            for table in tables
-            for pattern, new in table
+        self._handfuls = [
+            self._handful(rules[at : at + _HANDFUL]) for at in range(0, len(rules), _HANDFUL)
         ]
 
+    @staticmethod
+    def _handful(rules: list[tuple[str, Replacement]]) -> _Handful:
+        patterns = [pattern for pattern, _ in rules]
+        opening = all(branch.startswith("^") for p in patterns for branch in branches(p))
+        applies = union(patterns)
+        looks = applies.match if opening else applies.search
+        return looks, [(re.compile(pattern), new) for pattern, new in rules]
+
     def __call__(self, text: str) -> str:
-        for pattern, new, anchored in self._rules:
-            if not anchored or pattern.match(text):
-                text = pattern.sub(new, text)
+        for applies, rules in self._handfuls:
+            if applies(text):
+                for pattern, new in rules:
+                    text = pattern.sub(new, text)
         return text
 
 
@@ -512,7 +510,7 @@ _SLIP = re.compile(rf"(?<![\w'-])(?:{'|'.join(map(re.escape, _SLIPS))})(?![\w'-]
 _spell_out = _Rules(_CONTRACTIONS, _NAMES)
 _drop_courtesies = _Rules(_GREETINGS, _POLITE)
 _style = _Rules(_STYLE)
-_ask_plainly = _Openings(_POLITE, _EMBEDDED, _TASK, _RELATIONS, _HANDLED)
+_ask_plainly = _Rules(_POLITE, _EMBEDDED, _TASK, _RELATIONS, _HANDLED)
 
 
 def plain(text: str) -> str:
