@@ -5,7 +5,7 @@ the same partition, so that the scope alone is between them. Every answer carrie
 whom it was made for. Memory and file are so small that both evict; the node is restarted and
 killed; answers are still on their way when others are purged.
 
-A few dozen histories run each time. Ten thousand, in some TIMING:
+A few dozen histories run each time. Ten thousand, in ten to twenty minutes:
 
     HYPOTHESIS_PROFILE=nightly TMPDIR=/dev/shm pytest tests/index/test_tenants_property.py
 """
