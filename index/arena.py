@@ -25,7 +25,7 @@ Ids = NDArray[np.int64]
 
 
 class Arena:
-    """Not safe to change from two threads at once, nor to read while it is changed."""
+    """Not safe to change from two threads at once, nor to read while it is, but for `write`."""
 
     def __init__(self, dimensions: int) -> None:
         self.end = 0
@@ -40,20 +40,31 @@ class Arena:
     def __len__(self) -> int:
         return self._count
 
-    def put(self, ids: Ids, codes: Codes) -> Rows:
-        """Keep `codes` (n, d) of `ids` (n,), none negative; the rows they got."""
-        rows: Rows = np.empty(len(ids), np.int64)
-        done = 0
-        while done < len(ids):
-            row, count = self._vacant(len(ids) - done)
+    def write(self, codes: Codes) -> Rows:
+        """Rows that now hold `codes` (n, d), and are in use once `name` was called.
+
+        They may be written while others are read: memory that is touched for the first time can
+        keep the kernel busy for milliseconds.
+        """
+        rows: Rows = np.empty(len(codes), np.int64)
+        done, end = 0, self.end
+        while done < len(codes):
+            row, count = self._vacant(end, len(codes) - done)
             part = slice(done, done + count)
             chunk, within = self._chunk(row)
-            self._ids[chunk][within : within + count] = ids[part]
             self._codes[chunk][within : within + count] = codes[part]
             rows[part] = np.arange(row, row + count)
+            end = max(end, row + count)
             done += count
-        self._count += done
         return rows
+
+    def name(self, rows: Rows, ids: Ids) -> None:
+        """Use `rows`, just written, for `ids` (n,), none negative."""
+        for row, id in zip(rows.tolist(), ids.tolist(), strict=True):
+            chunk, within = self._chunk(row)
+            self._ids[chunk][within] = id
+        self.end = max(self.end, int(rows.max()) + 1)
+        self._count += len(rows)
 
     def drop(self, rows: Rows) -> None:
         """`rows` are in use, none is named twice."""
@@ -97,21 +108,18 @@ class Arena:
         assert len(set(self.ids(used).tolist())) == len(used), "an id is kept twice"
         assert set(range(self.end)) - set(used.tolist()) <= set(self._free), "a row is lost"
 
-    def _vacant(self, wanted: int) -> tuple[int, int]:
+    def _vacant(self, end: int, wanted: int) -> tuple[int, int]:
         """A row, and how many from there on may be used: a free one, or some at the end."""
         while self._free:
             row = heappop(self._free)
             if row < self.end:
                 return row, 1
-        row = self.end
-        if row == self._starts[-1]:
+        if end == self._starts[-1]:
             rows = FIRST_ROWS * _GROWTH ** len(self._codes)
             self._codes.append(np.empty((rows, self._dimensions), np.int8))
             self._ids.append(np.empty(rows, np.int64))
-            self._starts.append(row + rows)
-        count = min(wanted, self._starts[-1] - row)
-        self.end += count
-        return row, count
+            self._starts.append(end + rows)
+        return end, min(wanted, self._starts[-1] - end)
 
     def _chunk(self, row: int) -> tuple[int, int]:
         chunk = bisect_right(self._starts, row) - 1

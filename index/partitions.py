@@ -141,9 +141,9 @@ class Many:
             self._grow(len(ids[part]))
 
     def _put(self, ids: Ids, codes: Codes) -> Rows:
-        vectors = units(codes)
+        rows, vectors = self._arena.write(codes), units(codes)
         with self._lock:
-            rows = self._arena.put(ids, codes)
+            self._arena.name(rows, ids)
             if self._lists is not None:
                 self._lists.add(rows, vectors)
         if self._growth is not None:
@@ -254,9 +254,9 @@ class Many:
 
     def _move(self, rows: Rows) -> None:
         ids, codes = self._arena.ids(rows), self._arena.codes(rows)
-        vectors = units(codes)
+        moved, vectors = self._arena.write(codes), units(codes)
         with self._lock:
-            moved = self._arena.put(ids, codes)
+            self._arena.name(moved, ids)
             self._arena.drop(rows)
             if self._lists is not None:
                 self._lists.add(moved, vectors)
