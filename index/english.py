@@ -106,12 +106,32 @@ def forms(word: str) -> frozenset[str]:
 
 
 def _stands_alone(word: str) -> bool:
-    """A form that the dictionary lists as a word is one: banking, glasses, found, saw, rating."""
+    """A form that the dictionary lists as a word is one: banking, found, saw, rating.
+
+    It lists values and cards too; of plurals only those stand alone that mean something else.
+    """
+    if word.endswith("s"):
+        return word in _PLURALIA
     return (
         word not in _PLURALS
         and (word in _NOUNS or word in _VERBS)
-        and (word in _IRREGULAR or word.endswith(("s", "ing", "ed", "er")))
+        and (word in _IRREGULAR or word.endswith(("ing", "ed", "er")))
     )
+
+
+_PLURALIA = frozenset(
+    ("glasses", "arms", "cards", "damages", "irons", "airs", "forces", "pandas", "goods",
+     "customs", "manners", "spirits", "woods", "brains", "looks", "works", "means", "scales",
+     "shorts", "savings", "clothes", "jeans", "pants", "trousers", "thanks", "odds", "waters",
+     "grounds", "hearts", "darts", "draughts", "greens", "pains", "peoples", "quarters",
+     "remains", "contents", "regards", "windows", "words", "aids", "securities", "humanities",
+     "classics", "honours", "honors", "premises", "provisions", "ruins", "scissors", "terms",
+     "troops", "valuables", "wits", "earnings", "surroundings", "belongings", "proceedings",
+     "briefs", "arts", "corps", "species", "series", "slacks", "tights", "spades", "clubs",
+     "diamonds", "checkers", "economics", "politics", "ethics", "statistics", "athletics",
+     "gymnastics", "mechanics", "analytics", "graphics")
+)  # fmt: skip
+"""Plurals that mean something else than many of one."""
 
 
 def _listed(word: str) -> bool:
@@ -121,7 +141,7 @@ def _listed(word: str) -> bool:
 @lru_cache(maxsize=8192)
 def known(word: str) -> bool:
     """Whether the word, or something it is a form of, is in the dictionary."""
-    return any(map(_listed, forms(word)))
+    return word in _PLURALIA or any(map(_listed, forms(word)))
 
 
 @lru_cache(maxsize=8192)
@@ -133,7 +153,7 @@ def common(word: str) -> bool:
 @lru_cache(maxsize=8192)
 def ambiguous(word: str) -> bool:
     """Whether a capital tells two words apart: Turkey and turkey, but not Paris nor iPhone."""
-    return any(_listed(form) and form not in _NAMES for form in forms(word))
+    return word in _PLURALIA or any(_listed(f) and f not in _NAMES for f in forms(word))
 
 
 def gerund_of(word: str) -> str | None:

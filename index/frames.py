@@ -90,7 +90,7 @@ _POLITE: Final[list[tuple[str, Replacement]]] = [
 _EMBEDDED: Final[list[tuple[str, Replacement]]] = [
     (r"^explain (?:what|who) (?:is |are )?(.+?)(?: is| are| means)?(?= like | simply|$)", r"what is \1"),
     (r"^(what|who|where|when|why|how) (.{1,60}?) (is|are|was|were)\s*\??$", r"\1 \3 \2"),
-    (r"^explain how (.+?) works?$", r"how does \1 work"),
+    (r"^(?:explain )?how (?!to\b|do\b|does\b|is\b|are\b|can\b|it\b)(.{1,60}?) works?$", r"how does \1 work"),
     (r"^(?:tell me about|describe|explain to me)\b", "explain"),
     (r"^define ", "what is the meaning of "),
 ]  # fmt: skip

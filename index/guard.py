@@ -7,6 +7,7 @@ inflection, a spelling or a listed synonym, and in a compatible role and order. 
 either side is a reason to miss; the lists of the language only give the reason its name.
 """
 
+import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final
@@ -25,6 +26,7 @@ _SAME_KIND: Final = frozenset(
 )  # fmt: skip
 _SPELLING_LETTERS_MIN: Final = 5
 _RARE_LETTERS_MIN: Final = 7
+_ALIKE_LETTERS_MIN: Final = 4
 _LONG_LETTERS_MIN: Final = 10
 _WORDS_TO_MOVE_MAX: Final = 12
 _UNMATCHED_MAX: Final = 8
@@ -67,10 +69,10 @@ def veto(asked: Reading, cached: Reading) -> str | None:
 
     Symmetric. The names: wording for a language without a lexicon, where nothing but case and
     punctuation may differ; date (also time of day), number, unit (also month, weekday), negation,
-    quantifier, antonym, comparator, modality, symbol, quoted, entity, content, detail for words
-    that nothing answers to; question, tense, person, voice, role, order for words that agree and
-    mean another thing. Content and detail say no more than that the words differ; all the others
-    say how.
+    quantifier, antonym, comparator, modality, symbol, quoted, entity, spelling (two words of the
+    dictionary, a letter apart), content, detail for words that nothing answers to; question, tense,
+    person, voice, role, order for words that agree and mean another thing. Content and detail say
+    no more than that the words differ; all the others say how.
     """
     return compare(asked, cached).veto
 
@@ -136,6 +138,8 @@ def _frame(asked: Reading, cached: Reading) -> str | None:
         return "question"
     if asked.addressed != cached.addressed:
         return "person"
+    if {_WHAT_THEY_ARE.sub(r"\1", r.plain) for r in (asked, cached)} == {"is", "are"}:
+        return "entity"  # what *are* pandas, what *is* pandas
     if asked.tense and cached.tense and asked.tense != cached.tense:
         return "tense"
     if asked.subject and cached.subject and asked.subject != cached.subject:
@@ -162,7 +166,8 @@ def _linked_alike(one: Reading, other: Reading, pairs: Pairs) -> bool:
     return (one.links ^ other.links) <= leading
 
 
-_NEUTRAL_LINKS = frozenset(("of", "in"))
+_WHAT_THEY_ARE: Final = re.compile(r"^what (is|are) \w+s$")
+_NEUTRAL_LINKS: Final = frozenset(("of", "in"))
 
 
 def _asks_alike(asked: Reading, cached: Reading) -> bool:
@@ -246,22 +251,42 @@ def _misspelt(slip: Token, right: Token) -> bool:
     a, b = slip.word, right.word
     if a[-1:] == "r" and b[-2:] == "er" and a[-2:-1] not in _VOWELS:  # flickr is not flicker
         return False
-    if min(len(a), len(b)) < _SPELLING_LETTERS_MIN or a[0] != b[0] or abs(len(a) - len(b)) > 1:
+    shorter = min(len(a), len(b))
+    if shorter < _SPELLING_LETTERS_MIN or a[0] != b[0] or abs(len(a) - len(b)) > 1:
         return False
-    while a and b and a[0] == b[0]:
-        a, b = a[1:], b[1:]
-    while a and b and a[-1] == b[-1]:
-        a, b = a[:-1], b[:-1]
+    a, b = _difference(a, b)
     swapped = a == b[::-1] and len(a) == 2
     if slip.known:  # written as a name
         return swapped and len(slip.word) >= _RARE_LETTERS_MIN
     if english.common(right.word):
         return swapped or (len(a) <= 1 and len(b) <= 1)
-    if min(len(slip.word), len(right.word)) < _RARE_LETTERS_MIN:
+    if shorter < _RARE_LETTERS_MIN:
         return False
     long = len(slip.word) >= _LONG_LETTERS_MIN
     vowels = len(a) == len(b) == 1 and a in _VOWELS and b in _VOWELS
     return swapped or (not a and len(b) == 1) or (long and vowels)
+
+
+def _difference(a: str, b: str) -> tuple[str, str]:
+    """What is left of two words without their common start and end."""
+    while a and b and a[0] == b[0]:
+        a, b = a[1:], b[1:]
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    return a, b
+
+
+def _alike(one: Token, other: Token) -> bool:
+    """Two words of the dictionary that are one slip of the pen apart: angle, angel."""
+    if (
+        min(len(one.word), len(other.word)) < _ALIKE_LETTERS_MIN
+        or not one.kind == other.kind == "word"
+    ):
+        return False
+    a, b = _difference(one.word, other.word)
+    if {a, b} == {"", "s"}:  # a number, mostly
+        return False
+    return (len(a) <= 1 and len(b) <= 1) or (a == b[::-1] and len(a) == 2)
 
 
 _VOWELS: Final = "aeiou"
@@ -317,6 +342,8 @@ def _name(left: list[Token], right: list[Token]) -> str:
             return name
     if all(any(token.name for token in side) for side in (left, right) if side):
         return "entity"
+    if few and any(_alike(one, other) for one in left for other in right):
+        return "spelling"
     return "content" if left and right else "detail"
 
 
