@@ -5,8 +5,21 @@
     partitions   a few vectors, or many: who is nearest (arena: their codes; lists: FAISS)
 
 Two locks. `_writing` is held by who adds or removes, for as long as that takes. `_lock` is held by
-who searches, and by writers around each single change; so a search waits 0.3 ms for them at most,
-however much is growing (index/partitions.py). Nothing runs but on the thread of who calls.
+who searches, and by writers around each single change, however much is growing: for 0.2 ms as a
+rule, and for 0.5 ms or less in 999 of 1,000 cases. Nothing runs but on the thread of who calls.
+
+Why these structures (python -m bench.index, faiss-cpu 1.15.1, one thread, a million vectors of
+MiniLM, held-out wordings as questions; each row at the least effort that finds 0.98 of the true 8):
+
+                       search, CPU ms    recall    bytes    add, us
+                         p50     p99
+    brute force, fp32   69.7    71.2     1         1537        2
+    IVF, bytes           0.94    1.40    0.981      599       12, trained before
+    IVF, RaBitQ, bytes   0.62    0.76    0.981      486       15, trained before
+    ours                 0.46    0.55    0.983      502       34, all trainings included
+
+HNSW is the fastest to search at 10,000 (0.05 ms; ours 0.18), no longer at 100,000 (0.35; 0.24), and
+takes more memory, twice the time to add, and cannot remove.
 """
 
 from collections.abc import Callable, Sequence
