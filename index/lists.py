@@ -23,7 +23,7 @@ SLICE_ROWS = 256
 
 ROUNDS = 6
 SAMPLE_A_LIST = 32
-"""Of k-means. Twice of either moves recall by less than 0.001."""
+"""Of k-means, which ends when it is good enough for lists, long before it converges."""
 
 SAMPLE_PRODUCT = 2048
 """Vectors that the product codes are trained with, for 16 centres each."""

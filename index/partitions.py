@@ -29,7 +29,7 @@ from index.codes import Codes, Floats, units
 from index.lists import SAMPLE_A_LIST, SAMPLE_PRODUCT, SLICE_ROWS, Lists, centres
 
 LOCKED_ROWS = 16
-"""Rows added to lists in one hold of the lock: 0.3 ms."""
+"""Rows added to lists in one hold of the lock: 0.2 to 0.5 ms."""
 
 CANDIDATES = 160
 """Rows that are looked at exactly. Of 128, fast scans lose a thousandth more of the true eight."""
