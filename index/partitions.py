@@ -118,7 +118,7 @@ class Many:
         self._lists: Lists | None = None
         self._made_for = 0  # vectors
         self._growth: Iterator[None] | None = None
-        self._late: list[Rows] = []  # added since the growth began
+        self._late = array("q")  # rows added since the growth began
         self._owed = 0  # rows of work
 
     def __len__(self) -> int:
@@ -147,7 +147,7 @@ class Many:
             if self._lists is not None:
                 self._lists.add(rows, vectors)
         if self._growth is not None:
-            self._late.append(rows)
+            self._late.frombytes(rows.tobytes())
         return rows
 
     def remove(self, rows: Rows) -> None:
@@ -215,7 +215,7 @@ class Many:
 
     def _rebuilt(self) -> Iterator[None]:
         arena, end, count = self._arena, self._arena.end, len(self._arena)
-        self._late = []
+        self._late = array("q")
         rows = arena.used(0, end)
         lists = max(1, min(8 * count // self._few_max, isqrt(count)))
         sample = rows[:: max(1, len(rows) // (lists * SAMPLE_A_LIST))]
@@ -229,8 +229,8 @@ class Many:
             made.add(rows, self._units(rows))
             yield
         while self._late:
-            late, self._late = self._late[:LOCKED_ROWS], self._late[LOCKED_ROWS:]
-            rows = np.unique(np.concatenate(late))
+            rows = np.unique(self._late[-SLICE_ROWS:])
+            del self._late[-SLICE_ROWS:]
             made.add(rows, self._units(rows))
             if self._late:
                 yield
