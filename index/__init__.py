@@ -1,23 +1,35 @@
 """What this node remembers. Synchronous throughout; called off the event loop, except for memory.
 
-entry        the shared vocabulary: Entry, Match, Purge, keys and clocks
+entry        the shared vocabulary: Entry, Question, Purge, keys and clocks
 prompt       a request reduced to what may change its answer: exact key, partition, text to embed
 
 Which questions may stand for one another:
-eligibility  which texts may be matched by meaning at all, and the reason when not
+eligibility  which class a prompt is of, and the reason
+conversation whether a last turn needs what was said before it
 guard        what no similarity excuses: numbers, negation, entities, order; names the veto
-             (english, lexicon, frames, reading, patterns: what it knows of the language)
-decision     candidates and evidence in, serve or miss out
+             (english, lexicon, language, quantities, frames, reading, patterns: what it knows
+             of the language)
+calibration  evidence to a score, as fitted (calibration.json, scripts/fit_calibration)
+decision     candidates, scores and cuts in, serve or miss out
+
+How often that is wrong, and how it is kept under the bound:
+comparison   do two answers say the same? (claims: what an answer claims)
+betting      cuts that are proven, intervals that cover, whenever one looks
+control      labels from traffic in, cuts out, for each class of prompts
+labels       the control's lock and file, records of questions, pairs proven wrong
 
 Texts to vectors, and near ones found:
-embedding    the only module that runs a model (model_files finds and pins it; onnx_export,
-             onnx_bert and onnx_torch make its graph, once)
-vectors      partitions over FAISS: the only module that imports faiss
+embedding    runs the encoder (model_files finds and pins it; onnx_export, onnx_bert and
+             onnx_torch make its graph, once)
+verifier     runs a cross-encoder, if there is one (onnx_cross makes its graph)
+vectors      partitions of vectors, from one to millions (partitions, arena, places, codes;
+             lists: the only module that imports faiss)
 questions    vectors with the texts that they stand for
 
 What lasts:
 rows         an entry as bytes, and its checksum
 database     the file: its lock, its stamps, setting it aside
+room         who leaves when room is short: by value, no tenant at another's expense
 writer       the one thread that writes
 store        SQLite: entries and vectors that outlive the process
 generations  what was purged since when

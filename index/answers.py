@@ -77,11 +77,10 @@ class Answers:
         self,
         open_store: Callable[[Follower], Store],
         memory: Memory,
-        labels: Labels,
+        open_labels: Callable[[], Labels],
         vectors: Callable[[int], Nearest] = Vectors,
     ) -> None:
         self._memory = memory
-        self.labels = labels
         self._vectors = vectors
         self._questions: Questions | None = None
         # Held over "is it dead? no: keep it" and over "a purge begins", each microseconds.
@@ -94,6 +93,7 @@ class Answers:
         self.semantic_ready = False
         """True once all stored vectors can be found; until then some are, and new ones."""
         self._store = open_store(_InStep(self))
+        self.labels = open_labels()  # the directory is ours from here on
 
     @classmethod
     def open(
@@ -108,7 +108,7 @@ class Answers:
         return cls(
             lambda follower: Store(directory, store, normaliser=normaliser, follower=follower),
             Memory(memory),
-            Labels(directory, decision, Calibration.load()),
+            lambda: Labels(directory, decision, Calibration.load()),
         )
 
     # The event loop.

@@ -8,9 +8,9 @@ cuts at once. For each cut a gambler bets against the claim that the share of er
 loses `f` when it was wrong; if the claim is true, that is no better than a fair game, and its
 wealth exceeds 1/d with probability d at most (Ville). So a wealth of 1/d is proof at level d.
 Nobody knows the best fraction `f` beforehand (it is about 1 - error/alpha), hence several gamblers
-with a fraction each, whose mean wealth counts. (Waudby-Smith and Ramdas, "Estimating means of bounded
-random variables by betting", JRSS-B 2024; for a grid of cuts: Angelopoulos et al., "Learn then
-test", 2021.) With no error among them, some log(16/0.05)/alpha labels open a cut: 600 at 1 %.
+with a fraction each, whose mean wealth counts. (Waudby-Smith and Ramdas, "Estimating means of
+bounded random variables by betting", JRSS-B 2024.) With no error among them, some log(40)/alpha
+labels prove a cut at 5 %: 400 at 1 %.
 
 Wealth is raised to a power just under one at each label, which forgets: by Jensen its expectation
 stays at one at most, so the proof holds at each moment, and what was true last month does not
@@ -55,10 +55,10 @@ class Ladder:
     def bet(self, score: float, wrong: bool, *, alpha: float, stake: float, memory: float) -> None:
         """One label. `stake`: its weight beside the heaviest that may come, in (0, 1].
 
-        `memory`: how many labels back the past counts for 1/e.
+        `memory`: how many labels of stake 1 back the past counts for 1/e.
         """
         gains = np.log1p(-FRACTIONS * stake) if wrong else _won(alpha, stake)
-        self._log_wealth *= 1 - 1 / memory
+        self._log_wealth *= 1 - stake / memory
         self._log_wealth[self._rungs <= score] += gains
         self.labels += 1
         self.wrong += wrong
@@ -69,11 +69,10 @@ class Ladder:
         wrong: NDArray[np.float64],
         *,
         alpha: float,
-        bonus: float = 0.0,
     ) -> None:
         """Begin with what was counted elsewhere: labels above each rung, right and wrong ones."""
         lost = np.log1p(-FRACTIONS)
-        self._log_wealth += right[:, None] * _won(alpha, 1.0) + wrong[:, None] * lost + bonus
+        self._log_wealth += right[:, None] * _won(alpha, 1.0) + wrong[:, None] * lost
 
     def inherit(self, elder: "Ladder", share: float) -> None:
         """Begin with a share of what another has seen: its wealth to a power of one at most."""

@@ -1,12 +1,12 @@
 """How likely two questions have the same answer: evidence in, a calibrated score out.
 
-A logistic model of eleven numbers, fitted by `scripts/fit_calibration` and kept as data in
+A logistic model of some numbers, fitted by `scripts/fit_calibration` and kept as data in
 `calibration.json` with its recipe. It orders candidates; whether one is good enough to be served is
 not for it to say, but for `index.control`, which watches what becomes of such pairs. The file also
 holds what was counted of each *stratum* while fitting: where a new node begins.
 
-A **stratum** is what the guard says of a pair: `agree`, or the name of its veto. Pairs of one
-stratum err alike, those of two do not: to each its own cut.
+A **stratum** is what the guard says of a pair: `agree`, `words` or `voted`, or its typed veto.
+Pairs of one stratum err alike, those of two do not: to each its own cut.
 """
 
 import json
@@ -22,8 +22,12 @@ from numpy.typing import NDArray
 from index.guard import Evidence
 
 AGREE: Final = "agree"
-SOFT: Final = frozenset((AGREE, "content", "detail"))
-"""Strata in which nothing is known to differ but words: the others have a typed veto."""
+WORDS: Final = "words"
+"""Stratum of pairs in which words differ, one for another or one more, and nothing that has a
+name. The other strata are called as the typed veto that the guard gives."""
+VOTED: Final = "voted"
+"""The same, where other neighbours of the question are known to have the candidate's answer."""
+_MERE_WORDS: Final = frozenset(("content", "detail"))
 
 FEATURES: Final = (
     "nearness",
@@ -31,6 +35,10 @@ FEATURES: Final = (
     "rivals",
     "votes",
     "unanimity",
+    "unopposed",
+    "far",
+    "nearness_voted",
+    "margin_voted",
     "overlap",
     "unmatched",
     "related",
@@ -38,10 +46,15 @@ FEATURES: Final = (
     "rephrased",
     "typed",
 )
-RUNGS: Final = np.arange(0.0, 8.0, 0.5)
+RUNGS: Final = np.arange(0.0, 8.0, 0.25)
 """Scores at which a cut may lie: odds of 1:1 to 1,800:1 that the answers are the same."""
+SHIPPED: Final = (AGREE, VOTED)
+"""Strata of which a new node believes what was counted while fitting. To be of the second, a pair
+needs answers that were compared: by then the node is no longer new to that traffic."""
 
 _MARGIN_MAX: Final = 0.3
+_FAR: Final = 0.7
+"""Below this cosine even many votes are for something else."""
 _UNMATCHED_MAX: Final = 6
 
 
@@ -57,26 +70,37 @@ class Company:
     """Neighbours with other answers."""
 
 
-def stratum(evidence: Evidence) -> str:
-    return evidence.veto or AGREE
+def stratum(company: Company, evidence: Evidence) -> str:
+    if evidence.veto is None:
+        return AGREE
+    if evidence.veto not in _MERE_WORDS:
+        return evidence.veto
+    return VOTED if company.votes else WORDS
 
 
 def features(similarity: float, company: Company, evidence: Evidence) -> tuple[float, ...]:
     """The numbers of `FEATURES`, in that order."""
     words = evidence.matched + (evidence.left + evidence.right) / 2
+    # Cosine is crowded near one: between 0.98 and 0.99 lies as much as between 0.8 and 0.9.
+    nearness = -log1p(20 * (1 - min(similarity, 1.0)))
+    lead = max(min(company.margin, _MARGIN_MAX), -_MARGIN_MAX)
+    unanimity = company.votes / (company.votes + company.rivals) if company.votes else 0.0
     return (
-        # Cosine is crowded near one: between 0.98 and 0.99 lies as much as between 0.8 and 0.9.
-        -log1p(20 * (1 - min(similarity, 1.0))),
-        max(min(company.margin, _MARGIN_MAX), -_MARGIN_MAX),
+        nearness,
+        lead,
         min(company.rivals, 7) / 7,
         log1p(company.votes),
-        company.votes / (company.votes + company.rivals) if company.votes else 0.0,
+        unanimity,
+        float(unanimity == 1.0),
+        max(_FAR - similarity, 0.0),
+        nearness * unanimity,
+        lead * unanimity,
         evidence.matched / words if words else 0.0,
         min(evidence.left + evidence.right, _UNMATCHED_MAX),
         min(evidence.related, 3),
         float(evidence.moved),
         float(evidence.rephrased),
-        float(stratum(evidence) not in SOFT),
+        float(evidence.veto is not None and evidence.veto not in _MERE_WORDS),
     )
 
 

@@ -33,19 +33,22 @@ from math import inf, log
 from typing import Any, Final
 
 from index.betting import Interval, Ladder, Rate
-from index.calibration import AGREE, RUNGS, SOFT, Calibration
+from index.calibration import AGREE, RUNGS, SHIPPED, WORDS, Calibration
 from index.decision import REFUTED, DecisionSettings
 
 CLASSES_MAX: Final = 1_000
 """Classes with a record of their own; the one not asked for longest goes, and starts afresh."""
 
-_BELIEVED_MAX: Final = 3_000.0
-"""Labels that what was counted while fitting is worth at most."""
+_BELIEVED: Final = 2.0
+"""How much what was counted while fitting is worth at most, beside what it takes to open a stratum:
+just enough to begin with, so that a few labels to the contrary close it."""
 _INHERITED: Final = 0.5
+_CURIOSITY: Final = 5.0
+"""How much more than its due a miss weighs once hits are served: what lies below a cut is learned
+so much sooner."""
 _GLOBAL_STAKE: Final = 0.25
-_AIM: Final = 0.8
-"""Of `max_error`, what cuts are set for: the rest is for chance, so that each two thousand hits in
-a row keep the bound, and not only their mean over the years."""
+_START: Final = 0.5
+"""A stratum starts at the lowest rung where it erred by so much of the bound while fitting."""
 _TYPED_DOUBT: Final = 0.02
 """Muting a typed veto needs so much more proof than opening what merely differs in words."""
 _ALARM_ODDS: Final = log(500.0)
@@ -135,7 +138,9 @@ class Control:
         """The pair was not served; serving it would have been `wrong`."""
         own = self._class(name)
         opened = self._stratum(own, stratum).cut < inf
-        stake = self._shadow_rate(own) if opened else 1.0
+        # A hit is a label one time in 1/rate, so a miss is to weigh that much less than a checked
+        # hit. Weighing it more errs on the safe side, as what scores less errs more.
+        stake = min(_CURIOSITY * self._shadow_rate(own), 1.0) if opened else 1.0
         self._learn(own, stratum, score, wrong, stake)
 
     def unchecked(self, name: str, probability: float) -> None:
@@ -219,37 +224,62 @@ class Control:
         return found
 
     def _believe(self, ladder: Ladder, stratum: str) -> None:
-        seen = self.calibration.seen[stratum]
-        total = seen.right + seen.wrong
-        scale = _BELIEVED_MAX / max(float(total.max()), _BELIEVED_MAX)
-        # Where a new node starts is one test, chosen beforehand, and not the best of so many.
-        ladder.believe(
-            seen.right * scale, seen.wrong * scale, alpha=self._aim, bonus=log(len(RUNGS))
-        )
+        seen, start = self.calibration.seen[stratum], self._start(stratum)
+        if start is None:
+            return
+        enough = _BELIEVED * log(1 / self._doubt(stratum))
+        low, high = 0.0, 1.0
+        for _ in range(12):  # as large a share of it as proves no more than enough
+            share = (low + high) / 2
+            part = Ladder(RUNGS)
+            part.believe(seen.right * share, seen.wrong * share, alpha=self._bound)
+            low, high = (share, high) if part.proof()[start] <= enough else (low, share)
+        ladder.believe(seen.right * high, seen.wrong * high, alpha=self._bound)
 
     def _learn(self, own: _Class, stratum: str, score: float, wrong: bool, stake: float) -> None:
         memory = float(self.settings.memory_labels)
         found = self._stratum(own, stratum)
-        found.ladder.bet(score, wrong, alpha=self._aim, stake=stake, memory=memory)
+        found.ladder.bet(score, wrong, alpha=self._bound, stake=stake, memory=memory)
         self._set_cut(found, stratum)
         everybody = self._everybody(stratum).ladder
-        everybody.bet(score, wrong, alpha=self._aim, stake=stake * _GLOBAL_STAKE, memory=memory)
+        everybody.bet(score, wrong, alpha=self._bound, stake=stake * _GLOBAL_STAKE, memory=memory)
 
     def _set_cut(self, one: _Stratum, stratum: str) -> None:
-        doubt = 1 - self.settings.confidence
-        if stratum not in SOFT:
-            doubt *= _TYPED_DOUBT
-        proven = one.ladder.proof() >= log(len(RUNGS) / doubt)
+        """The lowest rung that is proven.
+
+        Half of the doubt is spent on one rung chosen beforehand and, once that is proven, on those
+        below it in turn, each only after the one above (a fixed sequence of tests needs no more
+        proof than one: Angelopoulos et al., "Learn then test", 2021); half on all the others.
+        """
+        doubt = self._doubt(stratum)
+        proof = one.ladder.proof()
+        proven = proof >= log(len(RUNGS) / doubt)
+        start = self._start(stratum)
+        while start is not None and start >= 0 and proof[start] >= log(1 / doubt):
+            proven[start] = True
+            start -= 1
         one.cut = float(RUNGS[proven.argmax()]) if proven.any() else inf
 
+    def _doubt(self, stratum: str) -> float:
+        doubt = (1 - self.settings.confidence) / 2
+        return doubt if stratum in (*SHIPPED, WORDS) else doubt * _TYPED_DOUBT
+
+    def _start(self, stratum: str) -> int | None:
+        """The rung where the evidence of the fitting says that a stratum may begin."""
+        seen = self.calibration.seen.get(stratum)
+        if seen is None:
+            return None
+        error = (seen.wrong + 1) / (seen.right + seen.wrong + 1)
+        good = error <= _START * self.settings.max_error
+        return int(good.argmax()) if good.any() else None
+
     @property
-    def _aim(self) -> float:
+    def _bound(self) -> float:
         """The observed error that cuts are set for: what is allowed, on top of the noise."""
-        allowed = _AIM * self.settings.max_error
-        return allowed + self.noise.low * (1 - allowed)
+        return self.settings.max_error + self.noise.low * (1 - self.settings.max_error)
 
     def _suspect(self, own: _Class, wrong: bool) -> bool:
-        usual = self._aim
+        usual = self._bound
         grave = min(_ALARM_FACTOR * usual, 0.5)
         step = log(grave / usual) if wrong else log((1 - grave) / (1 - usual))
         own.suspicion = max(own.suspicion + step, 0.0)

@@ -139,8 +139,8 @@ def verdict(judged: tuple[Judged, ...]) -> Serve | Miss:
         if one.passes:
             return Serve(one, judged)
     best = judged[0]
-    reason = "below-cut" if best.stratum == AGREE else f"veto:{best.stratum}"
-    return Miss(reason, judged)
+    reason = "below-cut" if best.evidence.veto is None else f"veto:{best.evidence.veto}"
+    return Miss("refuted" if best.candidate.refuted else reason, judged)
 
 
 def weigh(
@@ -157,7 +157,7 @@ def weigh(
         company = _company(candidate, candidates)
         score = calibration.score(features(candidate.similarity, company, evidence))
         score += _own_record(candidate)
-        name = REFUTED if candidate.refuted else stratum(evidence)
+        name = REFUTED if candidate.refuted else stratum(company, evidence)
         limit = float("inf") if candidate.refuted else cut(name)
         found.append(Judged(candidate, evidence, name, score, limit))
     return tuple(sorted(found, key=lambda one: (one.stratum != AGREE, -one.score)))

@@ -51,7 +51,7 @@ class Verdict:
 
     judged: Judged
     right: bool
-    label: bool = True
+    label: bool
     """Whether it is the one of its stratum that would have been served."""
 
 

@@ -49,7 +49,7 @@ def vector(axis: int) -> NDArray[np.float32]:
 def as_after_kill(directory: Path, copy: Path) -> Path:
     """What a process killed now would leave: file and log as they are, and nobody's lock."""
     copy.mkdir()
-    for name in ("cache.db", "cache.db-wal"):
+    for name in ("cache.db", "cache.db-wal", "labels.db", "labels.db-wal"):
         if (directory / name).exists():
             shutil.copyfile(directory / name, copy / name)
     return copy

@@ -81,7 +81,7 @@ def test_errors_close_what_was_open() -> None:
 
 def test_served_errors_set_off_an_alarm_that_tightens_and_checks_more() -> None:
     one = control()
-    teach(one, "content", 450)
+    teach(one, "content", 500)
     assert one.cut(NAME, "content") < inf
     for _ in range(300):
         assert not one.checked(NAME, "content", 5.0, False, 0.5)
