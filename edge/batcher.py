@@ -7,16 +7,18 @@ takes up to `BATCH_MAX` of them at once. Nobody waits for a batch to fill: a lon
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.answers import Opinion
 from index.decision import Match, Miss
 from index.embedding import Embedder
 from index.entry import Question, Scope, Timestamp
+from index.verifier import Verifier
 
 log = logging.getLogger("semantic")
 
@@ -24,7 +26,7 @@ BATCH_MAX = 8
 QUEUE_MAX = 256
 
 Vector = NDArray[np.float32]
-Similar = Callable[[Scope, Question, Vector, Timestamp, str], Match | Miss]
+Similar = Callable[[Scope, Question, Vector, Timestamp, str, Opinion | None], Match | Miss]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ class Batcher:
         self._clock = clock
         self._stopwatch = stopwatch
         self._embedder: Embedder | None = None
+        self._verifier: Verifier | None = None
+        self._deadline_s = 0.0
         self._queue: deque[_Job] = deque()
         self._busy = False
         self.batches = 0
@@ -77,6 +81,11 @@ class Batcher:
 
     def load(self, embedder: Embedder) -> None:
         self._embedder = embedder
+
+    def use(self, verifier: Verifier, deadline_s: float) -> None:
+        """Ask for second opinions from now on."""
+        self._verifier = verifier
+        self._deadline_s = deadline_s
 
     async def similar(
         self, scope: Scope, question: Question, kind: str, *, search: bool = True
@@ -150,11 +159,23 @@ class Batcher:
             for job, one in zip(batch, tokens, strict=True)
         ]
 
+    def _opinion(self, asked: str, cached: Sequence[str]) -> Sequence[float]:
+        """What the verifier says; nothing when it is late or falls over: then it is a miss."""
+        assert self._verifier is not None
+        began = self._stopwatch()
+        try:
+            opinions = self._verifier.score(asked, cached)
+        except Exception:
+            log.exception("event=bug part=verifier")
+            return ()
+        return opinions if self._stopwatch() - began <= self._deadline_s else ()
+
     def _search(self, job: _Job, vector: Vector, embed_s: float) -> Verdict:
         if not job.search:
             return Verdict(Miss("not-asked"), vector, embed_s)
         began = self._stopwatch()
-        found = self._similar(job.scope, job.question, vector, self._clock(), job.kind)
+        opinion = self._opinion if self._verifier else None
+        found = self._similar(job.scope, job.question, vector, self._clock(), job.kind, opinion)
         return Verdict(found, vector, embed_s, self._stopwatch() - began)
 
 

@@ -26,6 +26,7 @@ from index.decision import DecisionSettings
 from index.embedding import EmbeddingSettings
 from index.memory import MemorySettings
 from index.store import StoreSettings
+from index.verifier import VerifierSettings
 
 ENVIRONMENT_PREFIX = "PROMPTEDGE__"
 
@@ -115,6 +116,7 @@ class Config:
     cache: CacheSettings = field(default_factory=CacheSettings)
     semantic: DecisionSettings = field(default_factory=DecisionSettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
+    verifier: VerifierSettings = field(default_factory=VerifierSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     local_model: LocalModelSettings = field(default_factory=LocalModelSettings)

@@ -46,7 +46,7 @@ from edge.rules import Rules
 from edge.wire.http1 import Http1Wire
 from edge.wire.http3 import Http3Wire
 from edge.wire.upstream import UpstreamClient, key_of
-from index import embedding
+from index import embedding, verifier
 from index.answers import Answers
 from index.entry import CacheKey, Instant, Purge, Scope, Timestamp
 from index.model_files import ModelError
@@ -301,12 +301,32 @@ class Node:
             return
         self._semantic = "warming"
         self._batcher.load(embedder)
+        await self._load_verifier(directory)
         await loop.run_in_executor(
             self._readers, self.answers.warm_vectors, embedder.fingerprint, embedder.dimensions
         )
         self._semantic = "ready"
         self.semantic_settled.set()
         log.info("event=semantic_ready model=%s", self.config.embedding.model)
+
+    async def _load_verifier(self, directory: Path) -> None:
+        """A second opinion, if there is one: without it there are fewer hits, and none is wrong."""
+        settings = self.config.verifier
+        if not settings.model:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.run_in_executor(
+                self._embedding_worker, verifier.load, settings, directory
+            )
+        except ModelError as exc:
+            log.error("event=verifier_unavailable why=%s", exc)
+            return
+        if found is None:
+            log.warning("event=verifier_off why=no weights in %s", settings.model)
+            return
+        self._batcher.use(found, settings.deadline_s)
+        log.info("event=verifier_ready model=%s", settings.model)
 
     async def _warm_memory(self) -> None:
         loop = asyncio.get_running_loop()

@@ -19,7 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.calibration import Calibration
-from index.decision import DecisionSettings, Judged, Match, Miss, decide, weigh
+from index.decision import (
+    DecisionSettings,
+    Judged,
+    Match,
+    Miss,
+    decide,
+    doubtful,
+    reconsidered,
+    weigh,
+)
 from index.entry import CacheKey, Entry, Purge, Question, Scope, Timestamp
 from index.generations import Generation, Generations
 from index.labels import Labels
@@ -53,6 +62,11 @@ _STORE_GAUGES = {
 }
 
 TEXTS_MAX_BYTES = 16 << 20
+DOUBTS = 2
+"""Candidates that a second opinion is asked about; each costs two runs of a cross-encoder."""
+
+Opinion = Callable[[str, Sequence[str]], Sequence[float]]
+"""Probabilities that a question has the same answer as each of some others; none if it is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +180,12 @@ class Answers:
         vector: NDArray[np.float32],
         now: Timestamp,
         kind: str,
+        opinion: Opinion | None = None,
     ) -> Match | Miss:
         """The answered question that may best stand for this one, and its answer.
 
-        `kind` names the class of prompts whose record the decision rests on (`index.control`).
+        `kind` names the class of prompts whose record the decision rests on (`index.control`);
+        `opinion` is asked about candidates that would be a miss without it.
         """
         questions = self._questions
         if questions is None:
@@ -180,6 +196,10 @@ class Answers:
         while True:
             candidates = self.labels.known(question, near)
             decision = decide(question.text, candidates, self.labels.calibration, cut)
+            if isinstance(decision, Miss) and opinion and (doubts := doubtful(decision, DOUBTS)):
+                opinions = opinion(question.text, [one.candidate.text for one in doubts])
+                if opinions:
+                    decision = reconsidered(decision, doubts, opinions, cut)
             if isinstance(decision, Miss):
                 return decision
             chosen = decision.chosen.candidate

@@ -6,7 +6,7 @@ business (`index.control`): here they are a function.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from typing import Annotated, Final, Literal
 
@@ -14,6 +14,8 @@ from annotated_types import Ge, Gt, Le
 
 from index.calibration import (
     AGREE,
+    VOTED,
+    WORDS,
     Calibration,
     Company,
     features,
@@ -26,6 +28,10 @@ from index.guard import Evidence, compare, read
 
 REFUTED: Final = "refuted"
 """Stratum of a pair that was proven wrong: never served again, whatever the evidence."""
+
+VERIFIED: Final = "verified"
+"""Stratum of pairs that a cross-encoder was asked about; its score is the cross-encoder's."""
+_DOUBTFUL: Final = (WORDS, VOTED)
 
 _ENTRY_PRIOR: Final = 20.0
 """An entry's own record weighs as much as what is known of all, once it has so many labels."""
@@ -141,6 +147,34 @@ def verdict(judged: tuple[Judged, ...]) -> Serve | Miss:
     best = judged[0]
     reason = "below-cut" if best.evidence.veto is None else f"veto:{best.evidence.veto}"
     return Miss("refuted" if best.candidate.refuted else reason, judged)
+
+
+def doubtful(miss: Miss, most: int) -> list[Judged]:
+    """The candidates of a miss that a second opinion may yet make a hit, best first."""
+    return [one for one in miss.judged if one.stratum in _DOUBTFUL][:most]
+
+
+def reconsidered(
+    miss: Miss,
+    doubted: Sequence[Judged],
+    opinions: Sequence[float],
+    cut: Callable[[str], float],
+) -> Serve | Miss:
+    """The decision once a second opinion is there: a probability for each that was doubted."""
+    limit = cut(VERIFIED)
+    again = tuple(
+        replace(one, stratum=VERIFIED, score=_log_odds(opinion), cut=limit)
+        for one, opinion in zip(doubted, opinions, strict=True)
+    )
+    judged = (*sorted(again, key=lambda one: -one.score), *miss.judged)
+    if judged[0].passes:
+        return Serve(judged[0], judged)
+    return replace(miss, judged=judged)
+
+
+def _log_odds(probability: float) -> float:
+    kept = min(max(probability, 1e-6), 1 - 1e-6)
+    return log(kept / (1 - kept))
 
 
 def weigh(

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.batcher import BATCH_MAX, QUEUE_MAX, Batcher, Verdict
+from index.answers import Opinion
 from index.decision import Match, Miss
 from index.embedding import Tokens
 from index.entry import PartitionKey, Question, Scope, Timestamp
@@ -50,7 +51,12 @@ class Encoder:
 
 
 def similar(
-    scope: Scope, question: Question, vector: NDArray[np.float32], now: Timestamp, kind: str
+    scope: Scope,
+    question: Question,
+    vector: NDArray[np.float32],
+    now: Timestamp,
+    kind: str,
+    opinion: Opinion | None = None,
 ) -> Match | Miss:
     assert kind == KIND
     if question.text == "found":
