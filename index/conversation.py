@@ -39,6 +39,8 @@ _OPENING: Final = re.compile(
     r"^(?:(?:on |in |at |for |from |to )?(?:what|which|who|whose|when|where|why|how)\b|(?:is|are|was|were|do|does|did|has|have|can|could|will|would|should|must|may)\b"
     r"|(?:explain|describe|list|define|tell me|show me|compare|name|give me)\b)"
 )
+_LABEL: Final = re.compile(r"^[a-z][\w+#.-]*(?: [\w+#.-]+)?: (?=\w)")
+"""*CSS: how to centre a div?*"""
 _POINTS: Final = union(
     (
         r"\b(?:it|its|this|that|these|those|they|them|their|theirs|he|she|him|her|his|hers|there(?! (?:a|an|any|some|is|are|anything|anyone)\b))\b",
@@ -126,7 +128,7 @@ def _instructs(said: str) -> bool:
 
 def _complete(turn: str) -> bool:
     """Whether the turn asks one whole question."""
-    small = turn.lower().rstrip(" ?!.")
+    small = _LABEL.sub("", turn.lower().rstrip(" ?!."))
     if not _OPENING.search(small) or _POINTS.search(PLEONASTIC.sub(" ", small)):
         return False
     content = [token for token in read(turn).tokens if token.kind in ("word", "quoted")]
