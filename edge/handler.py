@@ -192,14 +192,16 @@ class PromptHandler:
         body, tag = _render(ask.query, whole.body)
         cache_status = self._forward_status(ask, flight, stored=led and whole.stored, led=led)
         fields: Fields = (("cache-status", cache_status), ("etag", tag))
-        return Response(200, self._fields(ask, fields, self._count_forward(ask, led)), body)
+        return Response(200, self._fields(ask, fields, self._count_forward(ask, flight, led)), body)
 
     def _event_stream(
         self, ask: Ask, flight: Flight, chunks: AsyncGenerator[bytes, None], *, led: bool
     ) -> Reply:
         cache_status = self._forward_status(ask, flight, stored=False, led=led)
         fields: Fields = (("cache-status", cache_status),)
-        return EventStream(200, self._fields(ask, fields, self._count_forward(ask, led)), chunks)
+        return EventStream(
+            200, self._fields(ask, fields, self._count_forward(ask, flight, led)), chunks
+        )
 
     def _forward_status(self, ask: Ask, flight: Flight, *, stored: bool, led: bool) -> str:
         self._note(ask, flight.decided)
@@ -259,8 +261,9 @@ class PromptHandler:
         log.error("event=bug", exc_info=exc)
         return EdgeError("The node made a mistake. It has been logged.")
 
-    def _count_forward(self, ask: Ask, led: bool) -> str:
-        how = "bypass" if ask.query.bypass else "miss" if ask.query.allowed.lookup else "request"
+    def _count_forward(self, ask: Ask, flight: Flight, led: bool) -> str:
+        bypassed = ask.query.bypass or flight.bypassed
+        how = "bypass" if bypassed else "miss" if ask.query.allowed.lookup else "request"
         how = how if led else "collapsed"
         self._count(how, ask)
         return how
