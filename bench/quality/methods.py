@@ -52,10 +52,7 @@ class Method(Protocol):
     def decide(self, asked: Turn, near: Sequence[Near]) -> Decision: ...
 
     def after(self, asked: Turn, near: Sequence[Near], served: Near | None, fresh: Fresh) -> bool:
-        """The upstream was asked, on a miss or in the shadow of a hit. Is the answer stored?
-
-        Asked after a hit, it is about what was learned only: nothing is stored.
-        """
+        """The upstream was asked, on a miss or in the shadow of a hit. Is the answer stored?"""
 
 
 @dataclass

@@ -31,6 +31,8 @@ class PairScore:
     wrong_kinds: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
     """Why pairs with one answer were not served."""
+    refusals: Counter[str] = field(default_factory=Counter)
+    """Why those with two were not."""
 
 
 def pairs(found: Sequence[Pair], cosines: Sequence[float], method: Method) -> PairScore:
@@ -45,8 +47,8 @@ def pairs(found: Sequence[Pair], cosines: Sequence[float], method: Method) -> Pa
         score.wrong += hit and not pair.same
         if hit and not pair.same:
             score.wrong_kinds[pair.kind] += 1
-        if not hit and pair.same and decision.reason:
-            score.reasons[decision.reason] += 1
+        if not hit and decision.reason:
+            (score.reasons if pair.same else score.refusals)[decision.reason] += 1
     return score
 
 
@@ -125,7 +127,7 @@ def stream(
             score.reasons[decision.reason] += 1
         if not served or decision.shadow:
             fresh = _Fresh(upstream, answer, upstream.ask(answer), said)
-            if method.after(turn, near, served, fresh) and not served:
+            if method.after(turn, near, served, fresh):
                 is_stored[place], said[place] = True, fresh.said
     score.upstream = upstream.calls
     return score

@@ -84,6 +84,14 @@ def adversarial(path: Path, name: str) -> Pairs:
     return Pairs(name, wrong + [_pair(kind, a, b, same=True) for kind, a, b in found["right"]])
 
 
+def questions(parts: str) -> Pairs:
+    """Our own, written for the guard: `parts` names those that were written together."""
+    found = json.loads((ROOT / "tests" / "vectors" / "questions.json").read_text())
+    apart = [_pair(kind, a, b, same=False) for part, kind, a, b in found["apart"] if part in parts]
+    alike = [_pair("", a, b, same=True) for part, a, b in found["alike"] if part in parts]
+    return Pairs(f"our own, part {' and '.join(parts)}", apart + alike)
+
+
 def fow_single(odd: bool) -> Pairs:
     """Rules may be written with the odd ids; the even ones are for the score."""
     rows = [row for row in _lines(_fow() / "pairs.jsonl") if _number(row["id"]) % 2 == odd]
@@ -101,23 +109,29 @@ def fow_conversations(part: str) -> Pairs:
     return Pairs(f"fow-cache conversations, {part}", pairs)
 
 
-def clinc(data: Path, seed: int) -> Stream:
+FITTED = "its train split fitted the calibration"
+UNSEEN = "nothing of it fitted the calibration"
+
+
+def clinc(data: Path, seed: int, *, unseen: bool = False) -> Stream:
     """Intents; an utterance that is out of scope is an answer of its own."""
     found = json.loads(_file(data / "clinc150" / "data_full.json").read_text())
+    if unseen:
+        del found["train"]
     rows = [(text, intent) for part in found.values() for text, intent in part]
     labelled = [
         (text, f"oos {place}" if intent == "oos" else intent)
         for place, (text, intent) in enumerate(rows)
     ]
-    return _shuffled("CLINC150", labelled, seed)
+    return _shuffled("CLINC150", labelled, seed, unseen=unseen)
 
 
-def banking(data: Path, seed: int) -> Stream:
+def banking(data: Path, seed: int, *, unseen: bool = False) -> Stream:
     rows: list[tuple[str, str]] = []
-    for part in ("train", "test"):
+    for part in ("test",) if unseen else ("train", "test"):
         with _file(data / "banking77" / f"{part}.csv").open(newline="") as lines:
             rows += [(row["text"], row["category"]) for row in csv.DictReader(lines)]
-    return _shuffled("BANKING77", rows, seed)
+    return _shuffled("BANKING77", rows, seed, unseen=unseen)
 
 
 def arena_hard(data: Path) -> Stream:
@@ -128,14 +142,15 @@ def arena_hard(data: Path) -> Stream:
     return Stream("arena-hard prompts", asked, "nothing labelled: every hit needs a look", False)
 
 
-def _shuffled(name: str, rows: list[tuple[str, str]], seed: int) -> Stream:
+def _shuffled(name: str, rows: list[tuple[str, str]], seed: int, *, unseen: bool) -> Stream:
     """In an order that a seed fixes, without repeats: those are the exact tier's."""
     unique = list(dict(rows).items())
     Random(seed).shuffle(unique)
     asked = [Asked(Turn(text.strip()), answer) for text, answer in unique]
     many = sum(count > 1 for count in Counter(one.answer for one in asked).values())
-    note = f"{many} answers that are asked for more than once, {len(rows) - len(unique)} repeats"
-    return Stream(name, asked, note + " left out")
+    note = f"{many} answers that are asked for more than once, {len(rows) - len(unique)} repeats "
+    note += f"left out; {UNSEEN if unseen else FITTED}"
+    return Stream(name + (", not train" if unseen else ""), asked, note)
 
 
 def _pair(kind: str, cached: str, asked: str, *, same: bool) -> Pair:

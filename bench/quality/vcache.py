@@ -70,8 +70,8 @@ class PerEntry:
     nearest = 1
 
     def __init__(self, bound: float, *, per_hit: bool, always: bool, random: Random) -> None:
-        of = " per hit" if per_hit else ""
-        self.name = f"vCache-style {bound:.1%}{of}, {'always' if always else 'on wrong'}"
+        self.rule = ("per hit, " if per_hit else "") + ("always" if always else "on wrong")
+        self.name = f"vCache-style {bound:.1%} {self.rule}"
         self.bound: float | None = bound
         self._delta = bound
         self._per_hit = per_hit
