@@ -2,8 +2,12 @@
 
     a miss      the fresh answer is compared with what each candidate would have served
     a hit       with the probability that the control asks for, the prompt is sent upstream after
-                delivery, and the two answers are compared; some are sent twice, to learn how often
-                the upstream disagrees with itself
+                delivery, and the two answers are compared
+    twins       some prompts are sent twice, and whoever asks for a fresh answer to what is stored
+                has the two compared: how often does the upstream disagree with itself?
+
+What no comparison can decide is no label. Wrong answers are decided more often than right ones, so
+what is left out makes the estimate larger, not smaller.
 
 One task works through a bounded queue: what does not fit is let go, and no client ever waits. A
 check goes the way of any request that brings its own `no-cache`, so the fresh answer is remembered
@@ -26,6 +30,7 @@ from edge.errors import EdgeError
 from edge.metrics import Metrics
 from edge.refill import Refill
 from index.answers import Answers
+from index.calibration import AGREE
 from index.comparison import Agreement, compare_answers
 from index.decision import DecisionSettings
 from index.entry import Entry, Timestamp
@@ -39,7 +44,7 @@ QUEUE_MAX = 256
 CONTENDERS_MAX = 3
 """Candidates of a miss whose answers are compared in full; those that are equal are seen anyhow."""
 TWINS = 8
-"""One check in so many is asked twice."""
+"""One check in so many is asked twice, and more of the first, when little is known."""
 SAVE_EVERY = 50
 JOB_BYTES_MAX = 64 * 1024
 """A prompt and its answer together; larger ones are not checked, so that the queue is bounded."""
@@ -64,6 +69,13 @@ class _Miss:
     """The answer that was fetched."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Twins:
+    query: Query
+    before: bytes
+    body: bytes
+
+
 class Checks:
     def __init__(
         self,
@@ -86,7 +98,7 @@ class Checks:
         self._metrics = metrics
         self._chance = chance
         self._wall = wall
-        self._queue: asyncio.Queue[_Hit | _Miss] = asyncio.Queue(QUEUE_MAX)
+        self._queue: asyncio.Queue[_Hit | _Miss | _Twins] = asyncio.Queue(QUEUE_MAX)
         self._day = 0
         self._spent_tokens = 0
 
@@ -107,7 +119,11 @@ class Checks:
         if decided.judged:
             self._offer(_Miss(query, decided, body))
 
-    def _offer(self, job: _Hit | _Miss) -> None:
+    def refreshed(self, query: Query, before: bytes, after: bytes) -> None:
+        """A client had a stored answer replaced by a fresh one: twins that cost nothing."""
+        self._offer(_Twins(query, before, after))
+
+    def _offer(self, job: _Hit | _Miss | _Twins) -> None:
         if self._queue.full() or len(job.query.body) + len(job.body) > JOB_BYTES_MAX:
             self._metrics.checked("dropped")
         else:
@@ -132,13 +148,15 @@ class Checks:
                         await self._check(job)
                     case _Miss():
                         await self._learn(job)
+                    case _Twins():
+                        await self._compare_twins(job.query, job.before, job.body)
                     case _:
                         assert_never(job)
             except EdgeError as error:
                 self._metrics.checked("unanswered")
-                log.info("event=check_unanswered rid=%s why=%s", job.decided.request_id, error.code)
+                log.info("event=check_unanswered why=%s", error.code)
             except Exception:
-                log.exception("event=bug part=checks rid=%s", job.decided.request_id)
+                log.exception("event=bug part=checks")
             finally:
                 self._queue.task_done()
             done += 1
@@ -157,17 +175,30 @@ class Checks:
         fresh = await self._fresh(job.query)
         verdict = await self._agreement(job.query, job.body, fresh)
         self._metrics.checked(verdict)
-        alarm = self._labels.checked(
-            decided.kind, asked, chosen, right=verdict == "same", probability=job.probability
-        )
+        if verdict == "undecided":
+            self._labels.undecided(decided.kind, job.probability)
+        else:
+            alarm = self._labels.checked(
+                decided.kind, asked, chosen, right=verdict == "same", probability=job.probability
+            )
+            if alarm:
+                log.error("event=semantic_alarm class=%s hint=%s", decided.kind, ALARM_HINT)
         if verdict == "different":
             await self._aside(lambda: self._labels.refute(asked, chosen.candidate.text))
             log.warning("event=wrong_hit rid=%s class=%s", decided.request_id, decided.kind)
-        if alarm:
-            log.error("event=semantic_alarm class=%s hint=%s", decided.kind, ALARM_HINT)
-        if self._chance.random() * TWINS < 1:
-            again = await self._fresh(job.query)
-            self._labels.twins(await self._agreement(job.query, fresh, again) != "same")
+        await self._ask_again(job.query, fresh)
+
+    async def _ask_again(self, query: Query, body: bytes) -> None:
+        """Now and then have a prompt answered once more, to see whether the two answers agree."""
+        twins = self._labels.noise.labels
+        wanted = max(1 / TWINS, TWINS / (TWINS + twins))
+        if self._chance.random() < wanted and not self._over_budget():
+            await self._compare_twins(query, body, await self._fresh(query))
+
+    async def _compare_twins(self, query: Query, one: bytes, other: bytes) -> None:
+        verdict = await self._agreement(query, one, other)
+        if verdict != "undecided":
+            self._labels.twins(verdict == "different")
 
     async def _learn(self, job: _Miss) -> None:
         decided = job.decided
@@ -179,15 +210,17 @@ class Checks:
         compared: set[str] = set()
         verdicts = []
         for judged, entry in weighed:
-            first = judged.stratum not in compared and len(compared) < CONTENDERS_MAX
-            if first:
+            if judged.stratum not in compared and len(compared) < CONTENDERS_MAX:
                 compared.add(judged.stratum)
-                right = await self._agreement(job.query, entry.body, job.body) == "same"
-            else:
-                right = _say_alike(job.query, entry.body, job.body)
-            if first or right:
-                verdicts.append(Verdict(judged, right, label=first))
+                verdict = await self._agreement(job.query, entry.body, job.body)
+                if verdict != "undecided":
+                    verdicts.append(Verdict(judged, verdict == "same", label=True))
+            elif _say_alike(job.query, entry.body, job.body):
+                verdicts.append(Verdict(judged, right=True, label=False))
         self._labels.missed(decided.kind, asked, verdicts)
+        if any(one.label and one.judged.stratum == AGREE for one in verdicts):
+            # It is closed, perhaps by noise alone: without hits there are no other twins.
+            await self._ask_again(job.query, job.body)
 
     async def _fresh(self, query: Query) -> bytes:
         body = await self._refill.fresh(query)
@@ -195,7 +228,7 @@ class Checks:
         return body
 
     async def _agreement(self, query: Query, one: bytes, other: bytes) -> str:
-        """same, different or undecided; which counts as wrong, and not as proof of it."""
+        """same, different or undecided."""
         first, second = _words(query, one), _words(query, other)
         agreement: Agreement = await self._aside(lambda: compare_answers(first, second, None))
         if agreement.verdict == "undecided":

@@ -21,7 +21,7 @@ class are forgotten, which closes what was open by little, and more hits are che
 
 **Noise.** An upstream asked twice may disagree with itself, and every comparison errs. Some checks
 therefore ask twice; the share of pairs of *twins* that differ is the floor under every observed
-error, and what it is at least is subtracted.
+error, and is subtracted: in cuts the estimate, in the interval that is told only what is certain.
 
 Not safe for several threads: `index.labels` has the lock.
 """
@@ -54,6 +54,7 @@ _TYPED_DOUBT: Final = 0.02
 _ALARM_ODDS: Final = log(500.0)
 _ALARM_FACTOR: Final = 4.0
 _KEPT_AFTER_ALARM: Final = 0.25
+_NOISE_PRIOR: Final = 30
 _LABELS_UNTIL_SPARSE: Final = 100
 """Labels after which hits are checked half as often as at first."""
 
@@ -68,6 +69,9 @@ class _Stratum:
 class _Class:
     strata: dict[str, _Stratum] = field(default_factory=dict)
     rate: Rate = field(default_factory=Rate)
+    """Of hits, how many were found wrong."""
+    undecided: Rate = field(default_factory=Rate)
+    """Of checks, how many no comparison could decide."""
     recent_labels: int = 0
     """Labels of served hits since the start, or the last alarm: how little must be checked."""
     suspicion: float = 0.0
@@ -153,9 +157,16 @@ class Control:
         """A hit that was drawn with `probability` was compared. True: this sets off an alarm."""
         own = self._class(name)
         own.rate.label(wrong, probability)
+        own.undecided.label(False, 1.0)
         own.recent_labels += 1
         self._learn(own, stratum, score, wrong, 1.0)
         return self._suspect(own, wrong)
+
+    def undecided(self, name: str, probability: float) -> None:
+        """A hit that was drawn with `probability` could not be told right from wrong."""
+        own = self._class(name)
+        own.rate.label(False, probability)
+        own.undecided.label(True, 1.0)
 
     def complained(self, name: str, stratum: str, score: float) -> None:
         """Somebody says that a hit was wrong. No part of the estimate: only the wrong complain."""
@@ -174,11 +185,11 @@ class Control:
 
     def error(self, name: str) -> Interval:
         """The share of the class's hits that were wrong, the upstream's own noise subtracted."""
-        return self._without_noise(self._class(name).rate)
+        return self._error(self._class(name))
 
     def report(self) -> Iterator[ClassReport]:
         for name, own in self._classes.items():
-            error = self._without_noise(own.rate)
+            error = self._error(own)
             agree = own.strata.get(AGREE)
             yield ClassReport(
                 name=name,
@@ -275,8 +286,13 @@ class Control:
 
     @property
     def _bound(self) -> float:
-        """The observed error that cuts are set for: what is allowed, on top of the noise."""
-        return self.settings.max_error + self.noise.low * (1 - self.settings.max_error)
+        """The observed error that cuts are set for: what is allowed, on top of the noise.
+
+        Of the noise the estimate counts, drawn towards none while there are few twins: its lower
+        bound would take hundreds, and a noisy upstream would have closed everything by then.
+        """
+        noise = self._twins.wrong / (self._twins.labels + _NOISE_PRIOR)
+        return self.settings.max_error + noise * (1 - self.settings.max_error)
 
     def _suspect(self, own: _Class, wrong: bool) -> bool:
         usual = self._bound
@@ -293,18 +309,23 @@ class Control:
             self._set_cut(one, stratum)
         return True
 
-    def _without_noise(self, rate: Rate) -> Interval:
-        seen, noise = rate.interval(self.settings.confidence), self.noise
+    def _error(self, own: _Class) -> Interval:
+        """Of the hits that can be told right from wrong, the share of wrong ones, without noise."""
+        confidence, noise = self.settings.confidence, self.noise
+        found = own.rate.interval(confidence)
+        open_ = own.undecided.interval(confidence)
 
-        def corrected(observed: float, floor: float) -> float:
-            return max((observed - floor) / (1 - floor), 0.0) if floor < 1 else 0.0
+        def share(wrong: float, undecided: float, floor: float) -> float:
+            if undecided >= 1 or floor >= 1:
+                return 1.0
+            return min(max((wrong / (1 - undecided) - floor) / (1 - floor), 0.0), 1.0)
 
         return Interval(
-            corrected(seen.estimate, noise.estimate),
-            corrected(seen.low, noise.high) if noise.labels else seen.low,
-            corrected(seen.high, noise.low),
-            seen.labels,
-            seen.served,
+            share(found.estimate, open_.estimate, noise.estimate),
+            share(found.low, 0.0, noise.high if noise.labels else 0.0),
+            share(found.high, open_.high, noise.low),
+            found.labels - own.undecided.wrong,
+            found.served,
         )
 
     # Lasting.
@@ -320,6 +341,7 @@ class Control:
                     "name": name,
                     "strata": {of: one.ladder.state() for of, one in own.strata.items()},
                     "rate": own.rate.state(),
+                    "undecided": own.undecided.state(),
                     "recent": own.recent_labels,
                     "alarms": own.alarms,
                     "asked": own.asked,
@@ -341,6 +363,7 @@ class Control:
             self._classes[one["name"]] = _Class(
                 {of: self._restored(ladder, of) for of, ladder in one["strata"].items()},
                 Rate.of(one["rate"]),
+                Rate.of(one["undecided"]),
                 one["recent"],
                 alarms=one["alarms"],
                 asked=one["asked"],

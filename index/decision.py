@@ -58,7 +58,7 @@ class DecisionSettings:
     """Tokens that such checks may cost in a day; once spent, none until the next."""
     judge_model: str = ""
     """A model that the upstreams have, asked whether two answers say the same where nothing cheaper
-    can tell, never while a client waits. Unset: such a pair counts as wrong."""
+    can tell, never while a client waits. Unset: such a pair is no label."""
 
 
 @dataclass(frozen=True, slots=True)

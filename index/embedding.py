@@ -142,7 +142,7 @@ class Encoder:
         # "[SEP]" typed by a user is five characters, not the end of the prompt.
         self._tokenizer.encode_special_tokens = True
         self._unknown = files.unknown and self._tokenizer.token_to_id(files.unknown)
-        self._session = _session(graph, threads)
+        self._session = session(graph, threads)
         self._inputs = [node.name for node in self._session.get_inputs()]
         self.dimensions = int(self._run([self.read("ready").ids]).shape[1])
 
@@ -223,7 +223,7 @@ def unit(vectors: Vectors) -> Vectors:
     return scaled
 
 
-def _session(graph: Path, threads: int) -> Any:
+def session(graph: Path, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

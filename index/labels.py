@@ -153,6 +153,12 @@ class Labels:
             self._count(self._record(_digest(asked.partition, served.candidate.text)), right=right)
             return self._control.checked(name, served.stratum, served.score, not right, probability)
 
+    def undecided(self, name: str, probability: float) -> None:
+        """A hit that was drawn for a check could not be told right from wrong."""
+        with self._lock:
+            self._control.undecided(name, probability)
+            self._changed = True
+
     def complained(self, name: str, asked: Question, served: Judged) -> None:
         """Somebody says that the answer was wrong: never again for this question."""
         with self._lock:

@@ -31,12 +31,12 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load_file
 
 _GELU = {"gelu": "BiasGelu", "gelu_new": "FastGelu", "gelu_pytorch_tanh": "FastGelu"}
-_FUSED = "com.microsoft"
+FUSED = "com.microsoft"
 
 Weights = Mapping[str, NDArray[Any]]
 
 
-class _Graph:
+class Graph:
     """Nodes and weights in the making. Methods return the name of what they made."""
 
     def __init__(self, config: Mapping[str, Any], weights: Weights, int8: bool) -> None:
@@ -57,7 +57,7 @@ class _Graph:
         return self._node(operator, inputs, 1, "", attributes)[0]
 
     def fused(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        return self._node(operator, inputs, outputs, _FUSED, attributes)[0]
+        return self._node(operator, inputs, outputs, FUSED, attributes)[0]
 
     def thirds(self, x: str) -> list[str]:
         return self._node("Split", [x], 3, "", {"axis": -1})
@@ -135,7 +135,7 @@ class _Graph:
 
 def build(config: Mapping[str, Any], weights: Weights, precision: str) -> onnx.ModelProto:
     """(batch, tokens) `input_ids` and `attention_mask` -> (.., .., d) `token_embeddings`."""
-    graph = _Graph(config, weights, precision == "int8")
+    graph = Graph(config, weights, precision == "int8")
     if graph.int8:
         graph.constant("127", np.float32(127))
         graph.constant("128", np.uint8(128))
@@ -155,7 +155,7 @@ def build(config: Mapping[str, Any], weights: Weights, precision: str) -> onnx.M
     )
     return helper.make_model(
         helper.make_graph(graph.nodes, "bert", inputs, [output], graph.weights),
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(_FUSED, 1)],
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(FUSED, 1)],
         ir_version=9,
     )
 

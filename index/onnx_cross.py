@@ -16,12 +16,12 @@ import onnx
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file
 
-from index.onnx_bert import _FUSED, Weights, _Graph
+from index.onnx_bert import FUSED, Graph, Weights
 
 INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
-class _PairGraph(_Graph):
+class _PairGraph(Graph):
     def embeddings_of(self, ids: str, segments: str) -> str:
         tables = ("word", "position", "token_type")
         return self.fused(
@@ -61,7 +61,7 @@ def build(config: Mapping[str, Any], weights: Weights) -> onnx.ModelProto:
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1])
     return helper.make_model(
         helper.make_graph(graph.nodes, "cross", inputs, [output], graph.weights),
-        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(_FUSED, 1)],
+        opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(FUSED, 1)],
         ir_version=9,
     )
 

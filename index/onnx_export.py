@@ -32,14 +32,14 @@ def exported(files: ModelFiles, precision: Precision, name: str, cache_dir: Path
         return files.graph
     exporter = "onnx_bert.py" if files.bert else "onnx_torch.py"
     graph = cache_dir / f"{name}.onnx"
-    if not _intact(graph):
+    if not intact(graph):
         if not files.bert and find_spec("sentence_transformers") is None:
             raise ModelError(
                 f"{files.directory} is a {files.config.get('model_type')} model without an "
                 "onnx/model.onnx: its export needs pip install 'promptedge[models]', "
                 f"once, on any machine that shares {cache_dir}"
             )
-        _export(exporter, files.directory, precision, graph)
+        export(exporter, files.directory, precision, graph)
     return graph
 
 
@@ -47,7 +47,7 @@ def _sums(graph: Path) -> Path:
     return graph.with_name(graph.name + ".sha256")
 
 
-def _intact(graph: Path) -> bool:
+def intact(graph: Path) -> bool:
     try:
         lines = _sums(graph).read_text("utf-8").splitlines()
         found = {file.name for file in graph.parent.iterdir() if file.name.startswith(graph.name)}
@@ -59,7 +59,7 @@ def _intact(graph: Path) -> bool:
         return False
 
 
-def _export(exporter: str, model: Path, precision: Precision, graph: Path) -> None:
+def export(exporter: str, model: Path, precision: Precision, graph: Path) -> None:
     try:
         graph.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".export-", dir=graph.parent) as scratch:

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from index import model_files
-from index.embedding import TEXT_CHARS_MAX, _session, runs
+from index.embedding import TEXT_CHARS_MAX, runs, session
 from index.model_files import ModelError, ModelFiles
-from index.onnx_export import _export, _intact
+from index.onnx_export import export, intact
 
 VERSION = 1
 """Raise it whenever `onnx_cross` would write another file for the same weights."""
@@ -131,8 +131,8 @@ def _graph(files: ModelFiles, fingerprint: str, cache_dir: Path) -> Path:
     if not _bert(files):
         return _shipped(files)
     graph = cache_dir / f"verifier-{fingerprint}.onnx"
-    if not _intact(graph):
-        _export("onnx_cross.py", files.directory, "fp32", graph)
+    if not intact(graph):
+        export("onnx_cross.py", files.directory, "fp32", graph)
     return graph
 
 
@@ -144,7 +144,7 @@ class CrossEncoder:
         self._padding = int(files.config.get("pad_token_id") or 0)
         self._tokenizer = _tokenizer(files)
         self._unknown = files.unknown and self._tokenizer.token_to_id(files.unknown)
-        self._session = _session(graph, 1)
+        self._session = session(graph, 1)
         self._inputs = {node.name for node in self._session.get_inputs()}
         if not {"input_ids", "attention_mask"} <= self._inputs <= set(_FEATURES):
             raise ModelError(f"{graph} wants {sorted(self._inputs)}, which is no cross-encoder's")

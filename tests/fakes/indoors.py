@@ -203,6 +203,8 @@ class Incurious:
 
     def miss(self, query: Query, decided: Decided, body: bytes) -> None: ...
 
+    def refreshed(self, query: Query, before: bytes, after: bytes) -> None: ...
+
 
 @asynccontextmanager
 async def indoors(

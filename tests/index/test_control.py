@@ -136,7 +136,7 @@ def test_the_upstreams_own_disagreement_is_no_error() -> None:
     assert naive.cut(NAME, WORDS) == inf
     assert noisy.cut(NAME, WORDS) < inf
     for _ in range(3_000):
-        noisy.checked(NAME, WORDS, 5.0, chance.random() < 0.1, 0.5)
+        noisy.checked(NAME, WORDS, 5.0, chance.random() < 0.1, 1.0)
     found = noisy.error(NAME)
     assert found.estimate < 0.02
     assert found.low == 0.0
