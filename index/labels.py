@@ -12,12 +12,12 @@ is killed forgets some labels, which costs hits and never a wrong answer.
 import logging
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 
@@ -171,6 +171,7 @@ class Labels:
         pair = _pair(asked, cached)
         with self._lock:
             self._refuted[pair] = None
+            self._refuted.move_to_end(pair)
             self._file.execute("INSERT OR REPLACE INTO refuted(pair) VALUES(?)", (pair,))
             while len(self._refuted) > REFUTED_MAX:
                 oldest, _ = self._refuted.popitem(last=False)
@@ -232,7 +233,14 @@ class Labels:
         row = self._file.execute("SELECT value FROM state WHERE name='all'").fetchone()
         if row is None:
             return
-        state = msgpack.unpackb(row[0], use_list=True)
+        try:
+            self._take(msgpack.unpackb(row[0], use_list=True))
+        except (ValueError, LookupError, TypeError) as exc:  # another version wrote it, or rot
+            log.error("event=labels_unreadable why=%r", exc)
+            self._control = Control(self.settings, self.calibration)
+            self._records.clear()
+
+    def _take(self, state: Mapping[str, Any]) -> None:
         if self._control.restore(state["control"]):
             self._answers = state["answers"]
             for digest, right, wrong, answer in state["records"]:
@@ -295,6 +303,9 @@ def _connected(path: Path | str) -> sqlite3.Connection:
             "CREATE TABLE IF NOT EXISTS state(name TEXT PRIMARY KEY, value BLOB NOT NULL)",
         ):
             connection.execute(statement)
+        ((found, *_),) = connection.execute("PRAGMA quick_check(1)")
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
     except sqlite3.DatabaseError:
         connection.close()
         raise
