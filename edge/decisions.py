@@ -116,8 +116,9 @@ def bound(report: ClassReport) -> dict[str, Any]:
         "labels": error.labels,
         "semantic_hits": error.served,
         "wrong_share_of_requests": round(report.error_of_requests, 6),
-        "cut": finite(report.cut),
-        "muted": {one.stratum: one.cut for one in report.muted},
+        "cuts": dict(report.cuts),
+        "labels_by_stratum": dict(report.labels),
+        "muted": report.muted,
         "shadow_rate": round(report.shadow_rate, 4),
         "alarms": report.alarms,
     }

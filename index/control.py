@@ -33,9 +33,11 @@ from math import inf, log
 from typing import Any, Final
 
 from index.betting import Interval, Ladder, Rate
-from index.calibration import AGREE, RUNGS, SHIPPED, WORDS, Calibration
-from index.decision import REFUTED, DecisionSettings
+from index.calibration import AGREE, RUNGS, VOTED, WORDS, Calibration
+from index.decision import REFUTED, VERIFIED, DecisionSettings
 
+NOT_TYPED: Final = (AGREE, WORDS, VOTED, VERIFIED)
+"""Strata without a veto that has a name."""
 CLASSES_MAX: Final = 1_000
 """Classes with a record of their own; the one not asked for longest goes, and starts afresh."""
 
@@ -80,15 +82,6 @@ class _Class:
 
 
 @dataclass(frozen=True, slots=True)
-class Muted:
-    """A rule of the guard that live labels speak against, in one class."""
-
-    stratum: str
-    cut: float
-    labels: int
-
-
-@dataclass(frozen=True, slots=True)
 class ClassReport:
     """What is known of one class of prompts. Shares are of semantic hits, unless they say so."""
 
@@ -98,11 +91,17 @@ class ClassReport:
     """Of the hits served: the noise of the upstream is subtracted."""
     error_of_requests: float
     """The same wrong answers as a share of all requests that asked for an answer by meaning."""
-    cut: float
-    """Score that a pair without a veto has to reach; infinite: none is served."""
-    muted: tuple[Muted, ...]
+    cuts: Mapping[str, float]
+    """Score that a pair has to reach, by stratum; in those that are not here none is served."""
+    labels: Mapping[str, int]
+    """Labels seen since the start, by stratum."""
     shadow_rate: float
     alarms: int
+
+    @property
+    def muted(self) -> list[str]:
+        """Typed vetoes of the guard that live labels speak against, above their cut."""
+        return sorted(stratum for stratum in self.cuts if stratum not in NOT_TYPED)
 
 
 class Control:
@@ -190,18 +189,13 @@ class Control:
     def report(self) -> Iterator[ClassReport]:
         for name, own in self._classes.items():
             error = self._error(own)
-            agree = own.strata.get(AGREE)
             yield ClassReport(
                 name=name,
                 max_error=self.settings.max_error,
                 error=error,
                 error_of_requests=error.estimate * error.served / max(own.asked, 1),
-                cut=agree.cut if agree else inf,
-                muted=tuple(
-                    Muted(stratum, one.cut, int(one.ladder.labels))
-                    for stratum, one in sorted(own.strata.items())
-                    if stratum != AGREE and one.cut < inf
-                ),
+                cuts={of: one.cut for of, one in sorted(own.strata.items()) if one.cut < inf},
+                labels={of: int(one.ladder.labels) for of, one in sorted(own.strata.items())},
                 shadow_rate=self._shadow_rate(own),
                 alarms=own.alarms,
             )
@@ -273,7 +267,7 @@ class Control:
 
     def _doubt(self, stratum: str) -> float:
         doubt = (1 - self.settings.confidence) / 2
-        return doubt if stratum in (*SHIPPED, WORDS) else doubt * _TYPED_DOUBT
+        return doubt if stratum in NOT_TYPED else doubt * _TYPED_DOUBT
 
     def _start(self, stratum: str) -> int | None:
         """The rung where the evidence of the fitting says that a stratum may begin."""

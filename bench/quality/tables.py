@@ -101,11 +101,11 @@ def shown(method: Ours) -> str:
     if report is None:
         return "shown: nothing, as meaning was never asked"
     error = report.error
-    opened = ", ".join(f"{one.stratum} {one.cut:.2f}" for one in report.muted) or "-"
+    opened = ", ".join(f"{stratum} {cut:.2f}" for stratum, cut in report.cuts.items()) or "none"
     return (
         f"shown: {error.estimate:.2%} ({error.low:.2%} to {error.high:.2%}) of {error.labels} "
         f"labels, {report.alarms} alarms, shadow rate {report.shadow_rate:.1%}, "
-        f"cut {report.cut:.2f}, others open: {opened}"
+        f"cuts {opened}"
     )
 
 
