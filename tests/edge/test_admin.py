@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.node import Node
-from tests.fakes.doors import CHAT, JSON, Answer, Door, ask, chat, doors
+from tests.fakes.doors import CHAT, JSON, SHORT, Answer, Door, ask, chat, doors
 from tests.fakes.node import running_node, url
 from tests.fakes.upstream import Exchange, ScriptedUpstream
 
@@ -132,7 +132,7 @@ async def test_an_answer_on_its_way_during_a_purge_is_not_kept(
     await purge(admin, everything=True)
     go_on.set()
     answer: Answer = await asked
-    assert answer.headers["cache-status"] == "edge; fwd=miss"
+    assert answer.headers["cache-status"] == f"edge; fwd=miss; {SHORT}"
     assert (await ask(plain, "x")).cache["fwd"] == "miss"
 
 

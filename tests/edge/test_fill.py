@@ -14,7 +14,7 @@ from edge.policy import CacheSettings, RouteSettings
 from edge.request import EventStream
 from edge.routing import FAILURES_TO_OPEN, OPEN_S_FIRST
 from index.entry import Purge, Scope
-from tests.fakes.doors import JSON, CutError, chat, request_body
+from tests.fakes.doors import JSON, SHORT, CutError, chat, request_body
 from tests.fakes.indoors import Exchange, Indoors, Script, answer, down, indoors
 from tests.fakes.upstream import chunk, chunks, completion, sse
 
@@ -133,7 +133,7 @@ async def test_no_store_leaves_what_is_stored_alone(house: Indoors) -> None:
 async def test_no_cache_replaces_what_is_stored(house: Indoors) -> None:
     await house.ask("x")
     renewed = await house.ask("x", cache_control="no-cache")
-    assert renewed.headers["cache-status"] == "edge; fwd=request; stored"
+    assert renewed.headers["cache-status"] == f"edge; fwd=request; stored; {SHORT}"
     assert (await house.ask("x")).text == "answer 2 to: x"
 
 
@@ -514,7 +514,7 @@ async def test_a_stream_is_private_and_names_itself(house: Indoors) -> None:
     stream = await house.stream("x")
     assert isinstance(stream, EventStream)
     fields = dict(stream.fields)
-    assert fields["cache-status"] == "edge; fwd=miss"
+    assert fields["cache-status"] == f"edge; fwd=miss; {SHORT}"
     assert fields["x-request-id"].startswith("test-")
     assert "etag" not in fields
     await stream.chunks.aclose()

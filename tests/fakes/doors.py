@@ -20,6 +20,8 @@ from tests.fakes.h3_client import H3Client, H3Reset, H3Stream, h3_connect
 from tests.fakes.node import url
 
 CHAT = "/v1/chat/completions"
+SHORT = "detail=exact-only:too-short"
+"""What a miss says of a prompt of one word."""
 JSON = {"content-type": "application/json"}
 
 

@@ -1,7 +1,8 @@
 """The path of a request without wires: the real handler, fill, collapse and memory, in one process.
 
-What is injected are the two clocks and the exchange with an upstream, so that a test can move time
-and hold an answer at any byte. Meaning is off: there is no encoder.
+What is injected are the two clocks, chance, and the exchange with an upstream, so that a test can
+move time, hold an answer at any byte and say who is drawn. Meaning is off unless a test brings its
+settings; then texts are as near as they share words (`tests.fakes.encoder`).
 """
 
 import asyncio
@@ -11,15 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from edge import feedback
 from edge.admission.keys import KeyRing
-from edge.ask import Query
+from edge.ask import Ask
 from edge.batcher import Batcher
-from edge.collapse import Collapse
+from edge.checks import Checks
+from edge.collapse import Collapse, Flight
 from edge.cors import Cors, CorsSettings
-from edge.decisions import Decided, Decisions
+from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
 from edge.errors import StreamCut, UpstreamError
 from edge.feedback import Feedback
@@ -28,15 +31,17 @@ from edge.handler import PromptHandler
 from edge.intake import Intake
 from edge.metrics import Metrics
 from edge.policy import CacheSettings, RouteSettings
+from edge.refill import Refill
 from edge.request import EventStream, Head, Request, Response
 from edge.routing import Upstream, UpstreamSettings
 from edge.rules import HttpSettings, Rules
 from index.answers import Answers
 from index.decision import DecisionSettings
-from index.entry import Entry, Instant, Timestamp
+from index.entry import Instant, Timestamp
 from index.memory import MemorySettings
 from index.store import StoreSettings
 from tests.fakes.doors import CHAT, JSON, Answer, CutError, request_body
+from tests.fakes.encoder import WordEncoder
 from tests.fakes.upstream import chunks, completion, sse
 
 SECRET = b"s" * 32
@@ -53,6 +58,15 @@ class Clock:
 
     def monotonic(self) -> Instant:
         return Instant(self.now)
+
+
+class Chance(Random):
+    """Draws as it is told."""
+
+    drawn = 0.5
+
+    def random(self) -> float:
+        return self.drawn
 
 
 @dataclass
@@ -151,6 +165,8 @@ class Indoors:
     collapse: Collapse
     metrics: Metrics
     healths: Sequence[Upstream]
+    chance: Chance
+    checks: Checks
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, prompt: Any, /, **fields: str) -> Answer:
@@ -158,8 +174,12 @@ class Indoors:
         headers = {**JSON, **{name.replace("_", "-"): value for name, value in fields.items()}}
         return await self.request(headers, request_body(prompt))
 
-    async def request(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        reply = await self.reply(headers, body)
+    async def post(self, path: str, document: Any, /, **fields: str) -> Answer:
+        headers = {**JSON, **{name.replace("_", "-"): value for name, value in fields.items()}}
+        return await self.request(headers, json.dumps(document).encode(), path)
+
+    async def request(self, headers: Mapping[str, str], body: bytes, path: str = CHAT) -> Answer:
+        reply = await self.reply(headers, body, path)
         if isinstance(reply, Response):
             return Answer(reply.status, dict(reply.fields), reply.body)
         got = b""
@@ -172,8 +192,10 @@ class Indoors:
             await reply.chunks.aclose()
         return Answer(reply.status, dict(reply.fields), got)
 
-    async def reply(self, headers: Mapping[str, str], body: bytes) -> Response | EventStream:
-        head = Head("POST", CHAT, "", "edge.example", headers)
+    async def reply(
+        self, headers: Mapping[str, str], body: bytes, path: str = CHAT
+    ) -> Response | EventStream:
+        head = Head("POST", path, "", "edge.example", headers)
         refusal = self.handler.admit(head)
         if refusal is not None:
             return refusal
@@ -196,16 +218,6 @@ def _streamed(text: str) -> dict[str, Any]:
     return {"model": "test-model", "messages": messages, "stream": True}
 
 
-class Incurious:
-    """Learns nothing."""
-
-    def hit(self, query: Query, decided: Decided, entry: Entry) -> None: ...
-
-    def miss(self, query: Query, decided: Decided, body: bytes) -> None: ...
-
-    def refreshed(self, query: Query, before: bytes, after: bytes) -> None: ...
-
-
 @asynccontextmanager
 async def indoors(
     data: Path,
@@ -214,12 +226,14 @@ async def indoors(
     routes: tuple[RouteSettings, ...] = (),
     keys: Mapping[str, str] | None = None,
     upstreams: Sequence[str] = ("one",),
+    semantic: DecisionSettings | None = None,
 ) -> AsyncIterator[Indoors]:
-    cache = cache or CacheSettings(mode="exact")
+    cache = cache or CacheSettings(mode="semantic" if semantic else "exact")
     clock, exchanges, metrics = Clock(), Upstreams(), Metrics()
     running: set[asyncio.Task[None]] = set()
-    answers = Answers.open(data, StoreSettings(), MemorySettings(), DecisionSettings())
+    answers = Answers.open(data, StoreSettings(), MemorySettings(), semantic or DecisionSettings())
     reader = ThreadPoolExecutor(1)
+    chance = Chance()
     try:
         async with asyncio.TaskGroup() as group:
 
@@ -235,6 +249,26 @@ async def indoors(
                 Upstream(UpstreamSettings(f"http://{name}/v1"), name, frozenset())
                 for name in upstreams
             ]
+
+            def refill(ask: Ask, flight: Flight) -> Coroutine[Any, Any, None]:
+                return fill(ask, flight)
+
+            numbers = iter(range(1, 10**9))
+
+            def new_id() -> str:
+                return f"test-{next(numbers)}"
+
+            settings = answers.labels.settings
+            checks = Checks(
+                answers,
+                batcher,
+                Refill(collapse, refill, settings.judge_model, clock.monotonic, new_id),
+                reader,
+                settings,
+                metrics,
+                chance=chance,
+                wall=clock.wall,
+            )
             fill = Fill(
                 answers=answers,
                 batcher=batcher,
@@ -246,7 +280,7 @@ async def indoors(
                 monotonic=clock.monotonic,
                 time_bound_ttl_s=cache.time_bound_ttl_s,
                 metrics=metrics,
-                checks=Incurious(),
+                checks=checks,
             )
             rules = Rules("edge", HttpSettings(), cache, routes)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
@@ -254,7 +288,6 @@ async def indoors(
                 rules, [dialect], KeyRing(keys or {}), Cors(CorsSettings()), SECRET, feedback.PATHS
             )
             decisions = Decisions()
-            numbers = iter(range(1, 10**9))
             handler = PromptHandler(
                 rules,
                 intake,
@@ -266,10 +299,26 @@ async def indoors(
                 Feedback(answers, decisions, reader, collapse.renew),
                 wall=clock.wall,
                 monotonic=clock.monotonic,
-                new_id=lambda: f"test-{next(numbers)}",
+                new_id=new_id,
             )
-            yield Indoors(handler, exchanges, clock, answers, collapse, metrics, places, running)
-            for task in list(running):
+            beside = [group.create_task(checks.run(), name="checks")]
+            if semantic:
+                encoder = WordEncoder()
+                batcher.load(encoder)
+                answers.warm_vectors(encoder.fingerprint, encoder.dimensions)
+            yield Indoors(
+                handler,
+                exchanges,
+                clock,
+                answers,
+                collapse,
+                metrics,
+                places,
+                chance,
+                checks,
+                running,
+            )
+            for task in (*running, *beside):
                 task.cancel()
     finally:
         reader.shutdown()
