@@ -186,14 +186,14 @@ class Checks:
         if verdict == "different":
             await self._aside(lambda: self._labels.refute(asked, chosen.candidate.text))
             log.warning("event=wrong_hit rid=%s class=%s", decided.request_id, decided.kind)
-        await self._ask_again(job.query, fresh)
+        await self._ask_again(job.query)
 
-    async def _ask_again(self, query: Query, body: bytes) -> None:
-        """Now and then have a prompt answered once more, to see whether the two answers agree."""
+    async def _ask_again(self, query: Query) -> None:
+        """Now and then have a prompt answered once more: the two are compared as `refreshed`."""
         twins = self._labels.noise.labels
         wanted = max(1 / TWINS, TWINS / (TWINS + twins))
         if self._chance.random() < wanted and not self._over_budget():
-            await self._compare_twins(query, body, await self._fresh(query))
+            await self._fresh(query)
 
     async def _compare_twins(self, query: Query, one: bytes, other: bytes) -> None:
         verdict = await self._agreement(query, one, other)
@@ -220,7 +220,7 @@ class Checks:
         self._labels.missed(decided.kind, asked, verdicts)
         if any(one.label and one.judged.stratum == AGREE for one in verdicts):
             # It is closed, perhaps by noise alone: without hits there are no other twins.
-            await self._ask_again(job.query, job.body)
+            await self._ask_again(job.query)
 
     async def _fresh(self, query: Query) -> bytes:
         body = await self._refill.fresh(query)
