@@ -36,7 +36,6 @@ FEATURES: Final = (
     "votes",
     "unanimity",
     "unopposed",
-    "far",
     "nearness_voted",
     "margin_voted",
     "overlap",
@@ -53,8 +52,6 @@ SHIPPED: Final = (AGREE, VOTED)
 needs answers that were compared: by then the node is no longer new to that traffic."""
 
 _MARGIN_MAX: Final = 0.3
-_FAR: Final = 0.7
-"""Below this cosine even many votes are for something else."""
 _UNMATCHED_MAX: Final = 6
 
 
@@ -92,7 +89,6 @@ def features(similarity: float, company: Company, evidence: Evidence) -> tuple[f
         log1p(company.votes),
         unanimity,
         float(unanimity == 1.0),
-        max(_FAR - similarity, 0.0),
         nearness * unanimity,
         lead * unanimity,
         evidence.matched / words if words else 0.0,

@@ -311,13 +311,13 @@ class Control:
 
         def share(wrong: float, undecided: float, floor: float) -> float:
             if undecided >= 1 or floor >= 1:
-                return 1.0
+                return 0.0
             return min(max((wrong / (1 - undecided) - floor) / (1 - floor), 0.0), 1.0)
 
         return Interval(
             share(found.estimate, open_.estimate, noise.estimate),
             share(found.low, 0.0, noise.high if noise.labels else 0.0),
-            share(found.high, open_.high, noise.low),
+            share(found.high, open_.high, noise.low) if open_.high < 1 else 1.0,
             found.labels - own.undecided.wrong,
             found.served,
         )

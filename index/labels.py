@@ -45,6 +45,9 @@ class _Record:
     """Questions with the same number were found to have the same answer."""
 
 
+_NOTHING: Final = _Record()
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Of a candidate that was weighed: would its answer have been right?"""
@@ -93,22 +96,12 @@ class Labels:
         """The candidates, with what is on record of them."""
         found = []
         with self._lock:
+            folded = _folded(asked.text) if self._refuted else ""
             for one in candidates:
-                record = self._records.get(_digest(asked.partition, one.text))
-                refuted = _pair(asked, one.text) in self._refuted
-                if record is None and not refuted:
-                    found.append(one)
-                    continue
-                record = record or _Record()
-                found.append(
-                    replace(
-                        one,
-                        answer=record.answer,
-                        right=record.right,
-                        wrong=record.wrong,
-                        refuted=refuted,
-                    )
-                )
+                record = self._records.get(_digest(asked.partition, one.text), _NOTHING)
+                refuted = bool(folded) and _pair(asked, one.text, folded) in self._refuted
+                nothing = record is _NOTHING and not refuted
+                found.append(one if nothing else _on_record(one, record, refuted=refuted))
         return found
 
     def shadow_rate(self, name: str) -> float:
@@ -268,6 +261,12 @@ class Labels:
         return self._answers
 
 
+def _on_record(one: Candidate, record: _Record, *, refuted: bool) -> Candidate:
+    return replace(
+        one, answer=record.answer, right=record.right, wrong=record.wrong, refuted=refuted
+    )
+
+
 def _digest(partition: PartitionKey, *texts: str) -> bytes:
     digest = blake2b(digest_size=_DIGEST_BYTES, key=partition)
     for text in texts:
@@ -276,9 +275,14 @@ def _digest(partition: PartitionKey, *texts: str) -> bytes:
     return digest.digest()
 
 
-def _pair(asked: Question, cached: str) -> bytes:
+def _pair(asked: Question, cached: str, folded: str = "") -> bytes:
     """The same in both directions, and however the two are spaced or composed."""
-    return _digest(asked.partition, *sorted((fold(asked.text).lower(), fold(cached).lower())))
+    pair = sorted((folded or _folded(asked.text), _folded(cached)))
+    return _digest(asked.partition, *pair)
+
+
+def _folded(text: str) -> str:
+    return fold(text).lower()
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from index.decision import Candidate
 from index.entry import PartitionKey, Question
+from index.reading import read
 from index.rows import rounded
 from index.store import Store
 from index.writer import Put
@@ -95,6 +96,7 @@ class Questions:
             if put.vector is not None and put.entry.question is not None:
                 by_partition.setdefault(put.entry.question.partition, []).append(put)
                 self._remember(put.id, put.entry.question.text)
+                read(put.entry.question.text)  # kept: who asks next does not wait for it
         with self._in_step:
             for partition, group in by_partition.items():
                 vectors = np.stack([put.vector for put in group if put.vector is not None])

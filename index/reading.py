@@ -137,7 +137,7 @@ MENTION: Final = union(
 _EMPTY: frozenset[str] = frozenset()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8192)  # 28 MB when full
 def read(text: str) -> Reading:
     """Everything the guard wants to know of one text. Never raises."""
     folded = fold(text)

@@ -47,14 +47,6 @@ class VerifierSettings:
     """What it may add to a request; a verifier that is late says no. A candidate of a dozen words
     costs 12 ms, both orders together."""
 
-    candidates_max: Annotated[int, Gt(0), Le(8)] = 2
-    """Candidates it is asked about, best first: as many as fit the deadline twice over."""
-
-    same_min: Probability = 0.9
-    """Its probability from which on a candidate is served. At 0.9, behind the guard's typed vetoes,
-    the recipe's model let at most 0.9 % of the wrong pairs of any set pass; 1.4 % of BANKING77's,
-    whose intents lie close."""
-
 
 class Verifier(Protocol):
     """What the rest of the node knows of a verifier. Safe to call from several threads."""
