@@ -167,6 +167,7 @@ class Indoors:
     healths: Sequence[Upstream]
     chance: Chance
     checks: Checks
+    decisions: Decisions
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, prompt: Any, /, **fields: str) -> Answer:
@@ -316,6 +317,7 @@ async def indoors(
                 places,
                 chance,
                 checks,
+                decisions,
                 running,
             )
             for task in (*running, *beside):

@@ -72,7 +72,7 @@ def test_features_are_numbers_whatever_the_evidence() -> None:
 
 
 def test_nearer_is_likelier() -> None:
-    scores = [score(similarity) for similarity in (0.7, 0.8, 0.9, 0.97, 0.99, 1.0)]
+    scores = [score(similarity) for similarity in (-1.0, 0.0, 0.5, 0.7, 0.9, 0.97, 1.0)]
     assert scores == sorted(scores)
     assert len(set(scores)) == len(scores)
 
