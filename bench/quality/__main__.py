@@ -16,7 +16,7 @@ calibration that was fitted to the other set alone.
 import argparse
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from bench.quality import cost, coverage, cross, drift, run, sets, tables
 from bench.quality.encoding import Neighbours, Vault
 from bench.quality.methods import Method, static
 from bench.quality.ours import DEFAULTS, OPEN, PERSONAL, Gate, Ours, compared_once, ours
+from bench.quality.run import SLICE_HITS, StreamScore
 from bench.quality.sets import MissingError, Pairs, Stream, Turn
 from bench.quality.vcache import per_entry
 from index.calibration import Calibration
@@ -63,6 +64,8 @@ def stream_sets(data: Path) -> dict[str, Callable[[int], list[Stream]]]:
 
 
 OTHER_SET = {"clinc": "banking", "banking": "clinc"}
+OTHER_ORDERS = 4
+"""In which our rule alone is asked again, so that there are slices to speak of."""
 
 
 @dataclass
@@ -98,14 +101,16 @@ class Bench:
             *(row for gate in gates for row in ours(self.gates[gate], self.calibration, 0)),
         ]
 
-    def stream_methods(self, seed: int, fitted: tuple[str, Calibration] | None) -> list[Method]:
+    def stream_methods(
+        self, name: str, seed: int, fitted: tuple[str, Calibration] | None
+    ) -> list[Method]:
         """Anew for each stream: some of them learn."""
         rows: list[Method] = [*static(), *per_entry(seed)]
-        for gate in ("defaults", "gate open"):
+        for gate in ("gate open",) if name == "drift" else ("defaults", "gate open"):
             rows += ours(self.gates[gate], self.calibration, seed)
         if fitted:
-            name, calibration = fitted
-            rows += ours(self.gates["gate open"], calibration, seed, f"fitted on {name}")
+            other, calibration = fitted
+            rows += ours(self.gates["gate open"], calibration, seed, f"fitted on {other}")
         return rows
 
     def score_pairs(self, name: str, make: Callable[[], Pairs]) -> Iterator[str]:
@@ -120,36 +125,51 @@ class Bench:
             yield from whole_conversations(found, self.vault)
 
     def score_streams(self, name: str, make: Callable[[int], list[Stream]]) -> Iterator[str]:
-        by_seed = [make(seed) for seed in range(self.orders)]
-        texts = [asked.turn.text for asked in by_seed[0][0].asked]
-        neighbours = Neighbours(self.vault.of(texts))
-        place = {text: at for at, text in enumerate(texts)}
+        neighbours, place = self._near(make(0)[0])
+        seeds = range(self.orders)
         other = OTHER_SET.get(name) if self.cross else None
         fitted = (other, cross.fitted(other, self.data, self.cache)) if other else None
-        for variants in zip(*by_seed, strict=True):
-            places = [[place[asked.turn.text] for asked in stream.asked] for stream in variants]
-            yield from tables.stream_head(variants[0], self.orders)
-            rows = []
-            methods = [self.stream_methods(seed, fitted) for seed in range(self.orders)]
-            for alike in zip(*methods, strict=True):
-                scores = [
-                    run.stream(stream, neighbours, at, method)
-                    for stream, at, method in zip(variants, places, alike, strict=True)
-                ]
-                yield tables.stream_row(alike[0], scores, variants[0].labelled)
-                rows.append((alike[0], scores))
-            yield from tables.stream_notes(rows)
-            if variants[0].labelled:
-                self._count_slices(variants[0], rows)
+        for variants in zip(*map(make, seeds), strict=True):
+            methods = [self.stream_methods(name, seed, fitted) for seed in seeds]
+            yield from self._table(variants, methods, neighbours, place)
+        if name in OTHER_SET:
+            seeds = range(self.orders, self.orders + OTHER_ORDERS)
+            rows = [ours(self.gates["gate open"], self.calibration, seed) for seed in seeds]
+            for variants in zip(*map(make, seeds), strict=True):
+                yield from self._table(variants, rows, neighbours, place)
 
-    def _count_slices(
-        self, stream: Stream, rows: list[tuple[Method, list[run.StreamScore]]]
-    ) -> None:
+    def _near(self, stream: Stream) -> tuple[Neighbours, dict[str, int]]:
+        texts = [asked.turn.text for asked in stream.asked]
+        return Neighbours(self.vault.of(texts)), {text: at for at, text in enumerate(texts)}
+
+    def _table(
+        self,
+        variants: Sequence[Stream],
+        methods: Sequence[Sequence[Method]],
+        neighbours: Neighbours,
+        place: Mapping[str, int],
+    ) -> Iterator[str]:
+        """One stream in several orders, and the methods for each order."""
+        places = [[place[asked.turn.text] for asked in stream.asked] for stream in variants]
+        yield from tables.stream_head(variants[0], len(variants))
+        rows: list[tuple[Method, list[StreamScore]]] = []
+        for alike in zip(*methods, strict=True):
+            scores = [
+                run.stream(stream, neighbours, at, method)
+                for stream, at, method in zip(variants, places, alike, strict=True)
+            ]
+            yield tables.stream_row(alike[0], scores, variants[0].labelled)
+            rows.append((alike[0], scores))
+        yield from tables.stream_notes(rows)
+        if variants[0].labelled:
+            self._count_slices(variants[0], rows)
+
+    def _count_slices(self, stream: Stream, rows: list[tuple[Method, list[StreamScore]]]) -> None:
         for method, scores in rows:
             if not isinstance(method, Ours) or method.bound is None:
                 continue
             for score in scores:
-                name = f"{method.name}; {tables.kind_of(stream)}", score.hits >= run.SLICE_HITS
+                name = f"{method.name}; {tables.kind_of(stream)}", score.hits >= SLICE_HITS
                 bad, every = self.over[name]
                 bad += tables.slices_over(method.bound, [score])
                 self.over[name] = bad, every + len(list(score.slices()))
@@ -174,10 +194,21 @@ def sections(bench: Bench, heldout: Path | None) -> dict[str, Callable[[], Itera
         found[name] = partial(bench.score_pairs, name, pairs)
     for name, streams in stream_sets(bench.data).items():
         found[name] = partial(bench.score_streams, name, streams)
-    found["interval"] = coverage.report
+    found["interval"] = lambda: coverage.report(bench.calibration)
     found["rules"] = cost.rules
     found["cost"] = lambda: cost.report(bench.data, bench.embedder, bench.vault)
     return found
+
+
+MEASURED = ("interval", "rules", "cost")
+"""Sections about no set."""
+
+
+def told(name: str, lines: Callable[[], Iterator[str]]) -> Iterator[str]:
+    try:
+        yield from lines()
+    except MissingError as missing:
+        yield f"\n== {name}\n  skipped: {missing}"
 
 
 def report(asked: argparse.Namespace, scratch: Path) -> Iterator[str]:
@@ -187,17 +218,18 @@ def report(asked: argparse.Namespace, scratch: Path) -> Iterator[str]:
     bench = Bench(asked.data or Path("DIR"), cache, embedder, vault, asked.orders, asked.cross)
     yield f"encoder {embedder.fingerprint}, calibration {bench.calibration.version}"
     yield from tables.LEGEND
-    for name, lines in sections(bench, asked.heldout).items():
-        if asked.only and name not in asked.only:
-            continue
-        try:
-            if name in ("interval", "rules", "cost"):
-                yield from lines()
-                continue
-            with compared_once():
-                yield from lines()
-        except MissingError as missing:
-            yield f"\n== {name}\n  skipped: {missing}"
+    chosen = {
+        name: lines
+        for name, lines in sections(bench, asked.heldout).items()
+        if not asked.only or name in asked.only
+    }
+    with compared_once():
+        for name in chosen:
+            if name not in MEASURED:
+                yield from told(name, chosen[name])
+    for name in MEASURED:
+        if name in chosen:
+            yield from told(name, chosen[name])
     if bench.over:
         yield from tables.slices(bench.over)
 
@@ -209,7 +241,7 @@ def main() -> None:
     parser.add_argument("--heldout", type=Path, help="pairs for the final score")
     parser.add_argument("--orders", type=int, default=1, help="of each stream")
     parser.add_argument("--cross", action="store_true", help="fit calibrations to other sets")
-    names = [*pair_sets(Path(), Path()), *stream_sets(Path()), "interval", "rules", "cost"]
+    names = [*pair_sets(Path(), Path()), *stream_sets(Path()), *MEASURED]
     parser.add_argument("--only", nargs="+", metavar="SET", help="of " + ", ".join(names))
     asked = parser.parse_args()
     print(describe())

@@ -31,6 +31,14 @@ from index.store import StoreSettings
 T = TypeVar("T")
 
 STORED, ASKED = 100_000, 1_000
+ROUNDS = 3
+"""Each question counts with the best of so many, as others may be at work on the machine."""
+_STEPS = (
+    "embedding",
+    "gate, which reads the prompt",
+    "decision, candidates not read before",
+    "decision, candidates read before",
+)
 _NOW = Timestamp(1.8e9)
 _SCOPE = Scope("shared")
 _PARTITION = PartitionKey(b"p" * 32)
@@ -67,29 +75,28 @@ def _filled(directory: Path, texts: list[str], vectors: Vectors, embedder: Embed
 
 
 def _decisions(answers: Answers, asked: list[str], embedder: Embedder) -> Iterator[str]:
-    embedding: list[float] = []
-    gate: list[float] = []
-    cold: list[float] = []
-    warm: list[float] = []
+    took = {name: [np.inf] * len(asked) for name in _STEPS}
     hits = 0
-    for text in asked:
-        vector = _timed(embedding, partial(embedder.embed, [text]))[0]
+    for at, text in [*enumerate(asked)] * ROUNDS:
+        steps: list[float] = []
+        vector = _timed(steps, partial(embedder.embed, [text]))[0]
         question = Question(_PARTITION, text)
         decide = partial(answers.similar, _SCOPE, question, vector, _NOW, "semantic")
         read.cache_clear()
-        _timed(gate, partial(_routed, text, embedder.fingerprint))
-        hits += isinstance(_timed(cold, decide), Match)
-        _timed(warm, decide)
-    base = float(np.median(embedding))
-    for name, took in (
-        ("embedding", embedding),
-        ("gate, which reads the prompt", gate),
-        ("decision, candidates not read before", cold),
-        ("decision, candidates read before", warm),
-    ):
-        p50, p99 = np.quantile(took, (0.5, 0.99))
+        reasons.cache_clear()
+        _timed(steps, partial(_routed, text, embedder.fingerprint))
+        hits += isinstance(_timed(steps, decide), Match)
+        _timed(steps, decide)
+        for name, us in zip(_STEPS, steps, strict=True):
+            took[name][at] = min(took[name][at], us)
+    base = float(np.median(took[_STEPS[0]]))
+    for name in _STEPS:
+        p50, p99 = np.quantile(took[name], (0.5, 0.99))
         yield f"  {name:<40}p50 {p50:6.0f}  p99 {p99:6.0f}  of embedding {p50 / base:6.1%}"
-    yield f"  a decision: search, texts, labels, weighing, the entry; {hits} of {len(asked)} hit"
+    yield (
+        "  a decision: search, texts, what is on record of them, weighing, and of a hit its entry; "
+        f"{hits // ROUNDS} of {len(asked)} hit"
+    )
 
 
 def _routed(text: str, fingerprint: str) -> None:

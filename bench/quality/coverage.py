@@ -37,7 +37,7 @@ class Run(NamedTuple):
     hits: int
 
 
-def report() -> Iterator[str]:
+def report(calibration: Calibration) -> Iterator[str]:
     settings = DecisionSettings()
     yield f"\n== the live interval, of {settings.confidence:.0%}, over {RUNS} seeded runs"
     yield (
@@ -45,7 +45,7 @@ def report() -> Iterator[str]:
         + ", ".join(f"{error:.1%}" for error in ERRORS)
     )
     for disagreement in DISAGREEMENTS:
-        runs = [drifting(seed, disagreement) for seed in range(RUNS)]
+        runs = [drifting(seed, disagreement, calibration) for seed in range(RUNS)]
         outside = sum(one.ever_outside for one in runs)
         at_end = sum(one.outside_at_end for one in runs)
         yield (
@@ -55,7 +55,7 @@ def report() -> Iterator[str]:
             f"{median(one.width for one in runs):.2%} wide (medians)"
         )
     for disagreement in DISAGREEMENTS:
-        runs = [steady(seed, disagreement) for seed in range(WIDTH_RUNS)]
+        runs = [steady(seed, disagreement, calibration) for seed in range(WIDTH_RUNS)]
         widths = [one.width for one in runs]
         yield (
             f"  {settings.max_error:.0%} of the hits wrong, upstream disagrees {disagreement:.0%}: "
@@ -64,21 +64,27 @@ def report() -> Iterator[str]:
         )
 
 
-def drifting(seed: int, disagreement: float) -> Run:
+def drifting(seed: int, disagreement: float, calibration: Calibration) -> Run:
     random = Random(f"errors {seed}")
     errors = [random.choice(ERRORS) for _ in range(0, HITS, SPELL)]
-    return _run([errors[hit // SPELL] for hit in range(HITS)], seed, disagreement)
+    return _run([errors[hit // SPELL] for hit in range(HITS)], seed, disagreement, calibration)
 
 
-def steady(seed: int, disagreement: float) -> Run:
+def steady(seed: int, disagreement: float, calibration: Calibration) -> Run:
     """Until there are `WIDTH_LABELS`."""
     settings = DecisionSettings()
-    return _run([settings.max_error] * 1_000_000, seed, disagreement, WIDTH_LABELS)
+    return _run([settings.max_error] * 1_000_000, seed, disagreement, calibration, WIDTH_LABELS)
 
 
-def _run(errors: list[float], seed: int, disagreement: float, labels_max: int | None = None) -> Run:
+def _run(
+    errors: list[float],
+    seed: int,
+    disagreement: float,
+    calibration: Calibration,
+    labels_max: int | None = None,
+) -> Run:
     random = Random(f"hits {seed}")
-    control = Control(DecisionSettings(), Calibration.load())
+    control = Control(DecisionSettings(), calibration)
     differ = 1 - (1 - disagreement) ** 2
     wrong_hits, ever = 0, False
     hit, shown = 0, control.error(_KIND)
@@ -91,7 +97,8 @@ def _run(errors: list[float], seed: int, disagreement: float, labels_max: int | 
             continue
         seen = wrong or random.random() < differ
         control.checked(_KIND, AGREE, _SCORE, seen, probability)
-        if random.random() * TWINS < 1:
+        twins = control.noise.labels
+        if random.random() < max(1 / TWINS, TWINS / (TWINS + twins)):
             control.twins(random.random() < differ)
         shown = control.error(_KIND)
         ever = ever or not shown.low <= wrong_hits / hit <= shown.high

@@ -2,7 +2,7 @@
 
 It mirrors `edge.fill` and `edge.checks`: what the gate refuses is neither looked up nor stored; a
 miss is compared with its candidates; of the hits a share that the control asks for is checked, the
-fresh answer of a check is stored, and one check in eight is asked twice.
+fresh answer of a check is stored, and some prompts are asked twice.
 """
 
 import json
@@ -18,7 +18,7 @@ from bench.quality.sets import Turn
 from bench.quality.vcache import BOUNDS
 from edge.checks import CONTENDERS_MAX, TWINS
 from index import decision
-from index.calibration import Calibration
+from index.calibration import AGREE, Calibration
 from index.control import ClassReport
 from index.decision import Candidate, DecisionSettings, Judged, Miss, Serve, decide
 from index.eligibility import DEFAULT_CLASS, PromptClass, check_overrides
@@ -68,14 +68,15 @@ class Gate:
         self._known: dict[str, Gated] = {}
 
     def __call__(self, turn: Turn) -> Gated:
-        messages = [*turn.history, {"role": "user", "content": turn.text}]
-        canonical = json.dumps({"messages": messages, "model": "m"}, sort_keys=True)
-        found = self._known.get(canonical)
+        key = json.dumps(turn.history) + turn.text if turn.history else turn.text
+        found = self._known.get(key)
         if found is None:
-            found = self._known[canonical] = self._asked(canonical)
+            found = self._known[key] = self._asked(turn)
         return found
 
-    def _asked(self, canonical: str) -> Gated:
+    def _asked(self, turn: Turn) -> Gated:
+        messages = [*turn.history, {"role": "user", "content": turn.text}]
+        canonical = json.dumps({"messages": messages, "model": "m"}, sort_keys=True)
         prompt = Prompt("chat", "m", canonical.encode())
         fingerprint = self._embedder.fingerprint
         routed = route(prompt, Scope("shared"), b"bench", fingerprint, self._overrides)
@@ -145,6 +146,8 @@ class Ours:
         elif self._found.judged:
             verdicts = list(_verdicts(self._found.judged, fresh))
             self._labels.missed(kind, question, verdicts)
+            if any(one.label and one.judged.stratum == AGREE for one in verdicts):
+                self._ask_again(question, fresh)
         return True
 
     def _checked(self, question: Question, kind: str, chosen: Judged, fresh: Fresh) -> None:
@@ -152,8 +155,13 @@ class Ours:
         self._labels.checked(kind, question, chosen, right=right, probability=self._probability)
         if not right:
             self._labels.refute(question, chosen.candidate.text)
-        if self._random.random() * TWINS < 1:
+        self._ask_again(question, fresh)
+
+    def _ask_again(self, question: Question, fresh: Fresh) -> None:
+        known = self._labels.noise.labels
+        if self._random.random() < max(1 / TWINS, TWINS / (TWINS + known)):
             self._labels.twins(not fresh.again())
+            self._labels.replaced(question)
 
     def report(self) -> ClassReport | None:
         """Of what meaning was asked."""
