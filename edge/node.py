@@ -48,6 +48,7 @@ from edge.wire.http3 import Http3Wire
 from edge.wire.upstream import UpstreamClient, key_of
 from index import embedding, verifier
 from index.answers import Answers
+from index.eligibility import check_overrides
 from index.entry import CacheKey, Instant, Purge, Scope, Timestamp
 from index.model_files import ModelError
 from index.prompt import exact_key
@@ -590,6 +591,12 @@ def check_values(config: Config) -> None:
         raise ConfigError("tls: certificate and key belong together; set both or neither")
     if not (config.node.listen or config.node.plain):
         raise ConfigError("node: listen and plain are both off; nobody could reach this node")
+    places = {f"routes[{at}].classes": one.classes for at, one in enumerate(config.routes)}
+    for place, classes in {"cache.classes": config.cache.classes, **places}.items():
+        try:
+            check_overrides(classes)
+        except ValueError as exc:
+            raise ConfigError(f"{place}: {exc}") from exc
     for name in ("listen", "plain", "admin"):
         text = getattr(config.node, name)
         try:

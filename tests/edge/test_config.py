@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge.config import Config, ConfigError, KeySettings, NodeSettings, TlsSettings, load
 from edge.node import Node, check_files, check_values, upstreams
+from edge.policy import CacheSettings, RouteSettings
 from edge.routing import UpstreamSettings
 
 BAD_NAMES = ["", "a b", "1", "-a", "é", "a" * 65, 'a"b', "a\nb", "a;b"]
@@ -146,6 +147,10 @@ def test_everything_that_is_wrong_is_said_at_once(file: Path) -> None:
         ("[cache]\nmode = 1", "cache.mode: must be 'off'"),
         ("[node]\nname = ''", "node.name: "),
         ("[node]\nname = 5", "node.name: must be a valid string, is 5"),
+        ("[semantic]\nmax_error = 0", "semantic.max_error: must be greater than 0, is 0"),
+        ("[semantic]\nmax_error = 0.5", "semantic.max_error: must be less than or equal to 0.2"),
+        ("[semantic]\nshadow_max = 2", "semantic.shadow_max: must be less than or equal to 1"),
+        ("[cache.classes]\npersonal = 'never'", "cache.classes.personal: must be 'bypass', "),
     ],
 )
 def test_wrong_values_are_named(file: Path, text: str, line: str) -> None:
@@ -204,6 +209,26 @@ def test_any_environment_is_a_configuration_or_a_config_error(variables: dict[st
 def test_a_node_name_is_a_token_of_cache_status(name: str) -> None:
     with pytest.raises(ConfigError, match=r"node\.name"):
         check_values(Config(node=NodeSettings(name=name)))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (Config(cache=CacheSettings(classes={"weather": "bypass"})), "cache.classes: no such reas"),
+        (
+            Config(routes=(RouteSettings("*"), RouteSettings("x", classes={"y": "bypass"}))),
+            "routes[1].classes: no such reason: 'y'; there are secret, chance, ",
+        ),
+        (
+            Config(cache=CacheSettings(classes={"too-long": "semantic"})),
+            "cache.classes: too-long cannot be semantic: the encoder does not see all",
+        ),
+    ],
+)
+def test_classes_for_reasons_that_there_are_not(config: Config, said: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check_values(config)
+    assert str(raised.value).startswith(said)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ClientError
-from edge.policy import Allowed, CacheSettings, Mode, RouteSettings, allowed, route
+from edge.policy import Allowed, CacheSettings, Mode, RouteSettings, allowed, kind_of, route
+from index.eligibility import PromptClass
+from index.entry import Scope
 
 MODES = [Mode.OFF, Mode.EXACT, Mode.SEMANTIC]
 
@@ -112,3 +114,21 @@ def test_the_first_route_that_matches_counts(model: str, ttl_s: float, mode: Mod
 def test_a_route_may_widen_what_the_default_is() -> None:
     made = route("m", (RouteSettings("m", mode="semantic"),), CacheSettings(mode="off"))
     assert made.mode == Mode.SEMANTIC
+
+
+def test_a_routes_classes_count_over_those_of_all() -> None:
+    cache = CacheSettings(classes={"personal": "semantic", "creative": "bypass"})
+    routes = (RouteSettings("m", classes={"personal": "exact-only"}), RouteSettings("n"))
+    assert route("m", routes, cache).classes == {
+        "personal": PromptClass.EXACT_ONLY,
+        "creative": PromptClass.BYPASS,
+    }
+    everybodys = {"personal": PromptClass.SEMANTIC, "creative": PromptClass.BYPASS}
+    assert route("n", routes, cache).classes == route("other", routes, cache).classes == everybodys
+
+
+def test_records_are_kept_apart_by_scope_route_and_class() -> None:
+    rules = route("gpt-4o", ROUTES, CacheSettings())
+    assert kind_of(Scope("tenant:a"), rules, PromptClass.SEMANTIC) == "tenant:a|gpt-4*|semantic"
+    default = route("other", ROUTES, CacheSettings())
+    assert kind_of(Scope("shared"), default, PromptClass.THREAD_SCOPED) == "shared|*|thread-scoped"
