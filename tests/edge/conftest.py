@@ -11,6 +11,12 @@ from tests.fakes.node import running_node
 from tests.fakes.upstream import ScriptedUpstream, scripted_upstream
 
 
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the model that ships is exported to, once for all nodes that answer by meaning."""
+    return tmp_path_factory.mktemp("models")
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[ScriptedUpstream]:
     async with scripted_upstream() as one:

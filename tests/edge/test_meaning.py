@@ -9,23 +9,11 @@ import pytest
 from edge.node import Node
 from tests.fakes.doors import Door, ask, chat, doors
 from tests.fakes.node import running_node
-from tests.fakes.upstream import ScriptedUpstream, scripted_upstream
+from tests.fakes.upstream import ScriptedUpstream
 
 KEYS = {"A_KEY": "key-of-a", "B_KEY": "key-of-b"}
 ASKED = "How do I center a div in CSS?"
 REWORDED = "CSS: how to center a div?"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Exported once for all nodes here."""
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    async with scripted_upstream() as one:
-        yield one
 
 
 @pytest.fixture
@@ -75,7 +63,6 @@ LAST = {"role": "user", "content": REWORDED}
 DIFFERENT: dict[str, dict[str, Any]] = {
     "model": {"model": "other-model"},
     "system": {"messages": [SYSTEM, LAST]},
-    "history": {"messages": [*HISTORY, LAST]},
     "temperature": {"temperature": 0},
     "top_p": {"top_p": 0.5},
     "seed": {"seed": 1},
@@ -102,12 +89,57 @@ async def test_whatever_else_differs_it_is_a_miss(door: Door, node: Node) -> Non
     assert (await asked(door, node, REWORDED)).cache["detail"] == "semantic"
 
 
-async def test_equal_histories_may_share(door: Door, node: Node) -> None:
-    def turn(text: str) -> dict[str, Any]:
-        return chat("", messages=[SYSTEM, *HISTORY, {"role": "user", "content": text}])
+# Conversations
 
-    await asked(door, node, turn(ASKED))
-    assert (await asked(door, node, turn(REWORDED))).cache["detail"] == "semantic"
+ABOUT_TEA = [
+    {"role": "user", "content": "How long should green tea steep?"},
+    {"role": "assistant", "content": "Two to three minutes."},
+]
+ABOUT_CSS = [
+    {"role": "user", "content": "What is the box model in CSS?"},
+    {"role": "assistant", "content": "Content, padding, border and margin."},
+]
+
+
+def turn(text: str, *earlier: dict[str, Any], system: str = "Be brief.") -> dict[str, Any]:
+    instructions = {"role": "system", "content": system}
+    return chat("", messages=[instructions, *earlier, {"role": "user", "content": text}])
+
+
+async def test_equal_histories_may_share(door: Door, node: Node) -> None:
+    await asked(door, node, turn(ASKED, *HISTORY))
+    assert (await asked(door, node, turn(REWORDED, *HISTORY))).cache["detail"] == "semantic"
+
+
+async def test_a_turn_that_stands_alone_is_found_across_histories(door: Door, node: Node) -> None:
+    for system, earlier in enumerate(((), HISTORY, ABOUT_TEA)):
+        first = await asked(door, node, turn(ASKED, *earlier, system=f"{system}."))
+        later = turn(REWORDED, *ABOUT_TEA, *HISTORY, system=f"{system}.")
+        other = await asked(door, node, later)
+        assert (other.cache["detail"], other.body) == ("semantic", first.body)
+    instructed_otherwise = turn(REWORDED, *HISTORY, system="Be verbose.")
+    assert (await asked(door, node, instructed_otherwise)).cache["fwd"] == "miss"
+
+
+async def test_a_turn_that_leans_on_what_was_said_is_not(door: Door, node: Node) -> None:
+    for leaning in ("How do I center it?", "And how do I center a div?", "How is that done?"):
+        await asked(door, node, turn(leaning, *ABOUT_CSS))
+        other = await asked(door, node, turn(leaning, *ABOUT_TEA))
+        assert other.cache["fwd"] == "miss", leaning
+        assert (await asked(door, node, turn(leaning, *ABOUT_CSS))).cache["hit"] is True
+
+
+async def test_what_the_asker_said_of_themselves_keeps_a_turn_in_its_history(
+    door: Door, node: Node
+) -> None:
+    vegan = {"role": "user", "content": "I'm vegan, answer briefly please."}
+    reply = {"role": "assistant", "content": "Gladly."}
+    meal = "What is a healthy breakfast for a runner?"
+    await asked(door, node, turn(meal))
+    assert (await asked(door, node, turn(meal, vegan, reply))).cache["fwd"] == "miss"
+
+
+# Why not
 
 
 @pytest.mark.parametrize("mode", ["exact", "off"])
@@ -135,6 +167,103 @@ async def test_case_25_what_is_only_near_is_a_miss(
 ) -> None:
     await asked(door, node, first)
     assert (await asked(door, node, second)).cache["fwd"] == "miss"
+
+
+REASONS = {
+    "How do I center 2 divs in CSS?": "veto:number",
+    "How do I not center a div in CSS?": "veto:negation",
+    "How do I sell a div in CSS?": "veto:content",
+    "What is the weather in Paris today?": "exact-only:time-bound",
+    "Write a poem about a div in CSS.": "exact-only:creative",
+    "When is my next appointment?": "exact-only:personal",
+    "What is 12 * 17?": "exact-only:maths",
+    "Translate the word div to French": "exact-only:translation",
+    "And the second one?": "exact-only:context",
+    "See https://example.com/a about centering": "exact-only:identifier",
+    "div": "exact-only:too-short",
+    "word " * 300: "exact-only:too-long",
+}
+
+
+async def test_each_miss_says_why(door: Door, node: Node) -> None:
+    first = await asked(door, node, ASKED)
+    assert first.headers["cache-status"] == "edge; fwd=miss; stored; detail=no-candidate"
+    for text, reason in REASONS.items():
+        got = await asked(door, node, text)
+        assert (got.cache["fwd"], got.cache["detail"]) == ("miss", reason), text
+    fresh = await asked(door, node, ASKED, cache_control="no-cache")
+    assert fresh.headers["cache-status"] == "edge; fwd=request; stored; detail=not-asked"
+    tools = await asked(door, node, chat(REWORDED, tools=[TOOL]))
+    assert tools.cache["detail"] == "exact-only:tools"
+    streamed = await asked(door, node, chat("How do I center 3 divs in CSS?", stream=True))
+    assert streamed.headers["cache-status"] == "edge; fwd=miss; detail=veto:number"
+
+
+async def test_until_it_has_loaded_meaning_says_so(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """The directory of models is a file: the encoder never loads, and all else goes on."""
+    (tmp_path / "models").write_bytes(b"")
+    async with running_node(tmp_path, upstream.base_url, cache={"mode": "semantic"}) as node:
+        await node.semantic_settled.wait()
+        async with doors(node) as every:
+            got = await ask(every[0], ASKED)
+            assert got.headers["cache-status"] == "edge; fwd=miss; stored; detail=warming"
+            assert (await ask(every[0], ASKED)).cache["hit"] is True
+
+
+SECRET = "My password is zebra-7431-kiosk, is that a strong password?"
+
+
+async def test_a_secret_is_passed_on_and_nothing_of_it_kept(
+    door: Door, node: Node, upstream: ScriptedUpstream
+) -> None:
+    for times in (1, 2):
+        got = await asked(door, node, SECRET)
+        assert got.headers["cache-status"] == "edge; fwd=bypass; detail=secret"
+        assert len(upstream.calls) == times
+    later = turn(ASKED, {"role": "user", "content": SECRET}, HISTORY[1])
+    assert (await asked(door, node, later)).cache["detail"] == "secret"
+    assert node.status()["requests"]["bypass"] == 3
+    await asked(door, node, ASKED)
+    assert files_with(node, b"center a div in CSS")
+    assert files_with(node, b"zebra-7431") == []
+
+
+def files_with(node: Node, text: bytes) -> list[Path]:
+    files = [file for file in node.config.node.data.rglob("*") if file.is_file()]
+    return [file for file in files if text in file.read_bytes()]
+
+
+async def test_what_is_asked_of_chance_is_asked_anew(door: Door, node: Node) -> None:
+    for _ in range(2):
+        got = await asked(door, node, "Tell me another joke")
+        assert got.headers["cache-status"] == "edge; fwd=bypass; detail=chance"
+
+
+async def test_an_operator_may_class_reasons_and_a_route_may_class_them_otherwise(
+    upstream: ScriptedUpstream, tmp_path: Path, encoder: Path
+) -> None:
+    upstream.models = ["test-model", "strict"]
+    async with running_node(
+        tmp_path,
+        upstream.base_url,
+        node={"models": str(encoder)},
+        cache={"mode": "semantic", "classes": {"amount": "bypass", "personal": "semantic"}},
+        routes=[{"model": "strict", "classes": {"personal": "exact-only"}}],
+    ) as node:
+        await node.semantic_settled.wait()
+        async with doors(node) as every:
+
+            async def detail(text: str, model: str = "test-model") -> Any:
+                got = await ask(every[0], chat(text, model=model))
+                node.answers.flush()
+                return got.cache["detail"]
+
+            assert await detail("Who gets $5 from a tip?") == "amount"
+            assert await detail("Where is my order?") == "no-candidate"
+            assert await detail("Where's my order?") == "semantic"
+            assert await detail("Where is my order?", "strict") == "exact-only:personal"
 
 
 async def test_a_refreshed_answer_is_the_one_found_by_meaning(door: Door, node: Node) -> None:
