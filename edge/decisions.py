@@ -11,7 +11,8 @@ from index.decision import Judged, Match, Miss, Serve
 from index.entry import CacheKey, Question, Scope
 
 DECISIONS_MAX = 10_000
-"""Some 400 bytes each, and up to eight candidates with their questions where meaning was asked."""
+"""Of those that meaning was asked about, and of the others: some 400 bytes each, and up to six
+candidates with their questions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Decided:
     chosen: Judged | None = None
     """The candidate that was served."""
     judged: tuple[Judged, ...] = ()
+    exact: bool = False
+    """Whether memory had the answer to this very request."""
     complained: str = ""
     """What was quarantined when somebody called the answer wrong."""
 
@@ -50,26 +53,30 @@ class Decided:
 
 
 class Decisions:
+    """The latest; exact hits, which are many, do not push out what was decided by meaning."""
+
     def __init__(self) -> None:
-        self._by_request: dict[str, Decided] = {}
+        self._by_meaning: dict[str, Decided] = {}
+        self._others: dict[str, Decided] = {}
 
     def __len__(self) -> int:
-        return len(self._by_request)
+        return len(self._by_meaning) + len(self._others)
 
     def note(self, decided: Decided) -> None:
-        self._by_request[decided.request_id] = decided
-        if len(self._by_request) > DECISIONS_MAX:
-            del self._by_request[next(iter(self._by_request))]
+        ring = self._by_meaning if decided.kind else self._others
+        ring[decided.request_id] = decided
+        if len(ring) > DECISIONS_MAX:
+            del ring[next(iter(ring))]
 
     def of(self, request_id: str) -> Decided | None:
-        return self._by_request.get(request_id)
+        return self._by_meaning.get(request_id) or self._others.get(request_id)
 
 
 def explained(decided: Decided, report: ClassReport | None, *, owner: bool) -> dict[str, Any]:
     """A decision as JSON. Texts and how near they are are for the owner of the scope alone."""
     document: dict[str, Any] = {
         "request_id": decided.request_id,
-        "served": None if decided.chosen is None else decided.chosen.stratum,
+        "served": _served(decided),
         "reason": decided.reason or None,
         "class": decided.kind or None,
         "bound": None if report is None else bound(report),
@@ -80,6 +87,13 @@ def explained(decided: Decided, report: ClassReport | None, *, owner: bool) -> d
     document["asked"] = decided.question.text if decided.question else None
     document["candidates"] = [candidate(one) for one in decided.judged]
     return document
+
+
+def _served(decided: Decided) -> str | None:
+    """What was served from memory: exact, or the stratum of the pair; None: nothing was."""
+    if decided.exact:
+        return "exact"
+    return None if decided.chosen is None else decided.chosen.stratum
 
 
 def candidate(one: Judged) -> dict[str, Any]:
@@ -115,10 +129,17 @@ def bound(report: ClassReport) -> dict[str, Any]:
         "high": round(error.high, 6),
         "labels": error.labels,
         "semantic_hits": error.served,
-        "wrong_share_of_requests": round(report.error_of_requests, 6),
+        "wrong_share_of_lookups": round(report.error_of_requests, 6),
         "cuts": dict(report.cuts),
         "labels_by_stratum": dict(report.labels),
         "muted": report.muted,
+        "upstream_disagrees_with_itself": {
+            "estimate": round(report.noise.estimate, 6),
+            "low": round(report.noise.low, 6),
+            "high": round(report.noise.high, 6),
+            "twins": report.noise.labels,
+        },
+        "unwatched_hits": report.unwatched,
         "shadow_rate": round(report.shadow_rate, 4),
         "alarms": report.alarms,
     }
@@ -135,6 +156,8 @@ def class_gauges(report: ClassReport) -> dict[str, float]:
         "error_labels": error.labels,
         "error_hits": error.served,
         "error_of_requests": report.error_of_requests,
+        "noise": report.noise.estimate,
+        "unwatched": report.unwatched,
         "shadow_rate": report.shadow_rate,
         "alarms": report.alarms,
         "muted": len(report.muted),

@@ -64,8 +64,6 @@ class Learner(Protocol):
 
     def miss(self, query: Query, decided: Decided, body: bytes) -> None: ...
 
-    def refreshed(self, query: Query, before: bytes, after: bytes) -> None: ...
-
 
 @dataclass(slots=True)
 class _Memo:
@@ -299,17 +297,9 @@ class Fill:
             question=memo.question,
             tokens=ask.query.dialect.tokens(answer),
         )
-        if not ask.query.allowed.lookup:
-            self._compare_with_stored(ask.query, body, now)
         stored = self._answers.put(entry, memo.vector, began=memo.began)
         self._checks.miss(ask.query, memo.decided, body)
         return stored
-
-    def _compare_with_stored(self, query: Query, fresh: bytes, now: Timestamp) -> None:
-        """What a client asked to have replaced tells how often the upstream says the same."""
-        hot = self._answers.recall(query.scope, query.key, now)
-        if hot is not None:
-            self._checks.refreshed(query, hot.entry.body, fresh)
 
 
 _TRACE = ("traceparent", "tracestate")

@@ -171,7 +171,7 @@ class PromptHandler:
         self, ask: Ask, hot: Hot, kind: str, now: Timestamp, decided: Decided | None = None
     ) -> Response:
         """An answer from memory, in the form that was asked for. Forms are made once."""
-        self._note(ask, decided)
+        self._note(ask, decided, exact=kind == "exact")
         entry = hot.entry
         form = ask.query.form
         made = hot.forms.get(form)
@@ -208,10 +208,10 @@ class PromptHandler:
         reason = flight.decided.reason if flight.decided else ""
         return ask.query.forward_status(self._node, reason, stored=stored, collapsed=not led)
 
-    def _note(self, ask: Ask, decided: Decided | None) -> None:
+    def _note(self, ask: Ask, decided: Decided | None, *, exact: bool = False) -> None:
         """Under the name of this very request, which may have joined another's flight."""
         if decided is None:
-            decided = Decided(ask.request_id, ask.query.scope, ask.query.key)
+            decided = Decided(ask.request_id, ask.query.scope, ask.query.key, exact=exact)
         elif decided.request_id != ask.request_id:
             decided = replace(decided, request_id=ask.request_id)
         self._decisions.note(decided)

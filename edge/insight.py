@@ -75,16 +75,9 @@ class Insight:
     def bounds(self) -> dict[str, Any]:
         """What is promised of answers by meaning, and how well it is kept, class by class."""
         labels = self._answers.labels
-        noise = labels.noise
         return {
             "max_error": labels.settings.max_error,
             "classes": [bound(one) for one in labels.report()],
-            "upstream_disagrees_with_itself": {
-                "estimate": noise.estimate,
-                "low": noise.low,
-                "high": noise.high,
-                "twins": noise.labels,
-            },
             "refuted_pairs": labels.refuted,
         }
 

@@ -30,6 +30,8 @@ CLASS_GAUGES = {
     "error_labels": "Checked hits that the estimate rests on.",
     "error_hits": "Semantic hits that it speaks of.",
     "error_of_requests": "The same wrong hits as a share of all that asked by meaning.",
+    "noise": "Share of prompts asked twice whose two answers differ.",
+    "unwatched": "Semantic hits served while none was checked.",
     "shadow_rate": "Share of semantic hits that are checked now.",
     "alarms": "How often its cuts were tightened because wrong answers were served.",
     "muted": "Vetoes that live labels have lifted, above some score.",

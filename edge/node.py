@@ -19,6 +19,7 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from secrets import token_hex
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -73,15 +74,15 @@ def monotonic() -> Instant:
 
 
 class RequestIds:
-    """Names for requests: unlike those of any other run, and in order within this one."""
+    """Names for requests: in order for who reads the log, and not to be guessed by anybody else, as
+    who knows one may ask about that request and complain of it."""
 
-    def __init__(self, run: bytes) -> None:
-        self._prefix = run.hex()
+    def __init__(self) -> None:
         self._number = 0
 
     def __call__(self) -> str:
         self._number += 1
-        return f"{self._prefix}-{self._number:x}"
+        return f"{self._number:x}-{token_hex(8)}"
 
 
 class Node:
@@ -151,7 +152,7 @@ class Node:
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
         self._collapse = Collapse(self._spawn, config.cache.answer_bytes_max)
-        new_id = RequestIds(os.urandom(6))
+        new_id = RequestIds()
         refill = Refill(
             self._collapse,
             self._fill_flight,

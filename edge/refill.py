@@ -43,6 +43,8 @@ class Refill:
         self._judge_model = judge_model
         self._monotonic = monotonic
         self._new_id = new_id
+        self.spent_tokens = 0
+        """What these calls cost, as the upstream counts; set it back when a new budget begins."""
 
     async def fresh(self, query: Query) -> bytes:
         """The answer to a prompt as if it had come with `no-cache`; it is remembered.
@@ -78,4 +80,6 @@ class Refill:
         finally:
             flight.release()
         assert isinstance(outcome, Whole), "it was not looked up"
+        tokens = query.dialect.tokens(json.loads(outcome.body))
+        self.spent_tokens += tokens or (len(query.body) + len(outcome.body)) // 4
         return outcome.body

@@ -8,20 +8,22 @@ delivery. Both feed, for each class of prompts and each stratum of pairs (`index
 
 * a stratum that nobody has evidence for is closed: a typed veto of the guard is final;
 * where live labels say that a veto stops good pairs, its stratum opens above some score: the rule
-  is *muted* there, and `report` says so;
+  is *muted* there, and `report` says so; but some vetoes are final (`FINAL`);
 * where they say that a cut errs, its proof melts away and the cut rises, or the stratum closes.
 
-**Shrinkage.** Few labels are no reason to know nothing. A class begins with what all classes have
-seen (at half weight), and that with what was counted when the calibration was fitted; own labels
-outweigh both in time. An entry's own record moves its score (`index.decision`).
+**Shrinkage.** Few labels are no reason to know nothing. A class begins with what was counted when
+the calibration was fitted, and with the errors that all classes have seen, at half weight: nobody's
+traffic proves anything for another's, but it warns. Own labels outweigh both in time. An entry's
+own record moves its score (`index.decision`).
 
 **Drift.** Beside the slow bookkeeping a fast one: a CUSUM of the likelihood that served hits err
 four times as often as allowed (Page 1954). When it alarms, three quarters of the evidence of the
 class are forgotten, which closes what was open by little, and more hits are checked.
 
 **Noise.** An upstream asked twice may disagree with itself, and every comparison errs. Some checks
-therefore ask twice; the share of pairs of *twins* that differ is the floor under every observed
-error, and is subtracted: in cuts the estimate, in the interval that is told only what is certain.
+therefore ask twice; in a class, the share of such *twins* that differ is the floor under every
+observed error, and is subtracted: in cuts the estimate, up to `_NOISE_MAX`; in the interval that is
+told only what is certain.
 
 Not safe for several threads: `index.labels` has the lock.
 """
@@ -36,15 +38,35 @@ from index.betting import Interval, Ladder, Rate
 from index.calibration import AGREE, RUNGS, VOTED, WORDS, Calibration
 from index.decision import REFUTED, VERIFIED, DecisionSettings
 
+FINAL: Final = frozenset(
+    (
+        "number",
+        "unit",
+        "date",
+        "currency",
+        "negation",
+        "antonym",
+        "comparator",
+        "entity",
+        "spelling",
+    )
+) | frozenset(("role", "order", "person", "wording"))
+"""Vetoes that no evidence lifts. Where another number gives the same answer a thousand times, it
+was a thousand times the same kind of question: the next may be about a dose."""
 NOT_TYPED: Final = (AGREE, WORDS, VOTED, VERIFIED)
 """Strata without a veto that has a name."""
-CLASSES_MAX: Final = 1_000
-"""Classes with a record of their own; the one not asked for longest goes, and starts afresh."""
+CLASSES_MAX: Final = 2_000
+"""Classes with a record of their own, some 5 kB each; the one not heard of for longest goes. When
+it comes back, nothing is believed of it that was not proven there."""
+_GONE_MAX: Final = 100_000
 
 _BELIEVED: Final = 2.0
 """How much what was counted while fitting is worth at most, beside what it takes to open a stratum:
 just enough to begin with, so that a few labels to the contrary close it."""
 _INHERITED: Final = 0.5
+_NOISE_MAX: Final = 2.0
+"""Over `max_error`, what noise may add to the bound on observed errors. An upstream that disagrees
+with itself more often leaves nothing that could be proven: then cuts close, they do not loosen."""
 _CURIOSITY: Final = 5.0
 """How much more than its due a miss weighs once hits are served: what lies below a cut is learned
 so much sooner."""
@@ -73,7 +95,13 @@ class _Class:
     rate: Rate = field(default_factory=Rate)
     """Of hits, how many were found wrong."""
     undecided: Rate = field(default_factory=Rate)
-    """Of checks, how many no comparison could decide."""
+    """Of checks, how many could not be decided, or not be made."""
+    twins: Rate = field(default_factory=Rate)
+    """Of prompts asked twice, how many got two answers that differ."""
+    unwatched: int = 0
+    """Hits that were served while none was checked."""
+    believes: bool = True
+    """Whether it begins with what was counted while fitting."""
     recent_labels: int = 0
     """Labels of served hits since the start, or the last alarm: how little must be checked."""
     suspicion: float = 0.0
@@ -95,6 +123,10 @@ class ClassReport:
     """Score that a pair has to reach, by stratum; in those that are not here none is served."""
     labels: Mapping[str, int]
     """Labels seen since the start, by stratum."""
+    noise: Interval
+    """Of prompts asked twice, the share whose answers differ: the upstream, or our comparison."""
+    unwatched: int
+    """Hits served while none was checked, which the interval does not speak of."""
     shadow_rate: float
     alarms: int
 
@@ -112,13 +144,13 @@ class Control:
         self.calibration = calibration
         self._all: dict[str, _Stratum] = {}
         self._classes: OrderedDict[str, _Class] = OrderedDict()
-        self._twins = Rate()
+        self._gone: OrderedDict[str, None] = OrderedDict()
 
     # Deciding.
 
     def cut(self, name: str, stratum: str) -> float:
         """The score a pair of `stratum` must reach to be served in the class; infinite: none."""
-        if stratum == REFUTED:
+        if stratum == REFUTED or stratum in FINAL:
             return inf
         return self._stratum(self._class(name), stratum).cut
 
@@ -167,20 +199,23 @@ class Control:
         own.rate.label(False, probability)
         own.undecided.label(True, 1.0)
 
+    def unwatched(self, name: str) -> None:
+        """A hit was served while none is checked: no interval speaks of it."""
+        self._class(name).unwatched += 1
+
     def complained(self, name: str, stratum: str, score: float) -> None:
         """Somebody says that a hit was wrong. No part of the estimate: only the wrong complain."""
-        self._learn(self._class(name), stratum, score, True, 1.0)
+        self._learn(self._class(name), stratum, score, True, 1.0, alone=True)
 
-    def twins(self, differ: bool) -> None:
-        """The upstream was asked the same twice; did its answers differ?"""
-        self._twins.label(differ, 1.0)
+    def twins(self, name: str, differ: bool) -> None:
+        """The upstream was asked the same prompt of the class twice; did its answers differ?"""
+        self._class(name).twins.label(differ, 1.0)
 
     # Telling.
 
-    @property
-    def noise(self) -> Interval:
-        """The share of pairs of answers to the same question that are found to differ."""
-        return self._twins.interval(self.settings.confidence)
+    def noise(self, name: str) -> Interval:
+        """The share of prompts asked twice whose two answers are found to differ."""
+        return self._class(name).twins.interval(self.settings.confidence)
 
     def error(self, name: str) -> Interval:
         """The share of the class's hits that were wrong, the upstream's own noise subtracted."""
@@ -196,6 +231,8 @@ class Control:
                 error_of_requests=error.estimate * error.served / max(own.asked, 1),
                 cuts={of: one.cut for of, one in sorted(own.strata.items()) if one.cut < inf},
                 labels={of: int(one.ladder.labels) for of, one in sorted(own.strata.items())},
+                noise=own.twins.interval(self.settings.confidence),
+                unwatched=own.unwatched,
                 shadow_rate=self._shadow_rate(own),
                 alarms=own.alarms,
             )
@@ -203,9 +240,12 @@ class Control:
     def _class(self, name: str) -> _Class:
         own = self._classes.get(name)
         if own is None:
-            own = self._classes[name] = _Class()
+            own = self._classes[name] = _Class(believes=name not in self._gone)
             if len(self._classes) > CLASSES_MAX:
-                self._classes.popitem(last=False)
+                gone, _ = self._classes.popitem(last=False)
+                self._gone[gone] = None
+                if len(self._gone) > _GONE_MAX:
+                    self._gone.popitem(last=False)
         else:
             self._classes.move_to_end(name)
         return own
@@ -214,11 +254,10 @@ class Control:
         found = own.strata.get(stratum)
         if found is None:
             found = own.strata[stratum] = _Stratum(Ladder(RUNGS))
-            everybody = self._everybody(stratum)
-            seen = self.calibration.seen.get(stratum)
-            if seen is not None:  # what was counted is inherited whole, what was lived by half
+            if stratum in self.calibration.seen and own.believes:
                 self._believe(found.ladder, stratum)
-            found.ladder.inherit(everybody.ladder, _INHERITED)
+            if stratum in self._all:
+                found.ladder.heed(self._all[stratum].ladder, _INHERITED)
             self._set_cut(found, stratum)
         return found
 
@@ -237,17 +276,28 @@ class Control:
         for _ in range(12):  # as large a share of it as proves no more than enough
             share = (low + high) / 2
             part = Ladder(RUNGS)
-            part.believe(seen.right * share, seen.wrong * share, alpha=self._bound)
+            part.believe(seen.right * share, seen.wrong * share, alpha=self.settings.max_error)
             low, high = (share, high) if part.proof()[start] <= enough else (low, share)
-        ladder.believe(seen.right * high, seen.wrong * high, alpha=self._bound)
+        ladder.believe(seen.right * high, seen.wrong * high, alpha=self.settings.max_error)
 
-    def _learn(self, own: _Class, stratum: str, score: float, wrong: bool, stake: float) -> None:
-        memory = float(self.settings.memory_labels)
+    def _learn(
+        self,
+        own: _Class,
+        stratum: str,
+        score: float,
+        wrong: bool,
+        stake: float,
+        *,
+        alone: bool = False,
+    ) -> None:
+        """`alone`: others are not warned by it."""
+        memory, bound = float(self.settings.memory_labels), self._bound(own)
         found = self._stratum(own, stratum)
-        found.ladder.bet(score, wrong, alpha=self._bound, stake=stake, memory=memory)
+        found.ladder.bet(score, wrong, alpha=bound, stake=stake, memory=memory)
         self._set_cut(found, stratum)
-        everybody = self._everybody(stratum).ladder
-        everybody.bet(score, wrong, alpha=self._bound, stake=stake * _GLOBAL_STAKE, memory=memory)
+        if not alone:
+            everybody = self._everybody(stratum).ladder
+            everybody.bet(score, wrong, alpha=bound, stake=stake * _GLOBAL_STAKE, memory=memory)
 
     def _set_cut(self, one: _Stratum, stratum: str) -> None:
         """The lowest rung that is proven.
@@ -278,19 +328,19 @@ class Control:
         good = error <= _START * self.settings.max_error
         return int(good.argmax()) if good.any() else None
 
-    @property
-    def _bound(self) -> float:
+    def _bound(self, own: _Class) -> float:
         """The observed error that cuts are set for: what is allowed, on top of the noise.
 
         Of the noise the estimate counts, drawn towards none while there are few twins: its lower
         bound would take hundreds, and a noisy upstream would have closed everything by then.
         """
-        noise = self._twins.wrong / (self._twins.labels + _NOISE_PRIOR)
-        return self.settings.max_error + noise * (1 - self.settings.max_error)
+        allowed = self.settings.max_error
+        noise = own.twins.wrong / (own.twins.labels + _NOISE_PRIOR)
+        return allowed + min(noise * (1 - allowed), _NOISE_MAX * allowed)
 
     def _suspect(self, own: _Class, wrong: bool) -> bool:
-        usual = self._bound
-        grave = min(_ALARM_FACTOR * usual, 0.5)
+        usual = self._bound(own)
+        grave = min(_ALARM_FACTOR * usual, (1 + usual) / 2)
         step = log(grave / usual) if wrong else log((1 - grave) / (1 - usual))
         own.suspicion = max(own.suspicion + step, 0.0)
         if own.suspicion < _ALARM_ODDS:
@@ -305,9 +355,10 @@ class Control:
 
     def _error(self, own: _Class) -> Interval:
         """Of the hits that can be told right from wrong, the share of wrong ones, without noise."""
-        confidence, noise = self.settings.confidence, self.noise
-        found = own.rate.interval(confidence)
-        open_ = own.undecided.interval(confidence)
+        doubt = 1 - self.settings.confidence  # three intervals share it
+        found = own.rate.interval(1 - 0.8 * doubt)
+        open_ = own.undecided.interval(1 - 0.1 * doubt)
+        noise = own.twins.interval(1 - 0.1 * doubt)
 
         def share(wrong: float, undecided: float, floor: float) -> float:
             if undecided >= 1 or floor >= 1:
@@ -328,7 +379,7 @@ class Control:
         """All that was learned, as plain values; `restore` takes it back."""
         return {
             "stamp": self._stamp,
-            "twins": self._twins.state(),
+            "gone": list(self._gone),
             "all": {name: one.ladder.state() for name, one in self._all.items()},
             "classes": [
                 {
@@ -336,6 +387,9 @@ class Control:
                     "strata": {of: one.ladder.state() for of, one in own.strata.items()},
                     "rate": own.rate.state(),
                     "undecided": own.undecided.state(),
+                    "twins": own.twins.state(),
+                    "unwatched": own.unwatched,
+                    "believes": own.believes,
                     "recent": own.recent_labels,
                     "alarms": own.alarms,
                     "asked": own.asked,
@@ -351,13 +405,16 @@ class Control:
         """
         if state["stamp"] != self._stamp:
             return False
-        self._twins = Rate.of(state["twins"])
+        self._gone = OrderedDict.fromkeys(state["gone"])
         self._all = {name: self._restored(one, name) for name, one in state["all"].items()}
         for one in state["classes"]:
             self._classes[one["name"]] = _Class(
                 {of: self._restored(ladder, of) for of, ladder in one["strata"].items()},
                 Rate.of(one["rate"]),
                 Rate.of(one["undecided"]),
+                Rate.of(one["twins"]),
+                one["unwatched"],
+                one["believes"],
                 one["recent"],
                 alarms=one["alarms"],
                 asked=one["asked"],

@@ -45,6 +45,7 @@ class _Record:
     """Questions with the same number were found to have the same answer."""
 
 
+_REFUTED: Final = "SELECT pair FROM refuted ORDER BY rowid"
 _NOTHING: Final = _Record()
 
 
@@ -74,7 +75,7 @@ class Labels:
         self._changed = False
         self._file = _open(directory / NAME) if directory else _connected(":memory:")
         self._refuted: OrderedDict[bytes, None] = OrderedDict.fromkeys(
-            digest for (digest,) in self._file.execute("SELECT pair FROM refuted ORDER BY rowid")
+            digest for (digest,) in self._file.execute(_REFUTED)
         )
         self._restore()
 
@@ -152,6 +153,12 @@ class Labels:
             self._control.undecided(name, probability)
             self._changed = True
 
+    def unwatched(self, name: str) -> None:
+        """A hit was served while none is checked."""
+        with self._lock:
+            self._control.unwatched(name)
+            self._changed = True
+
     def complained(self, name: str, asked: Question, served: Judged) -> None:
         """Somebody says that the answer was wrong: never again for this question."""
         with self._lock:
@@ -164,24 +171,27 @@ class Labels:
         pair = _pair(asked, cached)
         with self._lock:
             self._refuted[pair] = None
-            self._refuted.move_to_end(pair)
-            self._file.execute("INSERT OR REPLACE INTO refuted(pair) VALUES(?)", (pair,))
+            gone = []
             while len(self._refuted) > REFUTED_MAX:
                 oldest, _ = self._refuted.popitem(last=False)
-                self._file.execute("DELETE FROM refuted WHERE pair=?", (oldest,))
+                gone.append((oldest,))
+        try:
+            self._file.execute("INSERT OR REPLACE INTO refuted(pair) VALUES(?)", (pair,))
+            self._file.executemany("DELETE FROM refuted WHERE pair=?", gone)
+        except sqlite3.Error as exc:
+            log.error("event=refuted_pair_not_saved why=%s", exc)  # it holds until the restart
 
-    def twins(self, differ: bool) -> None:
-        """The upstream was asked the same twice."""
+    def twins(self, name: str, differ: bool) -> None:
+        """The upstream was asked the same prompt twice."""
         with self._lock:
-            self._control.twins(differ)
+            self._control.twins(name, differ)
             self._changed = True
 
     # Telling.
 
-    @property
-    def noise(self) -> Interval:
+    def noise(self, name: str) -> Interval:
         with self._lock:
-            return self._control.noise
+            return self._control.noise(name)
 
     def report(self) -> list[ClassReport]:
         with self._lock:
@@ -196,24 +206,27 @@ class Labels:
         return len(self._refuted)
 
     def save(self) -> None:
-        """Write down what was learned since the last time."""
+        """Write down what was learned since the last time, if the disk lets us."""
         with self._lock:
             if not self._changed:
                 return
             self._changed = False
-            state = msgpack.packb(
-                {
-                    "control": self._control.state(),
-                    "answers": self._answers,
-                    "records": [
-                        (digest, one.right, one.wrong, one.answer)
-                        for digest, one in self._records.items()
-                    ],
-                }
-            )
+            state = {
+                "control": self._control.state(),
+                "answers": self._answers,
+                "records": [
+                    (digest, one.right, one.wrong, one.answer)
+                    for digest, one in self._records.items()
+                ],
+            }
+        packed = msgpack.packb(state)  # takes 0.1 s when all is full: not under the lock
+        try:
             self._file.execute(
-                "INSERT OR REPLACE INTO state(name, value) VALUES('all', ?)", (state,)
+                "INSERT OR REPLACE INTO state(name, value) VALUES('all', ?)", (packed,)
             )
+        except sqlite3.Error as exc:
+            self._changed = True
+            log.warning("event=labels_not_saved why=%s", exc)
 
     def close(self) -> None:
         self.save()
