@@ -47,6 +47,7 @@ def saying(words: Callable[[Exchange], str]) -> Script:
     return script
 
 
+KIND = "shared|*|semantic"
 ONE_ANSWER = saying(lambda _: "It takes 3 steps.")
 TWO_ANSWERS = saying(lambda one: f"It takes {3 if one.text == ASKED else 5} steps.")
 
@@ -64,7 +65,7 @@ async def house(tmp_path: Path) -> AsyncIterator[Indoors]:
 async def known_twins(house: Indoors) -> None:
     """So many twins that it takes luck to be asked twice, and none disagreed."""
     for _ in range(100):
-        house.answers.labels.twins(differ=False)
+        house.answers.labels.twins(KIND, differ=False)
     house.chance.drawn = 0.9
 
 
@@ -79,7 +80,7 @@ async def served(house: Indoors, **fields: str) -> Answer:
     await asked(house, ASKED)
     hit = await asked(house, REWORDED, **fields)
     assert hit.cache["detail"] == "semantic"
-    await house.checks.idle()
+    await house.settled()
     return hit
 
 
@@ -154,7 +155,7 @@ async def test_only_those_drawn_are_checked_and_the_others_counted(tmp_path: Pat
         await known_twins(house)
         house.chance.drawn = 0.39
         await asked(house, "In CSS, how do I center a div?")
-        await house.checks.idle()
+        await house.settled()
         assert len(house.upstreams.calls) == 2
         assert report(house).error.served == 2
 
@@ -169,7 +170,7 @@ async def test_with_a_share_of_nought_nothing_is_checked(tmp_path: Path) -> None
 async def test_exact_hits_are_not_checked(house: Indoors) -> None:
     await asked(house, ASKED)
     assert (await asked(house, ASKED)).cache["hit"] is True
-    await house.checks.idle()
+    await house.settled()
     assert len(house.upstreams.calls) == 1
 
 
@@ -177,7 +178,7 @@ async def test_what_may_not_be_stored_is_neither_looked_up_nor_sent_again(house:
     await asked(house, ASKED)
     fresh = await asked(house, REWORDED, cache_control="no-store")
     assert fresh.cache["fwd"] == "request"
-    await house.checks.idle()
+    await house.settled()
     assert len(house.upstreams.calls) == 2
     assert (await asked(house, REWORDED)).cache["detail"] == "semantic"
 
@@ -188,7 +189,7 @@ async def test_a_streamed_hit_is_checked_like_any(house: Indoors) -> None:
     await asked(house, ASKED)
     hit = await asked(house, chat(REWORDED, stream=True))
     assert hit.cache["detail"] == "semantic"
-    await house.checks.idle()
+    await house.settled()
     assert report(house).error.labels == 1
 
 
@@ -208,7 +209,7 @@ async def test_nobody_waits_for_a_check(house: Indoors) -> None:
     await house.upstreams.called(2)
     assert report(house).error.labels == 0
     gate.set()
-    await house.checks.idle()
+    await house.settled()
     assert report(house).error.labels == 3
 
 
@@ -219,12 +220,12 @@ async def test_an_upstream_that_fails_a_check_is_counted_and_harms_nobody(
     await asked(house, ASKED)
     house.upstreams.refusals["one"] = down(status=status)
     assert (await asked(house, REWORDED)).cache["detail"] == "semantic"
-    await house.checks.idle()
+    await house.settled()
     assert counted(house, "unanswered") == 1
     assert report(house).error.labels == 0
     house.upstreams.refusals.clear()
     assert (await asked(house, REWORDED)).cache["detail"] == "semantic"
-    await house.checks.idle()
+    await house.settled()
     assert counted(house, "same") == 1
 
 
@@ -239,10 +240,10 @@ async def test_an_answer_that_is_no_answer_does_not_end_the_checking(
 
     house.upstreams.script = nonsense
     await asked(house, REWORDED)
-    await house.checks.idle()
+    await house.settled()
     house.upstreams.script = ONE_ANSWER
     await asked(house, REWORDED)
-    await house.checks.idle()
+    await house.settled()
     assert counted(house, "same") == 1
 
 
@@ -258,13 +259,13 @@ async def test_once_the_tokens_of_a_day_are_spent_nothing_is_checked_until_the_n
         await served(house)  # a completion says that it took 12
         assert len(house.upstreams.calls) == 2
         await asked(house, "In CSS, how do I center a div?")
-        await house.checks.idle()
+        await house.settled()
         assert len(house.upstreams.calls) == 2
         assert report(house).error.served == 1  # not a sample, so not in it
         house.clock.now += checks.DAY_S
         await asked(house, ASKED)  # fresh: it had expired
         await asked(house, REWORDED.lower())
-        await house.checks.idle()
+        await house.settled()
         assert report(house).error.labels == 2
 
 
@@ -286,7 +287,7 @@ async def test_the_queue_is_bounded_and_what_does_not_fit_is_let_go(
         await house.ask(REWORDED)
     assert counted(house, "dropped") == 3
     gate.set()
-    await house.checks.idle()
+    await house.settled()
     assert counted(house, "same") == checks.QUEUE_MAX + 1
 
 
@@ -307,7 +308,7 @@ async def test_a_miss_tells_of_each_candidate_whether_it_would_have_been_right(
     await asked(house, ASKED)
     miss = await asked(house, NEAR)
     assert miss.cache["detail"] == "veto:content"
-    await house.checks.idle()
+    await house.settled()
     assert labels(house, WORDS) == 1
     assert labels(house, AGREE) == 0
     assert len(house.upstreams.calls) == 2  # it cost nothing
@@ -316,7 +317,7 @@ async def test_a_miss_tells_of_each_candidate_whether_it_would_have_been_right(
 async def test_candidates_with_the_fresh_answer_become_a_group(house: Indoors) -> None:
     for text in (ASKED, NEAR):
         await asked(house, text)
-        await house.checks.idle()
+        await house.settled()
     third = decided(house, await asked(house, "How do I center a list in CSS?"))
     assert len(third.judged) == 2
     assert {one.stratum for one in third.judged} == {VOTED}
@@ -326,7 +327,7 @@ async def test_candidates_with_the_fresh_answer_become_a_group(house: Indoors) -
 async def test_a_replaced_answer_leaves_its_group(house: Indoors) -> None:
     await asked(house, ASKED)
     await asked(house, NEAR)
-    await house.checks.idle()
+    await house.settled()
     await asked(house, ASKED, cache_control="no-cache")
     miss = await asked(house, "How do I center a list in CSS?")
     answers = {one.candidate.text: one.candidate.answer for one in decided(house, miss).judged}
@@ -339,7 +340,7 @@ async def test_votes_of_a_group_open_what_mere_words_do_not(tmp_path: Path) -> N
         house.upstreams.form, house.upstreams.script = "json", ONE_ANSWER
         for text in (ASKED, NEAR):
             assert (await asked(house, text)).cache["fwd"] == "miss"
-            await house.checks.idle()
+            await house.settled()
         hit = await asked(house, "How do I center a list in CSS?")
         assert hit.cache["detail"] == "semantic"
         chosen = decided(house, hit).chosen
@@ -359,25 +360,17 @@ def decided(house: Indoors, got: Answer) -> Decided:
 async def test_now_and_then_a_check_is_asked_twice(house: Indoors) -> None:
     house.chance.drawn = 0.1  # less than one in TWINS
     await served(house)
-    await house.checks.idle()
+    await house.settled()
     assert [call.text for call in house.upstreams.calls] == [ASKED, REWORDED, REWORDED]
-    assert house.answers.labels.noise.labels == 101
-    assert house.answers.labels.noise.estimate == 0
+    assert house.answers.labels.noise(KIND).labels == 101
+    assert house.answers.labels.noise(KIND).estimate == 0
 
 
 async def test_an_upstream_that_contradicts_itself_is_noted(house: Indoors) -> None:
     house.chance.drawn = 0.1
     house.upstreams.script = saying(lambda one: f"It takes {one.number} steps.")
     await served(house)
-    assert house.answers.labels.noise.estimate == pytest.approx(1 / 101)
-
-
-async def test_whoever_refreshes_an_answer_brings_twins_for_nothing(house: Indoors) -> None:
-    await asked(house, ASKED)
-    await asked(house, ASKED, cache_control="no-cache")
-    await house.checks.idle()
-    assert house.answers.labels.noise.labels == 101
-    assert len(house.upstreams.calls) == 2
+    assert house.answers.labels.noise(KIND).estimate == pytest.approx(1 / 101)
 
 
 # The judge.
@@ -458,7 +451,7 @@ async def test_a_run_of_wrong_hits_sets_off_an_alarm(
     for what in ("reset my router", "boil rice", "paint a fence", "sharpen knives", "whip cream"):
         await asked(house, f"How do I {what}?")
         assert (await asked(house, f"How can I {what}?")).cache["detail"] == "semantic"
-        await house.checks.idle()
+        await house.settled()
     assert report(house).alarms == 1
     assert f"event=semantic_alarm class={CLASS}" in caplog.text
     assert "router" not in caplog.text
@@ -469,7 +462,7 @@ async def test_what_was_learned_is_saved_when_there_is_nothing_else_to_do(
 ) -> None:
     await served(house)
     await asked(house, "In CSS, how do I center a div?")
-    await house.checks.idle()  # the second was begun when the first had been saved
+    await house.settled()  # the second was begun when the first had been saved
     after = Labels(as_after_kill(tmp_path, tmp_path / "copy"), ALWAYS, Calibration.load())
     found = after.report_of(CLASS)
     assert found is not None

@@ -209,6 +209,11 @@ class Indoors:
         assert isinstance(reply, EventStream), reply
         return reply
 
+    async def settled(self) -> None:
+        """Until everything that was to be checked has been."""
+        async with asyncio.timeout(20):
+            await self.checks.idle()
+
     def at_rest(self) -> bool:
         """Nobody waits, nothing is being filled."""
         return not self.running and not len(self.collapse)
