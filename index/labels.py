@@ -170,6 +170,7 @@ class Labels:
         """The answer to `cached` is wrong for `asked`, and the other way round; on disk at once."""
         pair = _pair(asked, cached)
         with self._lock:
+            self._refuted.pop(pair, None)
             self._refuted[pair] = None
             gone = []
             while len(self._refuted) > REFUTED_MAX:

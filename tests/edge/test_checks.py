@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edge import checks
+from edge.checks import PAUSE_S
 from edge.decisions import Decided
 from edge.dialects.openai_chat import OpenAiChat
 from index.calibration import AGREE, VOTED, WORDS, Calibration
@@ -226,6 +227,11 @@ async def test_an_upstream_that_fails_a_check_is_counted_and_harms_nobody(
     house.upstreams.refusals.clear()
     assert (await asked(house, REWORDED)).cache["detail"] == "semantic"
     await house.settled()
+    assert counted(house, "same") == 0  # in trouble it is left alone
+    assert report(house).unwatched == 1
+    house.clock.now += PAUSE_S + 1
+    assert (await asked(house, REWORDED)).cache["detail"] == "semantic"
+    await house.settled()
     assert counted(house, "same") == 1
 
 
@@ -242,6 +248,7 @@ async def test_an_answer_that_is_no_answer_does_not_end_the_checking(
     await asked(house, REWORDED)
     await house.settled()
     house.upstreams.script = ONE_ANSWER
+    house.clock.now += PAUSE_S + 1
     await asked(house, REWORDED)
     await house.settled()
     assert counted(house, "same") == 1

@@ -71,15 +71,25 @@ def test_counts_from_elsewhere_weigh_as_labels_do() -> None:
     assert lived.proof() == pytest.approx(told.proof())
 
 
-def test_an_heir_begins_with_a_share_and_goes_on_from_what_was_saved() -> None:
-    elder, heir = Ladder(RUNGS), Ladder(RUNGS)
+def test_losses_of_others_are_a_warning_and_their_gains_no_proof() -> None:
+    winner, loser, heir = Ladder(RUNGS), Ladder(RUNGS), Ladder(RUNGS)
     for _ in range(300):
-        bet(elder, 1.5, wrong=False)
-    heir.inherit(elder, 0.5)
-    assert 0 < heir.proof()[0] < elder.proof()[0]
-    again = Ladder.of(RUNGS, elder.state())
-    assert again.proof() == pytest.approx(elder.proof())
-    assert again.labels == elder.labels
+        bet(winner, 1.5, wrong=False)
+        bet(loser, 1.5, wrong=True)
+    heir.heed(winner, 0.5)
+    assert heir.proof() == pytest.approx(np.zeros(3))
+    heir.heed(loser, 0.5)
+    assert heir.proof()[0] < 0
+    assert heir.proof()[2] == pytest.approx(0)
+
+
+def test_a_ladder_goes_on_from_what_was_saved() -> None:
+    one = Ladder(RUNGS)
+    for _ in range(300):
+        bet(one, 1.5, wrong=False)
+    again = Ladder.of(RUNGS, one.state())
+    assert again.proof() == pytest.approx(one.proof())
+    assert again.labels == one.labels
 
 
 def test_the_interval_covers_the_share_that_was_wrong_however_it_was_sampled() -> None:

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from index.calibration import AGREE, FEATURES, RUNGS, WORDS, Calibration
-from index.control import CLASSES_MAX, Control
+from index.control import CLASSES_MAX, FINAL, Control
 from index.decision import REFUTED, DecisionSettings
 
 NAME = "shared|*|semantic"
@@ -113,14 +113,65 @@ def test_fewer_hits_are_checked_the_more_is_known_down_to_the_floor() -> None:
     assert control(replace(SETTINGS, shadow_max=0.0)).shadow_rate(NAME) == 0.0
 
 
-def test_a_class_begins_with_what_others_have_seen_at_less_weight() -> None:
+def test_what_is_proven_for_one_tenant_proves_nothing_for_another() -> None:
     one = control()
     teach(one, WORDS, 20_000)
-    assert one.cut("tenant:b|*|semantic", WORDS) < inf
-    few = control()
-    teach(few, WORDS, 700)
-    assert few.cut(NAME, WORDS) < inf
-    assert few.cut("tenant:b|*|semantic", WORDS) == inf
+    teach(one, "question", 20_000)
+    assert one.cut(NAME, "question") < inf
+    for stratum in (WORDS, "question"):
+        assert one.cut("tenant:b|*|semantic", stratum) == inf
+
+
+def test_what_errs_for_others_is_begun_with_less_trust() -> None:
+    warned, fresh = control(DecisionSettings(), shipped=True), control(shipped=True)
+    for _ in range(400):
+        warned.missed(NAME, AGREE, 5.0, wrong=True)
+    assert warned.cut("tenant:b|*|semantic", AGREE) == inf
+    assert fresh.cut("tenant:b|*|semantic", AGREE) < inf
+
+
+def test_complaints_are_heard_in_their_class_alone() -> None:
+    one = control(DecisionSettings(), shipped=True)
+    for _ in range(400):
+        one.complained(NAME, AGREE, 5.0)
+    assert one.cut(NAME, AGREE) == inf
+    assert one.cut("tenant:b|*|semantic", AGREE) < inf
+
+
+@pytest.mark.parametrize("stratum", sorted(FINAL))
+def test_no_evidence_lifts_a_final_veto(stratum: str) -> None:
+    one = control()
+    teach(one, stratum, 5_000)
+    assert one.cut(NAME, stratum) == inf
+
+
+def test_noise_of_one_class_is_not_anothers_and_loosens_no_more_than_so_much() -> None:
+    one = control()
+    for _ in range(500):
+        one.twins("tenant:a|*|semantic", differ=True)
+        one.twins(NAME, differ=True)
+    assert one.noise("tenant:c|*|semantic").labels == 0
+    teach(one, WORDS, 700, 300)
+    assert one.cut(NAME, WORDS) == inf
+    for _ in range(200):  # and what is right sets off no alarm
+        assert not one.checked(NAME, WORDS, 5.0, False, 0.5)
+
+
+def test_hits_that_nobody_checks_are_told_apart() -> None:
+    one = control()
+    one.unwatched(NAME)
+    one.undecided(NAME, 0.5)
+    one.checked(NAME, AGREE, 5.0, False, 0.5)
+    (report,) = one.report()
+    assert (report.unwatched, report.error.served, report.error.labels) == (1, 2, 1)
+
+
+def test_a_class_that_was_forgotten_is_not_believed_when_it_comes_back() -> None:
+    one = control(DecisionSettings(), shipped=True)
+    assert one.cut(NAME, AGREE) < inf
+    for number in range(CLASSES_MAX):
+        one.asked(f"tenant:{number}|*|semantic")
+    assert one.cut(NAME, AGREE) == inf
 
 
 def test_the_upstreams_own_disagreement_is_no_error() -> None:
@@ -128,7 +179,7 @@ def test_the_upstreams_own_disagreement_is_no_error() -> None:
     settings = replace(SETTINGS, max_error=0.05)
     chance, noisy, naive = Random(5), control(settings), control(settings)
     for _ in range(6_000):
-        noisy.twins(chance.random() < 0.1)
+        noisy.twins(NAME, chance.random() < 0.1)
     for _ in range(6_000):
         differ = chance.random() < 0.1
         noisy.missed(NAME, WORDS, 5.0, differ)
@@ -174,11 +225,11 @@ def test_what_was_learned_lasts_unless_the_bound_was_another() -> None:
     one = control()
     teach(one, WORDS, 700)
     one.checked(NAME, WORDS, 5.0, True, 0.5)
-    one.twins(True)
+    one.twins(NAME, True)
     again = control()
     assert again.restore(one.state())
     assert again.cut(NAME, WORDS) == one.cut(NAME, WORDS) < inf
-    assert (again.error(NAME), again.noise) == (one.error(NAME), one.noise)
+    assert (again.error(NAME), again.noise(NAME)) == (one.error(NAME), one.noise(NAME))
     stricter = control(replace(SETTINGS, max_error=0.01))
     assert not stricter.restore(one.state())
     assert stricter.cut(NAME, WORDS) == inf

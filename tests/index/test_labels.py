@@ -61,11 +61,11 @@ def learned(one: Labels) -> None:
     teach(one)
     one.checked(CLASS, ASKED, judged(), right=True, probability=0.5)
     one.unchecked(CLASS, 0.5)
-    one.twins(differ=True)
+    one.twins(CLASS, differ=True)
 
 
 def told(one: Labels) -> object:
-    return one.report(), one.noise, one.cut(CLASS, counts=False)(WORDS), known(one, CACHED)
+    return one.report(), one.noise(CLASS), one.cut(CLASS, counts=False)(WORDS), known(one, CACHED)
 
 
 def test_what_was_learned_is_there_after_a_restart(kept: Labels, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_another_bound_forgets_what_was_won_and_not_what_was_proven_wrong(tmp_pa
     one.close()
     stricter = opened(tmp_path, replace(SETTINGS, max_error=0.01))
     assert stricter.cut(CLASS)(WORDS) == inf
-    assert stricter.noise.labels == 0
+    assert stricter.noise(CLASS).labels == 0
     assert refuted(stricter)
     stricter.close()
 
