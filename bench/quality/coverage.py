@@ -97,9 +97,9 @@ def _run(
             continue
         seen = wrong or random.random() < differ
         control.checked(_KIND, AGREE, _SCORE, seen, probability)
-        twins = control.noise.labels
+        twins = control.noise(_KIND).labels
         if random.random() < max(1 / TWINS, TWINS / (TWINS + twins)):
-            control.twins(random.random() < differ)
+            control.twins(_KIND, random.random() < differ)
         shown = control.error(_KIND)
         ever = ever or not shown.low <= wrong_hits / hit <= shown.high
         if labels_max and shown.labels >= labels_max:

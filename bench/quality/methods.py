@@ -22,7 +22,10 @@ class Near(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """`serve` answers; None is a miss, for `reason`. A hit with `shadow` goes upstream as well."""
+    """`serve` answers; None is a miss. A hit with `shadow` goes upstream as well.
+
+    `reason` says why it is a miss, or what kind of hit.
+    """
 
     serve: Near | None
     shadow: bool = False

@@ -6,7 +6,6 @@ fresh answer of a check is stored, and some prompts are asked twice.
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -97,8 +96,6 @@ class Ours:
         """`fitted`: on what the calibration was, if it is not the one that is shipped."""
         self.name = f"ours {bound:.1%}, {gate.name}" + (f", {fitted}" if fitted else "")
         self.bound: float | None = bound
-        self.hits: Counter[str] = Counter()
-        """By stratum."""
         self._gate = gate
         self._labels = Labels(None, DecisionSettings(max_error=bound), calibration)
         self._random = random
@@ -117,13 +114,13 @@ class Ours:
         self._found = found = decide(question.text, known, labels.calibration, cut)
         if isinstance(found, Miss):
             return Decision(None, reason=self._why(found, near))
-        self.hits[found.chosen.stratum] += 1
+        stratum = found.chosen.stratum
         served = next(one for one in near if one.id == found.chosen.candidate.id)
         self._probability = probability = labels.shadow_rate(kind)
         if self._random.random() < probability:
-            return Decision(served, shadow=True)
+            return Decision(served, shadow=True, reason=stratum)
         labels.unchecked(kind, probability)
-        return Decision(served)
+        return Decision(served, reason=stratum)
 
     def _within(self, asked: Question, near: Sequence[Near]) -> Iterator[Candidate]:
         for one in near:
@@ -147,7 +144,7 @@ class Ours:
             verdicts = list(_verdicts(self._found.judged, fresh))
             self._labels.missed(kind, question, verdicts)
             if any(one.label and one.judged.stratum == AGREE for one in verdicts):
-                self._ask_again(question, fresh)
+                self._ask_again(question, kind, fresh)
         return True
 
     def _checked(self, question: Question, kind: str, chosen: Judged, fresh: Fresh) -> None:
@@ -155,12 +152,12 @@ class Ours:
         self._labels.checked(kind, question, chosen, right=right, probability=self._probability)
         if not right:
             self._labels.refute(question, chosen.candidate.text)
-        self._ask_again(question, fresh)
+        self._ask_again(question, kind, fresh)
 
-    def _ask_again(self, question: Question, fresh: Fresh) -> None:
-        known = self._labels.noise.labels
+    def _ask_again(self, question: Question, kind: str, fresh: Fresh) -> None:
+        known = self._labels.noise(kind).labels
         if self._random.random() < max(1 / TWINS, TWINS / (TWINS + known)):
-            self._labels.twins(not fresh.again())
+            self._labels.twins(kind, not fresh.again())
             self._labels.replaced(question)
 
     def report(self) -> ClassReport | None:

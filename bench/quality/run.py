@@ -59,6 +59,9 @@ class StreamScore:
     """One for each hit, in order."""
     upstream: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    """Of misses."""
+    hit_kinds: Counter[str] = field(default_factory=Counter)
+    wrong_kinds: Counter[str] = field(default_factory=Counter)
 
     @property
     def hits(self) -> int:
@@ -122,7 +125,10 @@ def stream(
         decision = method.decide(turn, near)
         served = decision.serve
         if served:
-            score.wrong_hits.append(request_at[served.id].answer != answer)
+            wrong = request_at[served.id].answer != answer
+            score.wrong_hits.append(wrong)
+            score.hit_kinds[decision.reason] += 1
+            score.wrong_kinds[decision.reason] += wrong
         else:
             score.reasons[decision.reason] += 1
         if not served or decision.shadow:

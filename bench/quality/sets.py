@@ -89,7 +89,7 @@ def questions(parts: str) -> Pairs:
     found = json.loads((ROOT / "tests" / "vectors" / "questions.json").read_text())
     apart = [_pair(kind, a, b, same=False) for part, kind, a, b in found["apart"] if part in parts]
     alike = [_pair("", a, b, same=True) for part, a, b in found["alike"] if part in parts]
-    return Pairs(f"our own, part {' and '.join(parts)}", apart + alike)
+    return Pairs(f"our own, written as {', '.join(parts)}", apart + alike)
 
 
 def fow_single(odd: bool) -> Pairs:

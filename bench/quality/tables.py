@@ -1,7 +1,7 @@
 """The numbers as they are printed."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bench.quality.methods import Method
 from bench.quality.ours import Ours
@@ -86,9 +86,13 @@ def stream_notes(rows: Sequence[tuple[Method, Sequence[StreamScore]]]) -> Iterat
             yield f"  {method.name}: vCache-style hits times {', '.join(peers)}"
         yield f"    {shown(method)}"
         if method.bound == REASONED:
-            reasons: Counter[str] = sum((one.reasons for one in scores), Counter())
-            yield f"    not served for {_counts(reasons)}"
-            yield f"    served as {_counts(method.hits)}"
+            yield f"    not served for {_counts(_together(one.reasons for one in scores))}"
+            yield f"    served as {_counts(_together(one.hit_kinds for one in scores))}"
+            yield f"    wrong of them {_counts(_together(one.wrong_kinds for one in scores))}"
+
+
+def _together(counts: Iterable[Counter[str]]) -> Counter[str]:
+    return sum(counts, Counter())
 
 
 def _times(ours: int, theirs: int) -> str:
