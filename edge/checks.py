@@ -55,7 +55,7 @@ CHECK_TIMEOUT_S = 60.0
 PAUSE_S = 30.0
 """After the upstream refused a check; doubled by each further refusal, up to `PAUSE_MAX_S`."""
 PAUSE_MAX_S = 900.0
-SAVE_EVERY_S = 5.0
+SAVE_EVERY_S = 20.0
 DAY_S = 86_400.0
 
 

@@ -85,7 +85,7 @@ class Ladder:
 
     def state(self) -> dict[str, Any]:
         return {
-            "wealth": self._log_wealth.ravel().tolist(),
+            "wealth": self._log_wealth.tobytes(),
             "labels": self.labels,
             "wrong": self.wrong,
         }
@@ -93,7 +93,8 @@ class Ladder:
     @classmethod
     def of(cls, rungs: NDArray[np.float64], state: Mapping[str, Any]) -> Self:
         ladder = cls(rungs)
-        ladder._log_wealth = np.array(state["wealth"]).reshape(len(rungs), len(FRACTIONS))
+        wealth = np.frombuffer(state["wealth"]).reshape(len(rungs), len(FRACTIONS))
+        ladder._log_wealth = wealth.copy()
         ladder.labels, ladder.wrong = state["labels"], state["wrong"]
         return ladder
 
