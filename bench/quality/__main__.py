@@ -160,7 +160,7 @@ class Bench:
             ]
             yield tables.stream_row(alike[0], scores, variants[0].labelled)
             rows.append((alike[0], scores))
-        yield from tables.stream_notes(rows)
+        yield from tables.stream_notes(rows, variants[0].labelled)
         if variants[0].labelled:
             self._count_slices(variants[0], rows)
 

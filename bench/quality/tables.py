@@ -71,7 +71,9 @@ def slices_over(bound: float, scores: Sequence[StreamScore]) -> int:
     return sum(one > bound for score in scores for one in score.slices())
 
 
-def stream_notes(rows: Sequence[tuple[Method, Sequence[StreamScore]]]) -> Iterator[str]:
+def stream_notes(
+    rows: Sequence[tuple[Method, Sequence[StreamScore]]], labelled: bool
+) -> Iterator[str]:
     """Our hits beside those of the per-entry rules; what the node itself would show; reasons."""
     hits = {method.name: sum(one.hits for one in scores) for method, scores in rows}
     for method, scores in rows:
@@ -82,9 +84,11 @@ def stream_notes(rows: Sequence[tuple[Method, Sequence[StreamScore]]]) -> Iterat
             for peer, _ in rows
             if isinstance(peer, PerEntry) and peer.bound == method.bound
         ]
-        if peers:
-            yield f"  {method.name}: vCache-style hits times {', '.join(peers)}"
-        yield f"    {shown(method)}"
+        yield f"  {method.name}"
+        if labelled:
+            if peers:
+                yield f"    vCache-style hits times {', '.join(peers)}"
+            yield f"    {shown(method)}"
         if method.bound == REASONED:
             yield f"    not served for {_counts(_together(one.reasons for one in scores))}"
             yield f"    served as {_counts(_together(one.hit_kinds for one in scores))}"
