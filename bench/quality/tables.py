@@ -84,7 +84,8 @@ def stream_notes(
             for peer, _ in rows
             if isinstance(peer, PerEntry) and peer.bound == method.bound
         ]
-        yield f"  {method.name}"
+        if labelled or method.bound == REASONED:
+            yield f"  {method.name}"
         if labelled:
             if peers:
                 yield f"    vCache-style hits times {', '.join(peers)}"
@@ -92,6 +93,7 @@ def stream_notes(
         if method.bound == REASONED:
             yield f"    not served for {_counts(_together(one.reasons for one in scores))}"
             yield f"    served as {_counts(_together(one.hit_kinds for one in scores))}"
+        if method.bound == REASONED and labelled:
             yield f"    wrong of them {_counts(_together(one.wrong_kinds for one in scores))}"
 
 
