@@ -122,6 +122,21 @@ async def test_said_twice_of_an_answer_its_successor_is_left_alone(house: Indoor
     assert (await asked(house, ASKED)).cache["hit"] is True
 
 
+async def test_an_answer_on_its_way_is_neither_kept_nor_shared_from_then_on(
+    house: Indoors,
+) -> None:
+    wrong = await house.ask(ASKED, cache_control="no-store")
+    gate = held(house)
+    before = asking(house)
+    await house.upstreams.called(2)
+    await house.post(FEEDBACK, about(wrong))
+    after = asking(house)
+    await house.upstreams.called(3)
+    gate.set()
+    assert "stored" not in (await before).cache
+    assert (await after).cache["stored"] is True
+
+
 async def test_of_many_answers_the_latest_can_be_named(
     house: Indoors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,24 +252,33 @@ async def test_a_miss_is_explained_by_its_reason(tenants: Indoors) -> None:
 
 
 async def test_who_joined_anothers_flight_may_ask_under_their_own_name(house: Indoors) -> None:
+    gate = held(house)
+    first, second = asking(house), asking(house)
+    await house.upstreams.called(1)
+    gate.set()
+    answers = await asyncio.gather(first, second)
+    assert len({one.headers["x-request-id"] for one in answers}) == 2
+    for one in answers:
+        got = await house.post(EXPLAIN, about(one))
+        assert got.json["reason"] == "no-candidate"
+        assert got.json["request_id"] == one.headers["x-request-id"]
+
+
+def held(house: Indoors) -> asyncio.Event:
+    """Upstreams answer once it is set."""
     gate = asyncio.Event()
 
-    async def held(exchange: Exchange) -> AsyncIterator[bytes]:
+    async def script(exchange: Exchange) -> AsyncIterator[bytes]:
         await gate.wait()
         async for piece in answer(exchange):
             yield piece
 
-    house.upstreams.script = held
-    loop = asyncio.get_running_loop()
-    both = [loop.create_task(house.ask(ASKED)) for _ in range(2)]
-    await house.upstreams.called(1)
-    gate.set()
-    first, second = await asyncio.gather(*both)
-    assert first.headers["x-request-id"] != second.headers["x-request-id"]
-    for one in (first, second):
-        got = await house.post(EXPLAIN, about(one))
-        assert got.json["reason"] == "no-candidate"
-        assert got.json["request_id"] == one.headers["x-request-id"]
+    house.upstreams.script = script
+    return gate
+
+
+def asking(house: Indoors) -> asyncio.Task[Answer]:
+    return asyncio.get_running_loop().create_task(house.ask(ASKED))
 
 
 # Through every door.
