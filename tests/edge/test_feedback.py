@@ -131,8 +131,10 @@ async def test_an_answer_on_its_way_is_neither_kept_nor_shared_from_then_on(
     await house.upstreams.called(2)
     await house.post(FEEDBACK, about(wrong))
     after = asking(house)
-    await house.upstreams.called(3)
-    gate.set()
+    try:
+        await house.upstreams.called(3)
+    finally:
+        gate.set()
     assert "stored" not in (await before).cache
     assert (await after).cache["stored"] is True
 
