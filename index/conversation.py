@@ -109,7 +109,8 @@ def needed(
     if language.foreign(turn) or not _complete(turn):
         return None
     if (
-        any(map(_instructs, said))
+        any(map(_states, said))
+        or any(map(_instructs, said))
         or any(map(language.foreign, said))
         or _constrained(turn, earlier)
     ):
@@ -120,6 +121,14 @@ def needed(
 def _names(text: str) -> set[str]:
     words = {token.word for token in read(text).tokens if token.name}
     return {word for word in words if word not in lexicon.UNITS}
+
+
+def _states(said: str) -> bool:
+    """Whether the asker told something of themselves: of whom the answer may have to be."""
+    sentences = re.split(r"(?<=[.!?;])\s+|\n", fold(said).lower())
+    return any(
+        _OF_ONESELF.search(sentence) and not _ASKS.search(sentence) for sentence in sentences
+    )
 
 
 def _instructs(said: str) -> bool:
@@ -169,14 +178,14 @@ def _constrained(turn: str, earlier: Sequence[str]) -> bool:
 
 
 def _tells(reading: Reading, named: set[str]) -> bool:
-    """Whether the turn holds facts: a statement of the asker's, a number, a name of its own."""
-    states = reading.kind == "bare" and (reading.subject == 1 or "my" in reading.owners)
-    return (
-        states
-        or bool(reading.numbers)
-        or any(token.name and token.word not in named for token in reading.tokens)
+    """Whether the turn holds facts: a number, or a name of its own."""
+    return bool(reading.numbers) or any(
+        token.name and token.word not in named for token in reading.tokens
     )
 
+
+_OF_ONESELF: Final = re.compile(r"\b(?:i|we|my|our|mine|ours|me|us|myself)\b")
+_ASKS: Final = re.compile(rf"\?|{_OPENING.pattern}")
 
 _MEASURES: Final = re.compile(r"^how (?:many|much|long|often|far|soon|early|late|big|heavy|old)\b")
 """How much of something there is depends on which; only where that is named it is known."""

@@ -61,7 +61,7 @@ _GREETINGS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:i )?(?:just )?(?:want(?:ed)?|would like|need(?:ed)?) to (?:ask|check|know|find out)(?: you)?(?: about)?\s*[,:-]?\s*(?:if |whether )?"
      r"(?=(?:how|what|why|who|when|where|which|is|are|do|does|can|could|if)\b)", ""),
     (r"^(?:i have a question|can i ask(?: you)?(?: something)?|may i ask|one question|help(?: me)?|question for you)\s*[,:;.!-]+\s*", ""),
-    (r"^(?:any (?:idea|clue)|does anyone know|do you (?:happen to )?know|you know|anyone know|i wonder|wondering)\s+(?=(?:how|what|why|who|when|where|which)\b)", ""),
+    (r"^(?:any (?:idea|clue)|does anyone know|do you (?:happen to )?know|you know|anyone know|i wonder|wondering)\s+(?=(?:how(?! to\b)|what|why|who|when|where|which)\b)", ""),
     (r",? (?:do|does) (?:you|anyone|anybody) (?:happen to )?know\s*\?*$|[,.?]? any (?:idea|ideas|tips|advice)\s*\?*$", ""),
     (r"(?:[,.!?] ?| )(?:many )?(?:thanks|thank you|thx|cheers|ty)(?: (?:in advance|so much|a lot|very much))?"
      r"\s*[.!]*$", ""),
@@ -77,7 +77,7 @@ _POLITE: Final[list[tuple[str, Replacement]]] = [
      r"(?=(?:how|what|why|who|when|where|which|whether|if)\b)", ""),
     (r"^(?:can|could|would|will) (?:you|someone|anyone)(?: kindly)? "
      r"(?=(?:explain|describe|define|list|give|provide|show|tell|help|write|compare|outline)\b)", ""),
-    (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?=(?:how|what|why|who|when|where|which|if)\b)", ""),
+    (r"^(?:do|does) (?:you|anyone|anybody|someone) know (?=(?:how(?! to\b)|what|why|who|when|where|which|if)\b)", ""),
     (r"^(?:i|we) (?:would like|want|need|would love|wish|am trying|am looking)(?: to)? "
      r"(?:know|understand|find out|learn|figure out)(?: about)? (?=(?:how|what|why|who|when|where|which)\b)", ""),
     (rf"^{_TELL} (?=(?:how|what|why|who|when|where|which)\b)", ""),
@@ -91,7 +91,7 @@ _EMBEDDED: Final[list[tuple[str, Replacement]]] = [
     (r"^explain (?:what|who) (?:is |are )?(.+?)(?: is| are| means)?(?= like | simply|$)", r"what is \1"),
     (r"^(what|who|where|when|why|how) (.{1,60}?) (is|are|was|were)\s*\??$", r"\1 \3 \2"),
     (r"^(?:explain )?how (?!to\b|do\b|does\b|is\b|are\b|can\b|it\b)(.{1,60}?) works?$", r"how does \1 work"),
-    (r"^(?:tell me about|describe|explain to me)\b", "explain"),
+    (r"^(?:describe|explain to me)\b", "explain"),
     (r"^define ", "what is the meaning of "),
 ]  # fmt: skip
 
@@ -134,10 +134,13 @@ _HANDLED: Final[list[tuple[str, Replacement]]] = [
     (rf"\b(?:end|terminate|stop) {_ITS}(subscription|membership)\b", r"cancel \1 \2\3"),
     (rf"\bshut-down {_ITS}account\b", r"close \1 \2account"),
     (rf"\b(?:create|open) {_ITS}(standing order|direct debit)\b", r"set-up \1 \2\3"),
-    (rf"\b(?:obtain|receive) {_ITS}(?=\w)", r"get \1 \2"),
+    (r"\breceive (my|our) ", r"get \1 "),
+    (rf"\bobtain {_ITS}(?=\w)", r"get \1 \2"),
     (rf"^(how to|can i) (?:request|order|ask for|obtain) {_ITS}(copy|prescription|quote|duplicate)\b", r"\1 get \2 \3\4"),
     (rf"^(how to) (?:apply for|request|obtain) {_ITS}(visa|passport|permit|licen[cs]e|certificate|badge|pac code|loan|mortgage|grant)\b",
      r"\1 get \2 \3\4"),
+    (r"\b(?:make|making) (?=(?:a|an|my|the) (?:\w+ )?(?:pivot table|chart|spreadsheet|playlist|website)\b)", "create "),
+    (r"\bcreating (?=(?:a|an|my|the) (?:\w+ )?(?:pivot table|chart|spreadsheet|playlist|website)\b)", "create "),
     (r"\bcredit (?:score|rating)\b", "credit score"),
     (r"\bwait(?:ing)? times?\b", "wait-time"),
     (r"\bkeep my (?:phone |mobile |telephone )?number\b", "keep my number"),
@@ -147,7 +150,7 @@ _HANDLED: Final[list[tuple[str, Replacement]]] = [
      "what is the delivery cost"),
     (r"^(?:what is|how long is) the (?:journey|travel|travelling|driving|flight) time (?:between|from) (.+?) (?:and|to) (.+)$",
      r"how long takes to get from \1 to \2"),
-    (r"^(?:what (?:is|are) )?(?:the |your )?(?:opening|business|store|shop|trading) (?:hours|times)$", "when are you open"),
+    (r"^(?:what (?:is|are) )?(?:the |your )(?:opening|business|store|shop|trading) (?:hours|times)$", "when are you open"),
     (r"^(?:what (?:is|are) )?(?:the |your )?opening (?:hours|times) (?:of|for|at) (?:the )?(.+)$", r"when is \1 open"),
     (r"^(?:what (?:is|are) )(?:the )?(.+?)'s opening (?:hours|times)$", r"when is \1 open"),
     (r"^(is|are) (?:there )?(.+?) available (in|on|at|for) (.+)$", r"\1 existent \2 \3 \4"),
@@ -166,9 +169,22 @@ def _both(between: str) -> Callable[[re.Match[str]], str]:
     return ordered
 
 
+def _peopled(match: re.Match[str]) -> str:
+    """A place has a population; what the dictionary knows as more than a name may be none."""
+    place = match[1].split()[-1]
+    return match[0] if english.ambiguous(place) else f"what is the population of {match[1]}"
+
+
+_LARGEST = r"(?=(?:\w+ )?(?:cit(?:y|ies)|countr(?:y|ies)|planets?|islands?|lakes?|deserts?|oceans?|states?|continents?|animals?|mammals?|airports?|banks?)\b)"
+
+
 def _done(match: re.Match[str]) -> str:
     return _HOW + (english.gerund_of(match[1]) or match[1])
 
+
+_INSIDE = r"(?!(?:that|if|when|because|who|which|to|and)\b)[^\W_][^ ]*"
+_CLAUSE = rf"{_INSIDE}(?: {_INSIDE})*?"
+"""Words up to the end of a clause at most, so that no *not* leaves its own."""
 
 _TASK: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:i|we) (?:need|want|could use|require) (?:some )?help (?:with |in )?(\w+ing) ", lambda m: f"how to {english.gerund_of(m[1]) or m[1]} "),
@@ -188,9 +204,8 @@ _TASK: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:what|which) do (?:i|you|we) (?:need|have) to do (?:in order )?to ", _HOW),
     (r"^(?:what|which) (?:is|are|would be) (?:the |a |some )?(?:best |correct |right |proper |good |usual |"
      r"standard )?(?:ways?|methods?|process|procedures?|steps?|approach|means)(?: i need)?(?: to take)? "
-     r"(?:to|for|of|in) ", _HOW),
-    (r"^(?:is there|are there) (?:a|any|some)? ?(?:good |easy )?ways? (?:to|of|for) ", _HOW),
-    (r"^how (?:do|can|could|would|does|might) (?:i|you|we|one|someone|a person|people) "
+     r"(?:to|(?:for|of|in)(?= \w+ing\b)) ", _HOW),
+    (r"^how (?:do|can|could|would|does|might) (?:i|we|one) "
      r"(?:go about|start to|begin to|actually)? ?", _HOW),
     (r"^(?:the )?(?:best |right |correct |proper )?(?:ways?|steps?|instructions?|guide|tutorial|method|"
      r"process) (?:to|for|on|of) ", _HOW),
@@ -204,15 +219,16 @@ _TASK: Final[list[tuple[str, Replacement]]] = [
     (r"^how (?:do|can|would) (?:i|you|we) do (?:it|that) to ", _HOW),
     (r"^how (?:should|would) one ", _HOW),
     (r"^how is it possible to ", _HOW),
-    (r"^how (?:can|could|do|does) (?:the |an? )?(.+?) be (\w+(?:ed|en|wn|lt|ade|one|ent|ept))\b", r"how to \2 \1"),
+    (r"^how (?:do|would) you (?=(?:pronounce|spell|say)\b)", _HOW),
+    (r"^how (?:can|could|do|does) (.+?) be (\w+(?:ed|en|wn|lt|ade|one|ent|ept))\b", r"how to \2 \1"),
     (r"^(?:what is )?(?:the )?(?:correct )?pronunciation (?:of|for) ", "how to pronounce "),
     (r"^what (?:can|could|do) (?:i|we|you|one) do to ", _HOW),
     (r"^what (?:should|do) (?:i|we|you|one) do (?=(?:if|when|after|before|about)\b)", "what to do "),
     (r"^what to do when ", "what to do if "),
     (r"^(what to do if .+?) (?:will|would|does|do) not ", r"\1 not "),
     (r"^why (?:will|would|does|do) not (.+)$", r"why not \1"),
-    (r"^why (?:will|would|does|do) (.+?) not (.+)$", r"why not \1 \2"),
-    (r"^why (?:is|are) (.+?) not (\w+ing)\b(.*)$", lambda m: f"why not {m[1]} {english.gerund_of(m[2]) or m[2]}{m[3]}"),
+    (rf"^why (?:will|would|does|do) ({_CLAUSE}) not (.+)$", r"why not \1 \2"),
+    (rf"^why (?:is|are) ({_CLAUSE}) not (\w+ing)\b(.*)$", lambda m: f"why not {m[1]} {english.gerund_of(m[2]) or m[2]}{m[3]}"),
     (r"^how to (?:be able to )?", _HOW),
     (r"^how to (?:go about )?(\w+ing)\b", _done),
     (r"^(\w{3,}ing) ((?:an?|the|my|your|our|this) .+?)[ ,:-]+how(?: (?:is|was|can) (?:it|that|this)(?: be)? done"
@@ -224,6 +240,7 @@ _TASK: Final[list[tuple[str, Replacement]]] = [
 ]  # fmt: skip
 
 _BE = r"(?:is|are|was|were)"
+_THING = r"((?:the|an?|my|your|our|his|her|this|that|[a-z]+'s) .+|\w+ \w.*|(?!stay\b)\w+(?<!s))"
 _JUDGED = r"(legal|illegal|safe|unsafe|healthy|unhealthy|dangerous|bad|rude|haram|possible|expensive|hard|difficult|easy|normal)"
 _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     # judgements: of an act, in three word orders
@@ -233,6 +250,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
      lambda m: f"is it {m[3]} to {english.gerund_of(m[1]) or m[1]} {m[2]}{m[4]}"),
     (rf"^(?:is|are) (?!it\b|there\b)(.+?) {_JUDGED} to (\w+)((?: .+)?)$", r"is it \2 to \3 \1\4"),
     (r"^is it against the law to ", "is it illegal to "),
+    (rf"\bbiggest {_LARGEST}", "largest "),
     # ages
     (r"^(?:how old|what age) (?:do|does|must|should) (?:i|you|we|one|someone|a person) (?:(?:have|need) to |must )?be (?:in order )?(?=to|for)",
      "what is the minimum age "),
@@ -241,39 +259,38 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:is|are) ((?:dog|cat|pet|child|children|kid|baby|babie|bicycle|bike|drink|food|camera|bag)s?) (?:allowed|permitted)(?= (?:in|on|at|inside|aboard)\b|$)",
      r"can i bring \1"),
     (r"^can i take ((?:my|a|the|our) (?:dog|cat|pet|child|kid|baby|bicycle|bike|camera)s?)(?= (?:in|on|at|inside|aboard)\b|$)", r"can i bring \1"),
-    (r"^is it (?:allowed|permitted) to (?:take|bring) ", "can i bring "),
-    (r"^is it (?:allowed|permitted) to ", "can i "),
+    (r"^is it (?:allowed|permitted) to (?:take|bring) ", "am i allowed to bring "),
+    (r"^is it (?:allowed|permitted) to ", "am i allowed to "),
     (r"^how long (?:does|do|will) (.+?) (?:stay|remain|keep|be) (open|valid|closed|fresh|good|active|edible)$", r"how long is \1 \2"),
     (rf"^how long ({_BE}) (?!it\b)(?!.* (?:open|valid|closed|fresh|good|active|edible)$)(.+)$", r"what \1 the length of \2"),
     (r"^(?:what|which) (symptoms|side effects) (?:does|do|can|could|may) (.+?) (?:cause|have|produce)$", r"what are the \1 of \2"),
     (r"^(.+?) (is|are|was|were) (what|who|where)$", r"\3 \2 \1"),
-    (r"^where (?:do|does|should|can|could) (?:i|we|you|one) (?=\w+)", "where "),
-    (r"^who(?:m)? (?:do|does|should|can|could) (?:i|we|you|one) (?:need to |have to )?(?=\w+)", "whom "),
+    (r"^where (?:do|does|should|can|could) (?:i|we|one) (?=\w+)", "where "),
+    (r"^who(?:m)? (?:do|does|should|can|could) (?:i|we|one) (?:need to |have to )?(?=\w+)", "whom "),
     # measures: how ADJ is X
     (rf"^what (age|height|length|weight|width|depth|size|speed|colou?r|temperature) ({_BE}) (.+)$", r"what \2 the \1 of \3"),
-    (rf"^how old ({_BE}) (.+)$", r"what \1 the age of \2"),
-    (rf"^how tall ({_BE}) (.+)$", r"what \1 the height of \2"),
-    (rf"^how high ({_BE}) (.+)$", r"what \1 the height of \2"),
-    (rf"^how deep ({_BE}) (.+)$", r"what \1 the depth of \2"),
+    (rf"^how old ({_BE}) {_THING}$", r"what \1 the age of \2"),
+    (rf"^how tall ({_BE}) {_THING}$", r"what \1 the height of \2"),
+    (rf"^how deep ({_BE}) {_THING}$", r"what \1 the depth of \2"),
     (rf"^how (?:big|large) ({_BE}) (.+)$", r"what \1 the size of \2"),
-    (rf"^how heavy ({_BE}) (.+)$", r"what \1 the weight of \2"),
+    (rf"^how heavy ({_BE}) {_THING}$", r"what \1 the weight of \2"),
     (r"^how much (?:does|do) (.+?) weigh$", r"what is the weight of \1"),
-    (rf"^how hot ({_BE}) (.+)$", r"what \1 the temperature of \2"),
-    (rf"^how wide ({_BE}) (.+)$", r"what \1 the width of \2"),
-    (rf"^how fast ({_BE}) (.+)$", r"what \1 the speed of \2"),
+    (rf"^how hot ({_BE}) {_THING}$", r"what \1 the temperature of \2"),
+    (rf"^how wide ({_BE}) {_THING}$", r"what \1 the width of \2"),
+    (rf"^how fast ({_BE}) {_THING}$", r"what \1 the speed of \2"),
     (r"^how (?:fast|quickly) (?:does|do|can) (.+?) (?:travel|move|go|run)(?= |$)",
      r"what is the speed of \1"),
     (rf"^how far {_BE} (?!it\b)(.+?) from (.+)$", r"what is the distance from \1 to \2"),
     (r"^how far (is|are) (?!it )(.+)$", r"what \1 the distance to \2"),
     (r"^how far is it from ", "what is the distance from "),
     (r"^how much (is|are) (.+? (?:fee|charge|cost|fare|rent|fine|deposit|premium|toll)s?)$", r"what \1 \2"),
-    (rf"^how (?:expensive|costly|much) ({_BE}) (.+)$", r"what \1 the cost of \2"),
+    (r"^how much (is|are) (.+? (?:tickets?|services?|subscriptions?|memberships?|licen[cs]es?|passports?)(?: (?:from|to|for|in) .+)?)$", r"what \1 the cost of \2"),
+    (rf"^how (?:expensive|costly) ({_BE}) (.+)$", r"what \1 the cost of \2"),
     (r"^(?:how much|what) (?:does|do|would|will) (?:it )?cost to ", "what is the cost to "),
     (r"^(?:how much|what) (?:does|do) (.+?) cost(?= |$)", r"what is the cost of \1"),
     (r"^(?:what|how much) (?:is|are) the (?:(?:price|fee|cost)s? (?:of|for)|charges? for) ", "what is the cost of "),
-    (r"^what (?:is|are) (?:the |a |your )?((?!delivery)\w+(?: \w+)?) (?:prices?|costs?)$", r"what is the cost of \1"),
     (r"^how many (?:people|inhabitants|residents|persons) (?:live|are|are living|reside|are there)"
-     r"(?: there)? in (.+)$", r"what is the population of \1"),
+     r"(?: there)? in (.+)$", _peopled),
     (r"^how many (.+?) (?:are|is) there(?: (in|on|of|within) (.+))?$",
      lambda m: f"how many {m[1]} {m[2] or ''} {m[3] or ''}"),
     (r"^(?:what is )?(?:the )?(?:total )?(?:number|count|quantity) of (.+)$", r"how many \1"),
@@ -309,12 +326,13 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     # time and place
     (r"^(?:in |on |at )?(?:what|which) (year|date|day|month|time) (?:of the (?:day|year) )?", r"when \1 "),
     (r"^when (?:year |date )?(?:is|was) (.+?)'s (?:birthday|birth)$", r"when was \1 born"),
+    (r"^((?:which|what) .+? (?:is|are)) there (?=(?:in|on)\b)", r"\1 "),
     (r"^(?:what|when) (?:is|was) (?:the )?(?:birth ?date|date of birth|birthday) of (.+)$", r"when was \1 born"),
     (r"^(?:what|when) (?:is|was) (.+?)'s (?:birth ?date|date of birth|birthday)$", r"when was \1 born"),
     (r"^(?:when date )?what (?:is|was) the date of (?=the )", "when was "),
     (rf"^where ({_BE}) (.+?) (?:located|situated|found)$", r"where \1 \2"),
     (r"^what (?:is|are) the locations? of ", "where is "),
-    (r"^where can (?:i|you|we|one) find ", "where is "),
+    (r"^where can (?:i|we|one) find ", "where is "),
     (r"^(?:what|where) (?:is|was) (?:the )?(?:birthplace|place of birth) of (.+)$", r"where was \1 born"),
     (r"^(?:what|where) (?:is|was) (.+?)'s (?:birthplace|place of birth)$", r"where was \1 born"),
     # meaning and difference
@@ -329,37 +347,35 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"^(?:what (?:is|are) )?(?:the )?distance (?:between|from) (.+?) (?:and|to) (.+)$", _both("distance")),
     (r"^what (?:goes|is needed) (?:into|in) (?:a |an |the )?(.+)$", r"what are the ingredients of \1"),
     # reasons
-    (r"^what makes (.+?) (?:look |appear |seem |turn |become )(.+)$", r"why is \1 \2"),
-    (r"^what makes (.+)$", r"why is \1"),
-    (r"^what (?:is|are) (?:the )?(?:reasons?|causes?) (?:for|of|behind|that|why) ", "why is "),
+    (r"^what (?:is|are) (?:the )?reasons? (?:that|why) ", "why "),
+    (r"^what (?:is|are) (?:the )?(?:reasons?|causes?) (?:for|of|behind) ", "why is "),
     (r"^(?:what|which) (?:causes|leads to) ", "why is "),
-    (r"^(?:how come|for what reason|what is the reason)(?: that)? ", "why is "),
+    (r"^(?:how come|for what reason|what is the reason)(?: that)? ", "why "),
     (r"^(?:explain|the reasons?) why ", "why "),
     (r"^what is the (?:need|point|purpose) (?:to|of|for|in) ", "why the need to "),
     (r"^why (?:do|does) (.+?) (?:happen|occur|exist)$", r"why is \1"),
     # permission, ability, need
-    (r"^can (?:the |an? )?(.+?) be (\w+(?:ed|en|wn|lt|ade|one|ent|ept))\b", r"can i \2 \1"),
+    (r"^can (.+?) be (\w+(?:ed|en|wn|lt|ade|one|ent|ept))\b", r"can i \2 \1"),
     (r"^is it (?:ok|okay|fine|alright|all right) (?:for me |for us )?(?:to|if (?:i|we)) ", "can i "),
     (r"\b(?:am|are|is|be) unable to\b", "can not"),
-    (r"\bbe able to\b", "can"),
-    (r"^(when|where|how often|how long|how early|how late) (?:do|should) (?:i|we|you|one) "
+    (r"^(when|where|how often|how long|how early|how late) (?:do|should) (?:i|we|one) "
      r"(?:need to |have to |must )?(?=\w)", r"\1 "),
-    (r"^(?:is|are) (.+?) (?:required|needed|necessary) (to|for) (.+)$", r"do i need \1 \2 \3"),
+    (r"^(what|which) (.+?) (?:is|are) (?:required|needed|necessary) to (?=\w)(?!a\b|an\b|the\b)", r"\1 \2 do i need to "),
+    (r"^(?:is|are) (.+?) (?:required|needed|necessary) (to (?=\w)(?!a\b|an\b|the\b)|for (?=\w+ing\b))(.+)$", r"do i need \1 \2\3"),
     (r"^what (?:is|are|comes) (?:included|contained) (?:in|with|by) (.+)$", r"what does \1 include"),
     (r"^what (?:is|are) covered (?:by|under|in|with) (.+)$", r"what does \1 cover"),
     (r"^(?:is|are) (.+?) included (?:in|with) (.+)$", r"does \2 include \1"),
     (r"^(to|for|with|from|about|by) whom (?:can|do|should|could|does) (?:i|we) (.+)$", r"whom \2 \1"),
     (r"^(when|where|why|how) (?:do|does) (.+?) get (\w+(?:ed|en|nt|id|ught|old))(?= |$)", r"\1 are \2 \3"),
     (r"^what (?:would|will) happen (?=(?:if|when)\b)", "what happens "),
-    (r"^what happens (?:if|when) (?:i|you|we|one|someone|people) ", "what happens if "),
+    (r"^what happens (?:if|when) (?:i|we|one) ", "what happens if "),
     (r"^what (?:is|are|would be) the (?:consequences?|effects?|result) of (?:not (?=\w+ing\b))?(\w+ing) (?=a|the|my|your|too)",
      lambda m: f"what happens if {'not ' if ' not ' in m[0] else ''}{english.gerund_of(m[1]) or m[1]} "),
     (r"^what is the (?=(?:deadline|due date|closing date)\b)", "when is the "),
     (r"^what (is|are) (.+?) used for$", r"what \1 the use of \2"),
     (r"^what are some (?:of the )?", "what are "),
-    (r"^is it (?:possible|feasible) (?:for me |for us |for one )?to ", "can i "),
-    (r"^(?:am i|are we) able to ", "can i "),
-    (r"^(?:am i|are we) (?:allowed|permitted) to ", "can i "),
+    (r"^is it feasible to ", "is it possible to "),
+    (r"^(?:am i|are we) permitted to ", "am i allowed to "),
     (r"^may (?=(?:i|we)\b)", "can "),
     (r"^could (?=(?:i|we|you)\b)", "can "),
     (r"^why (?:has|have) (.+?) been (?=\w+(?:ed|en|nt|ght|id)\b)", r"why was \1 "),
@@ -368,7 +384,7 @@ _RELATIONS: Final[list[tuple[str, Replacement]]] = [
     (r"\b(?:have|has|had) to\b", "must"),
     (r"\b(?:ought|supposed|meant) to\b", "should"),
     (r"^is it (?:a )?(?:good|wise|advisable)(?: idea)? to ", "should i "),
-    (r"^do (?:i|we|you) (?:must\b|need to\b)", "must i"),
+    (r"^do (?:i|we) (?:must\b|need to\b)", "must i"),
     # sets and names
     (r"^(?:what|which) (.+?) do you (?:have|offer|sell)(?= |$)", r"what \1 are there"),
     (r"^do (?:you|they) (?:offer|provide|sell|stock) (?:a |an |any |some )?", "is existent "),

@@ -82,7 +82,7 @@ def compare(asked: Reading, cached: Reading) -> Evidence:
     if asked.foreign or cached.foreign:
         alike = asked.foreign and cached.foreign and asked.plain == cached.plain
         return Evidence(None, asked.plain.count(" ") + 1) if alike else Evidence("wording")
-    if asked.plain == cached.plain and asked.capitals == cached.capitals:
+    if _same(asked) == _same(cached):
         return Evidence(None, len(asked.tokens))
     if asked.plain > cached.plain:  # words are aligned greedily: always from the same side
         found = _compared(cached, asked)
@@ -90,12 +90,16 @@ def compare(asked: Reading, cached: Reading) -> Evidence:
     return _compared(asked, cached)
 
 
+def _same(text: Reading) -> tuple[object, ...]:
+    return text.plain, text.persons, text.capitals, text.signs
+
+
 def _compared(one: Reading, other: Reading) -> Evidence:
     strict = one.mention or other.mention
     pairs, related = _aligned(one.tokens, other.tokens, strict=strict)
     left = _unmatched(one.tokens, {i for i, _ in pairs})
     right = _unmatched(other.tokens, {j for _, j in pairs})
-    extra = _extra(left, right)
+    extra = _extra(left, right, manners=_asks_how(one, other))
     moved = _is_moved(pairs)
     return Evidence(
         _verdict(one, other, pairs, left, right),
@@ -117,11 +121,18 @@ def _verdict(
     if one.numbers != other.numbers:
         return "number"
     reason = (
-        (None if _extra(left, right) is not None else _name(left, right))
+        (
+            None
+            if _extra(left, right, manners=_asks_how(one, other)) is not None
+            else _name(left, right)
+        )
         or _frame(one, other)
         or (None if _linked_alike(one, other, pairs) else "role")
         or _roles(one.tokens, other.tokens, pairs)
         or _voice(one, other, pairs)
+        or _time(one, other, pairs)
+        or _articles(one, other, pairs)
+        or _count(one, other, pairs)
     )
     if reason:
         return reason
@@ -142,16 +153,38 @@ def _frame(asked: Reading, cached: Reading) -> str | None:
         return "entity"  # what *are* pandas, what *is* pandas
     if asked.tense and cached.tense and asked.tense != cached.tense:
         return "tense"
-    if asked.subject and cached.subject and asked.subject != cached.subject:
+    if asked.persons != cached.persons:
         return "person"
-    if asked.owners and cached.owners and asked.owners != cached.owners:
-        return "person"
+    if not _helped_alike(asked, cached):
+        return "tense" if ("have" in asked.helpers) != ("have" in cached.helpers) else "voice"
+    if not _signs_alike(asked, cached):
+        return "symbol"
     if not asked.capitals.isdisjoint(cached.lowers) or not cached.capitals.isdisjoint(asked.lowers):
         return "entity"
     named_by_both = asked.capitals & cached.capitals
     if (asked.definite ^ cached.definite) & named_by_both:
         return "entity"
     return None
+
+
+def _helped_alike(asked: Reading, cached: Reading) -> bool:
+    """*What do cats like* is not *what are cats like*; a bare phrase has none, and asks no less."""
+    told = {asked.kind, cached.kind} & {"bare", "explain"}
+    if told or asked.helpers == cached.helpers:
+        return True
+    both = {asked.helpers, cached.helpers}
+    counted = asked.kind == cached.kind == "howmany" and both == {(), ("be",)}
+    return counted or both == {(), ("do",)}  # why cats purr, why do cats purr
+
+
+def _signs_alike(asked: Reading, cached: Reading) -> bool:
+    """Signs on both sides must be written alike; a unit may be small, unless mega is not milli."""
+    if {s for s, _ in asked.signs if not s.isalnum()} != {
+        s for s, _ in cached.signs if not s.isalnum()
+    }:
+        return False
+    both = {s for s, _ in asked.signs} & {s for s, _ in cached.signs}
+    return {w for s, w in asked.signs if s in both} == {w for s, w in cached.signs if s in both}
 
 
 def _linked_alike(one: Reading, other: Reading, pairs: Pairs) -> bool:
@@ -187,6 +220,79 @@ def _voice(asked: Reading, cached: Reading, pairs: Pairs) -> str | None:
             ):
                 return "voice"
     return None
+
+
+def _time(asked: Reading, cached: Reading, pairs: Pairs) -> str | None:
+    """*Who played Batman* is not *who plays Batman*, where no auxiliary tells."""
+    if asked.kind == cached.kind == "how":
+        return None
+    for i, j in pairs:
+        one, other = asked.tokens[i], cached.tokens[j]
+        if one.word == other.word or one.forms.isdisjoint(other.forms):
+            continue
+        if one.passive or other.passive:
+            continue
+        if english.participle(one.word) != english.participle(other.word):
+            return "tense"
+    return None
+
+
+def _articles(asked: Reading, cached: Reading, pairs: Pairs) -> str | None:
+    """*Lead* is no *a lead*, *the tube* no *tube*; with another word to tell which, they may be.
+
+    So may *the moon* and *moon*, and what a capital makes a name on both sides.
+    """
+    for i, j in pairs:
+        one, other = asked.tokens[i], cached.tokens[j]
+        articles = {one.article, other.article}
+        if len(articles) == 1 or one.role != other.role:
+            continue
+        singular = articles == {"a", ""}
+        alone = all(_alone(text, at, singular) for text, at in ((asked, i), (cached, j)))
+        if not (alone or (articles == {"a", "the"} and not one.role)):
+            continue
+        unique = one.word in lexicon.CASELESS or one.word not in asked.lowers | cached.lowers
+        if not (unique and articles == {"the", ""}):
+            return "entity" if one.name or other.name else "detail"
+    return None
+
+
+def _alone(text: Reading, at: int, singular: bool) -> bool:
+    """Whether no other word tells which is meant: then *a room in my house* is told from *room*."""
+    token = text.tokens[at]
+    before = text.tokens[at - 1] if at else None
+    acts = before and at == 1 and not before.article and english.verb(before.word)
+    led = before and before.leads and not acts
+    after = text.tokens[at + 1].word if token.leads else ""
+    acted = english.participle(after) or (english.verb(after) and not english.noun(after))
+    leads = token.leads and not acted
+    told = token.extended and not singular
+    return token.kind == "word" and not (leads or told or led)
+
+
+def _count(asked: Reading, cached: Reading, pairs: Pairs) -> str | None:
+    """One or many: it matters after an article or owner, in a count, and to a superlative."""
+    everywhere = "howmany" in (asked.kind, cached.kind) or any(
+        token.word.endswith("est") or token.word in _TOPS for token in asked.tokens
+    )
+    for i, j in pairs:
+        one, other = asked.tokens[i], cached.tokens[j]
+        if one.word == other.word or one.leads or other.leads:
+            continue
+        if (everywhere or one.article or other.article) and _plural(one.word, other.word):
+            return "detail"
+    return None
+
+
+def _plural(one: str, other: str) -> bool:
+    short, long = sorted((one, other), key=lambda word: (len(word), word))
+    stem = short[:-1]
+    plurals = (f"{short}s", f"{short}es", f"{stem}ies", f"{stem}ves", f"{short[:-2]}ves")
+    men = short.endswith("man") and long == f"{short[:-3]}men"
+    return men or (long in plurals and english.noun(short))
+
+
+_TOPS: Final = frozenset(("most", "least", "first", "last"))
 
 
 def _aligned(
@@ -308,12 +414,19 @@ def _unmatched(tokens: tuple[Token, ...], matched: set[int]) -> list[Token]:
     return [token for i, token in enumerate(tokens) if i not in matched]
 
 
-def _extra(left: list[Token], right: list[Token]) -> int | None:
+def _asks_how(one: Reading, other: Reading) -> bool:
+    """Whether both are how-tos without a negation."""
+    kinds = {one.kind, other.kind}
+    return kinds <= {"how", "howis"} and not any(t.kind == "negation" for t in one.tokens)
+
+
+def _extra(left: list[Token], right: list[Token], *, manners: bool) -> int | None:
     """How many optional words one side has more; None when a word is left that matters."""
     if left and right:
         return None
     found = left or right
-    if all(token.facet or token.word in lexicon.OPTIONAL for token in found):
+    optional = lexicon.OPTIONAL | lexicon.MANNERS if manners else lexicon.OPTIONAL
+    if all(token.facet or token.word in optional for token in found):
         return len(found)
     return None
 
@@ -392,7 +505,16 @@ def _made(tokens: tuple[Token, ...], at: int) -> bool:
 
 def _attributive(late: Token, early: Token) -> bool:
     """From a list *in Python*, from a *Python* list: it keeps its head's role where it leads."""
-    return early.leads and _role(late) in ("in", "of", "for", "at")
+    return early.leads and _role(late) in ("in", "of", "for") and _modifies(late)
+
+
+def _modifies(late: Token) -> bool:
+    """Whether the phrase's word can only be a modifier where it leads.
+
+    *Water plants* may be an act, and a *light year* is no year of light.
+    """
+    sure = late.name or late.article in ("the", "own") or not english.verb(late.word)
+    return sure or _role(late) == "for"
 
 
 def _role(token: Token) -> str:
@@ -446,7 +568,7 @@ def _moves(
     here = [token for token, _ in block]
     there = [token for _, token in block]
     if _is_phrase(here, late):
-        modifies = all(token.leads for token in there)
+        modifies = all(token.leads for token in there) and _modifies(here[-1])
         return modifies or (_is_phrase(there, early) and here[0].role == there[0].role)
     return False
 

@@ -21,13 +21,22 @@ def _groups(text: str) -> dict[str, frozenset[str]]:
     return found
 
 
-ARTICLES = _words("a an the this that these those there it its such")
+POINTING = _words("this that these those there it its such")
+"""Never content, but both texts have to point as often."""
+ARTICLES = _words("a an the") | POINTING
 
 PERSONS = {
     "i": 1, "we": 1, "me": 1, "us": 1, "my": 1, "our": 1, "mine": 1, "ours": 1, "myself": 1,
     "you": 2, "your": 2, "yours": 2, "yourself": 2,
 }  # fmt: skip
-"""First and second person. Never content, but where both texts name one it must be the same."""
+"""First and second person. Never content, but both texts must name the same, as often."""
+
+HELPERS = {
+    **dict.fromkeys(("is", "are", "am", "be", "been", "being", "was", "were"), "be"),
+    **dict.fromkeys(("do", "does", "did", "doing", "done"), "do"),
+    **dict.fromkeys(("has", "have", "had", "having"), "have"),
+}
+"""Auxiliaries: *what does a dog like* is not *what is a dog like*."""
 
 BE_DO_HAVE = {
     "is": "", "are": "", "am": "", "be": "", "been": "", "being": "", "do": "", "does": "",
@@ -90,7 +99,8 @@ UNITS = _groups(
     microgram mcg
     pound lb lbs
     ounce oz
-    ton tonne
+    ton
+    tonne
     liter litre
     milliliter millilitre ml
     gallon gal
@@ -158,18 +168,22 @@ UNITS = _groups(
     sunday sun
     """
 )
-"""Measures, months and weekdays, one a line with their other names."""
+"""Measures, months and weekdays, one a line with their other names: those hold after a number only,
+for *hr*, *sec* and *min* are other things elsewhere."""
 
 SAME = _groups(
     """
-    fast quick
+    percent percentage
+    kilometer kilometre km
+    meter metre
+    centimeter centimetre cm
+    millimeter millimetre
+    liter litre
+    milliliter millilitre ml
+    kilogram kg kilo
     fastest quickest
     faster quicker
     closest nearest
-    biggest largest
-    bigger larger
-    big large
-    small little
     enable activate turn-on switch-on
     disable deactivate turn-off switch-off
     dictionary dict
@@ -179,47 +193,32 @@ SAME = _groups(
     postgres postgresql
     kubernetes k8s
     repository repo
-    application app
     configuration config
-    directory folder
     function func
     environment env
     parameter param
     argument arg
     string str
     integer int
-    create make
     read load
     use utilize utilise employ
     purchase buy
-    choose select pick
-    obtain get
     require need
-    fix repair
     improve enhance
     reduce decrease lower
     film movie
     car automobile
     bicycle bike
     photo photograph
-    kid child
-    holiday vacation
     cheap inexpensive
     drawback downside disadvantage
     con disadvantage
-    benefit advantage
     pro advantage
-    goal objective
-    difficult hard
-    easy simple
-    easily simply
-    correctly properly
     sickness illness
     sofa couch
     garbage trash rubbish
     maths mathematics math
     info information
-    site website
     wifi wi-fi
     tv television
     fridge refrigerator
@@ -252,21 +251,10 @@ SAME = _groups(
     faq frequently-asked-question
     diy do-it-yourself
     ssn social-security-number
-    recipe make
-    recipe cook
-    recipe prepare
-    way method
-    population inhabitant
-    age old
-    height tall
-    depth deep
-    width wide
-    weight heavy
     write writer
     write author
     paint painter
     invent inventor
-    found founder
     discover discoverer
     compose composer
     direct director
@@ -309,7 +297,6 @@ SAME = _groups(
     telephone phone
     colleague coworker co-worker
     tummy stomach
-    receive get
     """
 )
 """Words that say the same in any question: abbreviations, spellings of other countries, and the few
@@ -411,14 +398,15 @@ OPPOSITES = _groups(
 )
 """Pairs that the dictionary lacks; again for the name of the veto alone."""
 
-FILLERS = _words("please kindly really actually basically um uh er erm hmm")
-OPTIONAL = _words(
-    "available exactly possible specific particular generally typically normally properly "
-    "correctly different type kind way method be"
-)
+FILLERS = _words("please kindly um uh er erm hmm")
+OPTIONAL = _words("available specific particular different type kind way method be")
 """Content that one side may have and the other lack, when nothing else is unmatched."""
+MANNERS = _words(
+    "exactly generally typically normally properly correctly really actually basically"
+)
+"""Optional in a how-to that negates nothing: who *does not hear properly* hears."""
 
-FACETS = _words("year date time day city country place person name month number")
+FACETS = _words("date city country place person name number")
 """Directly after an opening what or which these only say what kind of answer is awaited."""
 
 NUMBER_WORDS = {

@@ -72,6 +72,10 @@ class Token(NamedTuple):
     """Says only what kind of answer is awaited (which *city*), so the other text may lack it."""
     passive: bool
     """A participle after a form of *be*: what stands before it suffers the act."""
+    article: str
+    """What stands directly before: a, the, own for an owner or a pointer, "" for none of these."""
+    extended: bool = False
+    """Directly before a preposition, which tells which one is meant: *symptoms of* flu."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,10 @@ class Reading:
     """Grammatical person of the first pronoun: 1, 2, or 0 for none."""
     owners: frozenset[str]
     """Possessives: the asker's (my) and the reader's (your)."""
+    persons: tuple[str, ...]
+    """Every pronoun, owner and pointer, in alphabetical order; a *you* that acts is a *you do*."""
+    helpers: tuple[str, ...]
+    """Every be, do and have, as one of these, in alphabetical order."""
     tokens: tuple[Token, ...]
     numbers: tuple[str, ...]
     dates: tuple[str, ...]
@@ -102,6 +110,8 @@ class Reading:
     """Whether it is about the one who is asked: are *you* free, who made *you*."""
     mention: bool
     """Whether it asks about words, so that none may stand for another."""
+    signs: frozenset[tuple[str, str]]
+    """Where case or a lone sign is the meaning, small and as written: mW and MW, CO and Co, `!`."""
     foreign: bool = False
     """Not English: then `plain` is the text but for case and punctuation, and there is no more."""
 
@@ -119,6 +129,21 @@ def fold(text: str) -> str:
     return " ".join(composed(text).translate(_QUOTES).split())
 
 
+_SIGNS: Final = re.compile(
+    r"(?<!\S)[!?:;()]+(?!\S)"  # what does ! mean
+    r"|(?<=\d)['\"]"
+    r"|(?<![A-Za-z])(?:[kmgtKMGT][wvagmbWVAGMB]|[A-Z][A-Za-z])(?![A-Za-z'])"
+)
+
+
+def _signs(text: str) -> frozenset[tuple[str, str]]:
+    if _shouted(text):
+        return frozenset()
+    return frozenset((sign.lower(), sign) for sign in _SIGNS.findall(text.rstrip(" ?!.")))
+
+
+_OWNERS: Final = re.compile(r"\b(?:my|our|your|mine|ours|yours)\b")
+_ASKS_WHO: Final = lexicon.MODALS | lexicon.QUESTION_WORDS | {"if", "that", "because", "not"}
 _ADDRESSED = re.compile(r"^(?:are|were) you\b|\b\w+ (?:you|yourself)$")
 
 MENTION: Final = union(
@@ -145,8 +170,8 @@ def read(text: str) -> Reading:
         plain = language.verbatim(folded)
         none = _EMPTY
         return Reading(
-            plain, "bare", "", 0, none, (), (), (), none, none, none, none,
-            addressed=False, mention=False, foreign=True,
+            plain, "bare", "", 0, none, (), (), (), (), (), none, none, none, none,
+            addressed=False, mention=False, signs=frozenset(), foreign=True,
         )  # fmt: skip
     plain = frames.plain(_mark_acronyms(folded).lower())
     return _Reader(plain, folded).reading()
@@ -224,7 +249,10 @@ def _links(plain: str, names: frozenset[str]) -> frozenset[str]:
     """*To* counts where it is no part of a verb: before an article, an owner or a name."""
     words = plain.split()
     found = {lexicon.PREPOSITIONS[w] for w in words if w in lexicon.PREPOSITIONS and w != "to"}
-    to = any(a == "to" and (b in _DETERMINERS or b in names) for a, b in pairwise(words))
+    going = words[words.index("get") + 1 :] if "get" in words else ()  # to get *to* work
+    to = "to" in going or any(
+        a == "to" and (b in _DETERMINERS or b in names) for a, b in pairwise(words)
+    )
     return frozenset(found | {"to"} if to else found)
 
 
@@ -237,13 +265,14 @@ _BEFORE_ACTS = frozenset(
         "without",
         "start",
         "begin",
-        "stop",
         "keep",
         "avoid",
         "for",
         "of",
     )
 )
+_TO_ACT = frozenset(("stop", "stops", "stopped", "stopping", "remember", "forget"))
+"""*To* eat is another thing than eating after these."""
 _DETERMINERS = frozenset(
     ["a", "an", "the", "my", "your", "our", "his", "her", "their", "this", "that"]
 )
@@ -262,6 +291,9 @@ class _Reader:
         """Whether a form of *be* has been passed."""
         self.subject = 0
         self.owners: set[str] = set()
+        self.persons: list[str] = _OWNERS.findall(plain)
+        self.helpers: list[str] = []
+        self.article = ""
         self.tokens: list[Token] = []
         self.numbers: list[str] = []
         self.dates: list[str] = []
@@ -284,9 +316,11 @@ class _Reader:
         turned, links = _passives_turned(self.tokens), _links(self.plain, self.names)
         return Reading(
             self.plain, self.kind, self.tense, self.subject, frozenset(self.owners),
+            tuple(sorted(self.persons)), tuple(sorted(self.helpers)),
             tuple(turned), tuple(self.numbers), tuple(self.dates), self.capitals, self.lowers,
             _definite(self.folded), links - {"by"} if turned is not self.tokens else links,
             bool(_ADDRESSED.search(self.plain)), bool(MENTION.search(self.folded.lower())),
+            _signs(self.folded),
         )  # fmt: skip
 
     def _take(self, group: str, text: str, following: tuple[str, str]) -> None:
@@ -306,7 +340,7 @@ class _Reader:
         elif group == "quoted":
             self._quoted(text[1:-1])
         elif group == "owner":
-            self._owner()
+            self._owner(following)
         elif group == "comma":
             self._break()
         else:
@@ -322,7 +356,12 @@ class _Reader:
         elif word in lexicon.ROMAN:
             self.numbers.append(str(lexicon.ROMAN[word]))
             self._content(str(lexicon.ROMAN[word]), "number")
+        elif word in lexicon.POINTING:
+            self.persons.append(word)
+            self.article = "own"
+            self.open = False
         elif word in lexicon.ARTICLES:
+            self.article = "a" if word == "an" else word
             self.open = False
         elif word in lexicon.PERSONS:
             self._person(word)
@@ -384,11 +423,16 @@ class _Reader:
             self.owners.add("my")
         elif word in ("your", "yours"):
             self.owners.add("your")
-        elif self.subject == 0:
-            self.subject = lexicon.PERSONS[word]
+        else:
+            acts = self.before in lexicon.BE_DO_HAVE or self.before in _ASKS_WHO
+            self.persons.append("you do" if word == "you" and acts else word)
+            self.subject = self.subject or lexicon.PERSONS[word]
+        self.article = "own" if word in ("my", "our", "your") else ""
         self.open = False
 
     def _auxiliary(self, word: str) -> None:
+        self.helpers.append(lexicon.HELPERS[word])
+        self.article = ""
         self.awaits_facet = False
         helps = not self.tense and not any(token.kind == "modal" for token in self.tokens)
         if not self.tense:
@@ -400,6 +444,10 @@ class _Reader:
         self._break()
 
     def _preposition(self, word: str, following: tuple[str, str]) -> None:
+        if self.open:
+            self.tokens[-1] = self.tokens[-1]._replace(extended=True)
+        if word == "to" and self.before in _TO_ACT:
+            self._content(word, "quoted")  # stop *to* eat
         alone = following[0] in ("end", "comma") or following[1] in ("and", "or", "vs")
         if alone or (following[1] in _OBJECTS and word in _TELLING):
             # What is it made *of*; the difference between *in* and *on*; a letter *from* me.
@@ -422,8 +470,11 @@ class _Reader:
             self._content("or", "word")
             self.open = False
 
-    def _owner(self) -> None:
-        if self.tokens:
+    def _owner(self, following: tuple[str, str]) -> None:
+        names_a_shop = following[0] == "end" or following[1] in lexicon.PREPOSITIONS
+        if names_a_shop:  # who founded Wendy's
+            self._content("'s", "quoted")
+        elif self.tokens:
             self.tokens[-1] = self.tokens[-1]._replace(leads=True)
 
     def _break(self) -> None:
@@ -471,14 +522,29 @@ class _Reader:
         forms = frozenset((word,)) if exact else english.forms(word)
         if self.acting:
             forms |= {f"to {self.acting}"}
-        related = _EMPTY if exact else _related(word)
+        measured = bool(self.tokens) and self.open and self.tokens[-1].kind == "number"
+        related = _EMPTY if exact else _related(word, measured=measured)
         known = exact or word in self.names or word in lexicon.SAME or english.known(word)
         name = kind == "word" and (word in self.names or _unheard(word))
         phrase = self.phrases if self.role else 0
         passive = self.passive and len(forms) > 1 and english.participle(word)
         self.tokens.append(
-            Token(word, kind, forms, related, self.role, phrase, False, known, name, facet, passive)
+            Token(
+                word,
+                kind,
+                forms,
+                related,
+                self.role,
+                phrase,
+                False,
+                known,
+                name,
+                facet,
+                passive,
+                self.article,
+            )
         )
+        self.article = ""
         self.open = True
         self.started = True
 
@@ -491,11 +557,13 @@ def _unheard(word: str) -> bool:
 
 
 @lru_cache(maxsize=8192)
-def _related(word: str) -> frozenset[str]:
+def _related(word: str, *, measured: bool) -> frozenset[str]:
     """Not the dictionary's synonyms, nor the noun of an act (permit, permission)."""
     found: set[str] = set()
     for form in english.forms(word):
-        found |= lexicon.SAME.get(form, _EMPTY) | lexicon.UNITS.get(form, _EMPTY)
+        found |= lexicon.SAME.get(form, _EMPTY)
+        if measured:
+            found |= lexicon.UNITS.get(form, _EMPTY)
     return frozenset(found)
 
 

@@ -12,7 +12,7 @@ def alone(last: str, *said: str, reply: str = "", instructed: bool = True) -> st
 @pytest.mark.parametrize(
     ("last", "said"),
     [
-        ("What's the cooling-off period for a new broadband contract?", "My screen is cracked."),
+        ("What's the cooling-off period for a new broadband contract?", "Is the screen cracked?"),
         ("Do you offer a student discount for evening classes?", "thanks, that's all for the bike"),
         ("How do I export a contact list as a CSV file?", "Where can I see my invoices?"),
         ("By the way, what is the tallest mountain in Peru?", "How do I peel a mango?"),
@@ -54,6 +54,11 @@ def test_what_leans_on_something_said_does_not(last: str) -> None:
         "Please keep your answers short, in bullet points",
         "I'm vegan, by the way",
         "I live in Texas",
+        "My daughter is two years old.",
+        "I am on Windows",
+        "my car is a diesel",
+        "I have a Samsung",
+        "How do I peel a mango? I have no knife.",
         "You are a pirate",
         "Imagine it is the year 2100",
         "Sprich bitte Deutsch mit mir, das ist für mich einfacher",
