@@ -27,7 +27,7 @@ it is 1.5 % wide where one share is checked throughout, and 1.9 % where ever few
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import inf, log, sqrt
 from typing import Any, Final, Self
 
 import numpy as np
@@ -58,8 +58,9 @@ class Ladder:
         `memory`: how many labels of stake 1 back the past counts for 1/e.
         """
         gains = np.log1p(-FRACTIONS * stake) if wrong else _won(alpha, stake)
-        self._log_wealth *= 1 - stake / memory
-        self._log_wealth[self._rungs <= score] += gains
+        told = self._rungs <= score  # what a label says nothing of is not forgotten for it
+        self._log_wealth[told] *= 1 - stake / memory
+        self._log_wealth[told] += gains
         self.labels += 1
         self.wrong += wrong
 
@@ -69,10 +70,16 @@ class Ladder:
         wrong: NDArray[np.float64],
         *,
         alpha: float,
+        loss_max: float = inf,
     ) -> None:
-        """Begin with what was counted elsewhere: labels above each rung, right and wrong ones."""
+        """Begin with what was counted elsewhere: labels above each rung, right and wrong ones.
+
+        At no rung is more lost than `loss_max`: whoever begins with less than nothing is on the
+        safe side by any amount, and is to be able to come back.
+        """
         lost = np.log1p(-FRACTIONS)
-        self._log_wealth += right[:, None] * _won(alpha, 1.0) + wrong[:, None] * lost
+        wealth = right[:, None] * _won(alpha, 1.0) + wrong[:, None] * lost
+        self._log_wealth += np.maximum(wealth, -loss_max)
 
     def heed(self, elder: "Ladder", share: float) -> None:
         """Begin with a share of what another has lost: it is no proof, but it is a warning."""

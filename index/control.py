@@ -278,7 +278,12 @@ class Control:
             part = Ladder(RUNGS)
             part.believe(seen.right * share, seen.wrong * share, alpha=self.settings.max_error)
             low, high = (share, high) if part.proof()[start] <= enough else (low, share)
-        ladder.believe(seen.right * high, seen.wrong * high, alpha=self.settings.max_error)
+        ladder.believe(
+            seen.right * high,
+            seen.wrong * high,
+            alpha=self.settings.max_error,
+            loss_max=enough,
+        )
 
     def _learn(
         self,
