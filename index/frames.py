@@ -139,8 +139,6 @@ _HANDLED: Final[list[tuple[str, Replacement]]] = [
     (rf"^(how to|can i) (?:request|order|ask for|obtain) {_ITS}(copy|prescription|quote|duplicate)\b", r"\1 get \2 \3\4"),
     (rf"^(how to) (?:apply for|request|obtain) {_ITS}(visa|passport|permit|licen[cs]e|certificate|badge|pac code|loan|mortgage|grant)\b",
      r"\1 get \2 \3\4"),
-    (r"\b(?:make|making) (?=(?:a|an|my|the) (?:\w+ )?(?:pivot table|chart|spreadsheet|playlist|website)\b)", "create "),
-    (r"\bcreating (?=(?:a|an|my|the) (?:\w+ )?(?:pivot table|chart|spreadsheet|playlist|website)\b)", "create "),
     (r"\bcredit (?:score|rating)\b", "credit score"),
     (r"\bwait(?:ing)? times?\b", "wait-time"),
     (r"\bkeep my (?:phone |mobile |telephone )?number\b", "keep my number"),
