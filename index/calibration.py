@@ -45,8 +45,10 @@ FEATURES: Final = (
     "rephrased",
     "typed",
 )
-RUNGS: Final = np.arange(0.0, 8.0, 0.25)
-"""Scores at which a cut may lie: odds of 1:1 to 1,800:1 that the answers are the same."""
+RUNGS: Final = np.arange(-4.0, 8.0, 0.25)
+"""Scores at which a cut may lie: odds of 1:55 to 2,300:1 that the answers are the same. Of pairs
+whose words agree nearly all are right whatever their score: another near question with another
+answer speaks against a guess, and not against words."""
 SHIPPED: Final = (AGREE, VOTED)
 """Strata of which a new node believes what was counted while fitting. To be of the second, a pair
 needs answers that were compared: by then the node is no longer new to that traffic."""

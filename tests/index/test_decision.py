@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index.calibration import AGREE, VOTED, WORDS, Calibration
+from index.calibration import AGREE, RUNGS, VOTED, WORDS, Calibration
 from index.decision import (
     COMPARED_MAX,
     REFUTED,
@@ -36,7 +36,7 @@ def cuts(**by_stratum: float) -> Callable[[str], float]:
     return lambda stratum: by_stratum.get(stratum, math.inf)
 
 
-AS_NEW = cuts(agree=0.0)
+AS_NEW = cuts(agree=float(RUNGS[0]))
 
 
 def decided(*candidates: Candidate, cut: Callable[[str], float] = AS_NEW) -> Serve | Miss:
