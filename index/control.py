@@ -34,6 +34,8 @@ from dataclasses import dataclass, field
 from math import inf, log
 from typing import Any, Final
 
+import numpy as np
+
 from index.betting import Interval, Ladder, Rate
 from index.calibration import AGREE, RUNGS, VOTED, WORDS, Calibration
 from index.decision import REFUTED, VERIFIED, DecisionSettings
@@ -72,7 +74,8 @@ _CURIOSITY: Final = 5.0
 so much sooner."""
 _GLOBAL_STAKE: Final = 0.25
 _START: Final = 0.5
-"""A stratum starts at the lowest rung where it erred by so much of the bound while fitting."""
+"""A stratum starts at the lowest rung where it erred by no more than so much of the bound while
+fitting, and where that is proven by what was counted."""
 _TYPED_DOUBT: Final = 0.02
 """Muting a typed veto needs so much more proof than opening what merely differs in words."""
 _ALARM_ODDS: Final = log(500.0)
@@ -142,6 +145,7 @@ class Control:
     def __init__(self, settings: DecisionSettings, calibration: Calibration) -> None:
         self.settings = settings
         self.calibration = calibration
+        self._starts = {stratum: self._start(stratum) for stratum in calibration.seen}
         self._all: dict[str, _Stratum] = {}
         self._classes: OrderedDict[str, _Class] = OrderedDict()
         self._gone: OrderedDict[str, None] = OrderedDict()
@@ -268,7 +272,7 @@ class Control:
         return found
 
     def _believe(self, ladder: Ladder, stratum: str) -> None:
-        seen, start = self.calibration.seen[stratum], self._start(stratum)
+        seen, start = self.calibration.seen[stratum], self._starts[stratum]
         if start is None:
             return
         enough = _BELIEVED * log(1 / self._doubt(stratum))
@@ -314,7 +318,7 @@ class Control:
         doubt = self._doubt(stratum)
         proof = one.ladder.proof()
         proven = proof >= log(len(RUNGS) / doubt)
-        start = self._start(stratum)
+        start = self._starts.get(stratum)
         while start is not None and start >= 0 and proof[start] >= log(1 / doubt):
             proven[start] = True
             start -= 1
@@ -326,12 +330,16 @@ class Control:
 
     def _start(self, stratum: str) -> int | None:
         """The rung where the evidence of the fitting says that a stratum may begin."""
-        seen = self.calibration.seen.get(stratum)
-        if seen is None:
-            return None
+        seen = self.calibration.seen[stratum]
         error = (seen.wrong + 1) / (seen.right + seen.wrong + 1)
         good = error <= _START * self.settings.max_error
-        return int(good.argmax()) if good.any() else None
+        if not good.any():
+            return None
+        whole = Ladder(RUNGS)
+        whole.believe(seen.right, seen.wrong, alpha=self.settings.max_error)
+        proof = np.where(good, whole.proof(), -inf)
+        proven = proof >= log(1 / self._doubt(stratum))
+        return int(proven.argmax() if proven.any() else proof.argmax())
 
     def _bound(self, own: _Class) -> float:
         """The observed error that cuts are set for: what is allowed, on top of the noise.
