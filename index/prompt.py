@@ -150,17 +150,6 @@ def _classified(
     return cls, reason, "time-bound" in reasons
 
 
-def question(prompt: Prompt, scope: Scope, secret: bytes, encoder: str) -> Question | str:
-    """The part compared by meaning, or the reason why this prompt is matched exactly only."""
-    routed = route(prompt, scope, secret, encoder)
-    return routed.question or routed.reason
-
-
-def time_bound(prompt: Prompt) -> bool:
-    """Does it ask about now, so that its answer ages quickly? As far as its last words tell."""
-    return route(prompt, Scope(""), b"", "").time_bound
-
-
 def _digest(secret: bytes, *parts: bytes | str) -> bytes:
     digest = blake2b(key=secret, digest_size=KEY_BYTES)
     for part in parts:

@@ -124,8 +124,8 @@ def _opened(data: Path, embeds: Encoder) -> Answers:
 
 def _entry(text: str, number: int, secret: bytes, fingerprint: str, now: float) -> Entry:
     asked = OpenAiChat().parse(chat(text)).prompt
-    question = prompt.question(asked, SHARED, secret, fingerprint)
-    assert isinstance(question, Question), f"{text} is not eligible: {question}"
+    question = prompt.route(asked, SHARED, secret, fingerprint).question
+    assert question is not None, f"{text} is not matched by meaning"
     body = answer(number)
     assert len(body) == ANSWER_BYTES
     return Entry(

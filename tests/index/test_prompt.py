@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edge.dialects.openai_chat import OpenAiChat
 from index.eligibility import PromptClass, check_overrides
 from index.entry import CacheKey, Question, Scope
-from index.prompt import Prompt, Routed, exact_key, question, route, time_bound
+from index.prompt import Prompt, Routed, exact_key, route
 
 SECRET = bytes(range(32))
 SHARED = Scope("shared")
@@ -85,7 +85,8 @@ def key(request: Any, scope: Scope = SHARED, secret: bytes = SECRET) -> CacheKey
 def asked(
     request: Any, scope: Scope = SHARED, secret: bytes = SECRET, encoder: str = ENCODER
 ) -> Question | str:
-    return question(prompt(request), scope, secret, encoder)
+    routed = route(prompt(request), scope, secret, encoder)
+    return routed.question or routed.reason
 
 
 def partition(request: Any, scope: Scope = SHARED, encoder: str = ENCODER) -> bytes:
@@ -399,7 +400,7 @@ def test_what_is_about_now_is_time_bound_whatever_else_it_is(
             request["messages"][3]["content"] = value
         else:
             request[path] = value
-    assert time_bound(prompt(request)) is bound
+    assert route(prompt(request), SHARED, SECRET, ENCODER).time_bound is bound
 
 
 # Classes
@@ -525,6 +526,6 @@ def test_golden_vectors(case: dict[str, Any]) -> None:
     made = OpenAiChat().parse(case["body"].encode()).prompt
     assert made.canonical.decode() == case["canonical"]
     assert exact_key(made, scope, secret).hex() == case["key"]
-    found = question(made, scope, secret, case["encoder"])
-    got = found.partition.hex() if isinstance(found, Question) else found
+    routed = route(made, scope, secret, case["encoder"])
+    got = routed.question.partition.hex() if routed.question else routed.reason
     assert got == case["partition"]
