@@ -22,7 +22,7 @@ however the probabilities change, and an interval of the empirical-Bernstein kin
 time (Howard, Ramdas, McAuliffe, Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence
 sequences", Annals of Statistics 2021, theorem 4 and equation 10). It supposes nothing about the
 stream: not that errors are alike, nor that they do not drift. With 5,000 labels and 1 % of errors
-it is 1.5 % wide where one share is checked throughout, and 1.9 % where ever fewer are.
+it is 1.5 % wide where one share is checked throughout, and 2.0 % where ever fewer are.
 """
 
 from collections.abc import Mapping, Sequence
