@@ -1,6 +1,7 @@
 """What this node remembers. Synchronous throughout; called off the event loop, except for memory.
 
 entry        the shared vocabulary: Entry, Question, Purge, keys and clocks
+clock        readings that order what happens on many nodes
 prompt       a request reduced to what may change its answer: exact key, partition, text to embed
 
 Which questions may stand for one another:

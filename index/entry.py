@@ -16,6 +16,20 @@ PartitionKey = NewType("PartitionKey", bytes)
 Scope = NewType("Scope", str)
 """Who may share an answer: `shared`, or `tenant:NAME`. A hard border, checked on the entry too."""
 
+NodeName = NewType("NodeName", str)
+"""A node of a fleet: its name and the beginning of its key's hash, such as `fra-1.3f9c2a1b`."""
+
+Version = NewType("Version", int)
+"""A hybrid logical clock's reading: milliseconds since the epoch << 16 | counter."""
+
+Seen = tuple[tuple[NodeName, Version], ...]
+"""What a node knew of purges: for each node the last of its purges that was applied, by name."""
+
+Reach = tuple[str, ...]
+"""The regions that an answer may be kept in; empty: the node that fetched it alone."""
+
+EVERYWHERE: Reach = ("*",)
+
 Timestamp = NewType("Timestamp", float)
 """Wall clock, seconds since the epoch: ages, expiry, what is stored."""
 
@@ -47,6 +61,17 @@ class Entry:
     """None when the prompt may be matched exactly only."""
     tokens: int = 0
     """What a hit saves: tokens of prompt and answer as the upstream counted them; 0: not told."""
+    stored_by: NodeName = NodeName("")
+    """The node that fetched it."""
+    version: Version = Version(0)
+    """Of two answers with one scope and key the higher (version, stored_by) wins."""
+    seen: Seen = ()
+    """The purges that its node had applied when the fetch began; any other that covers it kills."""
+    reach: Reach = ()
+    labels: tuple[str, ...] = ()
+    """What it may be purged by, sorted, besides model and node (cache groups, RFC 9875)."""
+    pinned: bool = False
+    """Put here on purpose, by a warm-up job: kept until it expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +88,18 @@ class Purge:
             and self.model in (None, entry.model)
             and self.key in (None, entry.key)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """One act of purging, as every node of a fleet may hear of it, in any order, any number of
+    times."""
+
+    purge: Purge
+    by: NodeName
+    version: Version
+    """Of `by`'s clock: compared with purges of the same node only."""
+    previous: Version = Version(0)
+    """The purge of that node before this one; who has not seen it has a gap."""
+    soft: bool = False
+    """Mark stale rather than remove."""
