@@ -21,9 +21,9 @@ class ClockSkew(Exception):  # noqa: N818  a finding about another node, not a f
 class HybridClock:
     """One node's clock. Not thread-safe."""
 
-    def __init__(self, latest: Version = Version(0)) -> None:
+    def __init__(self, latest: int = 0) -> None:
         """`latest` is the highest reading that this node may have given before it was restarted."""
-        self.latest = latest
+        self.latest = Version(latest)
 
     def tick(self, wall: Timestamp) -> Version:
         """A reading above all before it."""
