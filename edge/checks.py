@@ -35,7 +35,7 @@ from edge.refill import Refill
 from index.answers import Answers
 from index.calibration import AGREE
 from index.comparison import Agreement, compare_answers
-from index.decision import DecisionSettings
+from index.decision import DecisionSettings, Judged
 from index.entry import Entry, Timestamp
 from index.labels import Verdict
 
@@ -175,6 +175,15 @@ class Checks:
             )
             if alarm:
                 log.error("event=semantic_alarm class=%s hint=%s", decided.kind, ALARM_HINT)
+            verdicts = [Verdict(chosen, verdict == "same", label=False)]
+            verdicts += [
+                Verdict(judged, right=True, label=False)
+                for judged, entry in await self._weighed(job)
+                if judged.candidate.id != chosen.candidate.id
+                and _words(job.query, entry.body) == _words(job.query, fresh)
+            ]
+            # The fresh answer is stored by now: it votes with those that it agrees with.
+            self._labels.missed(decided.kind, asked, verdicts)
         if verdict == "different":
             await self._aside(lambda: self._labels.refute(asked, chosen.candidate.text))
             log.warning("event=wrong_hit rid=%s class=%s", decided.request_id, decided.kind)
@@ -184,12 +193,9 @@ class Checks:
         decided = job.decided
         assert decided.question is not None
         asked = decided.question
-        weighed = await self._aside(
-            lambda: list(self._answers.weighed(decided.scope, asked, decided.judged))
-        )
         compared: set[str] = set()
         verdicts = []
-        for judged, entry in weighed:
+        for judged, entry in await self._weighed(job):
             if judged.stratum not in compared and len(compared) < CONTENDERS_MAX:
                 compared.add(judged.stratum)
                 verdict = await self._agreement(job.query, entry.body, job.body)
@@ -201,6 +207,13 @@ class Checks:
         if any(one.label and one.judged.stratum == AGREE for one in verdicts):
             # It is closed, perhaps by noise alone: without hits there are no other twins.
             await self._ask_again(job, job.body)
+
+    async def _weighed(self, job: _Job) -> list[tuple[Judged, Entry]]:
+        decided, asked = job.decided, job.decided.question
+        assert asked is not None
+        return await self._aside(
+            lambda: list(self._answers.weighed(decided.scope, asked, decided.judged))
+        )
 
     async def _ask_again(self, job: _Job, body: bytes) -> None:
         """Now and then have a prompt answered once more, to see whether the two answers agree."""

@@ -150,6 +150,9 @@ class Ours:
     def _checked(self, question: Question, kind: str, chosen: Judged, fresh: Fresh) -> None:
         right = fresh.agrees(chosen.candidate.id)
         self._labels.checked(kind, question, chosen, right=right, probability=self._probability)
+        agreed = [(one, fresh.agrees(one.candidate.id)) for one in self._found.judged]
+        told = [Verdict(one, same, label=False) for one, same in agreed if same or one is chosen]
+        self._labels.missed(kind, question, told)
         if not right:
             self._labels.refute(question, chosen.candidate.text)
         self._ask_again(question, kind, fresh)

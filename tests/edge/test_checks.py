@@ -331,6 +331,24 @@ async def test_candidates_with_the_fresh_answer_become_a_group(house: Indoors) -
     assert len({one.candidate.answer for one in third.judged}) == 1
 
 
+async def test_the_fresh_answer_of_a_check_joins_the_group_that_it_agrees_with(
+    house: Indoors,
+) -> None:
+    await served(house)
+    third = decided(house, await asked(house, NEAR))
+    assert {one.candidate.text for one in third.judged} == {ASKED, REWORDED}
+    (group,) = {one.candidate.answer for one in third.judged}
+    assert group != 0
+
+
+async def test_the_fresh_answer_of_a_check_that_disagrees_is_in_no_group(house: Indoors) -> None:
+    house.upstreams.script = TWO_ANSWERS
+    await served(house)
+    third = decided(house, await asked(house, NEAR))
+    assert {one.candidate.text for one in third.judged} == {ASKED, REWORDED}
+    assert len({one.candidate.answer for one in third.judged}) == 2
+
+
 async def test_a_replaced_answer_leaves_its_group(house: Indoors) -> None:
     await asked(house, ASKED)
     await asked(house, NEAR)
