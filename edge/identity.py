@@ -2,7 +2,6 @@
 
 import datetime as dt
 import ipaddress
-import os
 import secrets
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from sync.private_files import write_private
 
 SECRET_BYTES = 32
 CERTIFICATE_DAYS = 397
@@ -28,7 +29,7 @@ def fleet_secret(file: Path | None, data: Path) -> bytes:
     """
     path = file or data / "secret"
     if file is None and not path.exists():
-        _write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
+        write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
     try:
         secret = bytes.fromhex(path.read_text("ascii").strip())
     except (OSError, ValueError) as exc:
@@ -79,16 +80,5 @@ def _make(certificate: Path, key: Path, now: dt.datetime) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write_private(key, pem)
+    write_private(key, pem)
     certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Whole or not at all, and readable by this user alone from the first byte on."""
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,1 +1,9 @@
-"""Popular answers and purges, the same on every node. A node of this version stands alone."""
+"""Popular answers and purges, the same on every node. A node of this version stands alone.
+
+Who is who, and who belongs to whom:
+certificates   X.509 as a fleet uses it
+credentials    a node's keys and certificates, and TLS made of them
+tokens         what an invite is written as
+invites        who may join, once each
+private_files  files that nobody else may read, whole or not at all
+"""
