@@ -61,7 +61,8 @@ _STORE_GAUGES = {
     "queued": "Answers waiting to be written.",
 }
 
-TEXTS_MAX_BYTES = 16 << 20
+TEXTS_MAX_BYTES = 40 << 20
+"""Of questions and their readings: some 50,000."""
 DOUBTS = 2
 """Candidates that a second opinion is asked about; each costs two runs of a cross-encoder."""
 

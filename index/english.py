@@ -176,8 +176,12 @@ def base_of(word: str) -> str | None:
 
 def kin(one: str, other: str) -> bool:
     """Whether the two mostly mean the same, or one names the act of the other. Never a proof."""
-    others = forms(other)
-    return any(not others.isdisjoint(_KIN.get(form, ())) for form in forms(one))
+    return not _relatives(one).isdisjoint(forms(other))
+
+
+@lru_cache(maxsize=8192)
+def _relatives(word: str) -> frozenset[str]:
+    return frozenset(found for form in forms(word) for found in _KIN.get(form, ()))
 
 
 def noun(word: str) -> bool:
@@ -200,5 +204,9 @@ def participle(word: str) -> bool:
 
 def opposite(one: str, other: str) -> bool:
     """Whether the dictionary calls the two antonyms; used to name a veto, never to decide it."""
-    others = forms(other)
-    return any(not others.isdisjoint(_ANTONYMS.get(form, ())) for form in forms(one))
+    return not _antonyms(one).isdisjoint(forms(other))
+
+
+@lru_cache(maxsize=8192)
+def _antonyms(word: str) -> frozenset[str]:
+    return frozenset(found for form in forms(word) for found in _ANTONYMS.get(form, ()))

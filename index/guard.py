@@ -307,13 +307,16 @@ def _aligned(
     for j, token in enumerate(other):
         for form in token.forms:
             places.setdefault(form, []).append(j)
-    free = dict.fromkeys(range(len(other)))
+    none = len(other)
+    free = dict.fromkeys(range(none))
     rest: list[int] = []
     for i, token in enumerate(one):
-        near = (j for form in token.forms for j in places.get(form, ()) if j in free)
-        same = (j for j in near if token.word == other[j].word or not strict)
-        found = min((j for j in same if _same_form(token, other[j])), default=None)
-        if found is None:
+        found = none
+        for form in token.forms:
+            for j in places.get(form, ()):
+                if j < found and j in free and _same_form(token, other[j], strict=strict):
+                    found = j
+        if found == none:
             rest.append(i)
         else:
             pairs.append((i, found))
@@ -321,19 +324,21 @@ def _aligned(
     related = 0
     few = max(len(rest), len(free)) <= _UNMATCHED_MAX and not strict
     for i in rest if few else ():
-        found = next((j for j in free if _related(one[i], other[j])), None)
-        if found is not None:
-            pairs.append((i, found))
-            del free[found]
-            related += 1
+        for j in free:
+            if _related(one[i], other[j]):
+                pairs.append((i, j))
+                del free[j]
+                related += 1
+                break
     pairs.sort()
     return pairs, related
 
 
-def _same_form(one: Token, other: Token) -> bool:
+def _same_form(one: Token, other: Token, *, strict: bool) -> bool:
+    """Of two words that may be forms of one. If `strict`, whether they are the same word."""
     if one.word == other.word:
         return True
-    if one.forms.isdisjoint(other.forms):
+    if strict:
         return False
     boring = {one.word[-3:], other.word[-3:]}  # what bores is not what is bored
     return not ("ing" in boring and any(end.endswith("ed") for end in boring))
@@ -404,9 +409,10 @@ def _kin(left: list[Token], right: list[Token]) -> int:
         return 0
     free = list(right)
     for one in left:
-        found = next((other for other in free if english.kin(one.word, other.word)), None)
-        if found is not None:
-            free.remove(found)
+        for other in free:
+            if english.kin(one.word, other.word):
+                free.remove(other)
+                break
     return len(right) - len(free)
 
 
@@ -438,20 +444,20 @@ def _name(left: list[Token], right: list[Token]) -> str:
     whole is said in other words, and it is not known what the word stands for.
     """
     both = [*left, *right]
-    kinds = {token.kind for token in both}
-    measures = sum(not token.forms.isdisjoint(lexicon.UNITS) for token in both)
-    if kinds & {"number", "ordinal"}:
+    lefts, rights = {token.kind for token in left}, {token.kind for token in right}
+    kinds = lefts | rights
+    if "number" in kinds or "ordinal" in kinds:
         return "number"
-    if "unit" in kinds or (left and right and measures == len(both)):
+    if "unit" in kinds or (left and right and all(map(_measures, both))):
         return "unit"
     if "negation" in kinds:
         return "negation"
     few = len(both) <= _UNMATCHED_MAX
+    telling = lefts & rights if left and right else kinds
     for kind, name in _NAMES.items():
         if kind == "comparator" and few and _opposites(left, right):
             return "antonym"
-        sides = (any(token.kind == kind for token in side) for side in (left, right))
-        if all(sides) or (kind in kinds and not (left and right)):
+        if kind in telling:
             return name
     if all(any(token.name for token in side) for side in (left, right) if side):
         return "entity"
@@ -460,18 +466,27 @@ def _name(left: list[Token], right: list[Token]) -> str:
     return "content" if left and right else "detail"
 
 
+def _measures(token: Token) -> bool:
+    return not token.forms.isdisjoint(lexicon.UNITS)
+
+
 def _opposites(left: list[Token], right: list[Token]) -> bool:
     return any(_opposed(one, other) for one in left for other in right)
 
 
 def _opposed(one: Token, other: Token) -> bool:
-    listed = any(not other.forms.isdisjoint(lexicon.OPPOSITES.get(f, ())) for f in one.forms)
-    return listed or english.opposite(one.word, other.word) or _negated(one.word, other.word)
+    for form in one.forms:
+        if form in lexicon.OPPOSITES and not other.forms.isdisjoint(lexicon.OPPOSITES[form]):
+            return True
+    return english.opposite(one.word, other.word) or _negated(one.word, other.word)
 
 
 def _negated(one: str, other: str) -> bool:
-    short, long = sorted((one, other), key=len)
-    return long in {prefix + short for prefix in ("un", "in", "im", "dis", "de", "non", "il", "ir")}
+    short, long = (one, other) if len(one) <= len(other) else (other, one)
+    return long.endswith(short) and long.removesuffix(short) in _NEGATING
+
+
+_NEGATING: Final = frozenset(("un", "in", "im", "dis", "de", "non", "il", "ir"))
 
 
 def _roles(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> str | None:

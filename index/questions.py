@@ -1,9 +1,9 @@
 """Questions that were answered, found by meaning: vectors and their texts, in step with the file.
 
-The vectors are all in memory; the texts of those found are needed by the guard, and are kept in
-memory too, least recently found first out, up to `texts_max_bytes`; the rest is read from the
-file in one query (some 60 us for eight). A resident text costs its length and about 200 bytes, a
-vector what `index.vectors` says.
+The vectors are all in memory; the texts of those found are needed by the guard, with its reading of
+them. Both are kept in memory too, least recently found first out, up to `texts_max_bytes`; the rest
+comes from the file in one query (some 60 us for eight). A resident text costs its length, some 500
+bytes of reading and about 250 more, a vector what `index.vectors` says.
 """
 
 from collections import OrderedDict
@@ -14,15 +14,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from index.decision import Candidate
+from index.decision import COMPARED_MAX, Candidate
 from index.entry import PartitionKey, Question
-from index.reading import read
+from index.reading import packed, recall
 from index.rows import rounded
 from index.store import Store
 from index.writer import Put
 
 CANDIDATES = 8
-_TEXT_OVERHEAD_BYTES = 200
+_TEXT_OVERHEAD_BYTES = 250
 
 
 class Nearest(Protocol):
@@ -52,7 +52,7 @@ class Questions:
         # Held over "read from the file, add" and over "remove": a row that is deleted in between
         # would otherwise leave its vector behind.
         self._in_step = Lock()
-        self._texts: OrderedDict[int, str] = OrderedDict()
+        self._texts: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
         self._texts_bytes = 0
         self._texts_max_bytes = texts_max_bytes
         self._texts_lock = Lock()
@@ -95,8 +95,8 @@ class Questions:
         for put in puts:
             if put.vector is not None and put.entry.question is not None:
                 by_partition.setdefault(put.entry.question.partition, []).append(put)
-                self._remember(put.id, put.entry.question.text)
-                read(put.entry.question.text)  # kept: who asks next does not wait for it
+                text = put.entry.question.text
+                self._remember(put.id, (text, packed(text)))
         with self._in_step:
             for partition, group in by_partition.items():
                 vectors = np.stack([put.vector for put in group if put.vector is not None])
@@ -107,8 +107,8 @@ class Questions:
             self._vectors.remove(ids)
         with self._texts_lock:
             for id_ in ids:
-                if (text := self._texts.pop(id_, None)) is not None:
-                    self._texts_bytes -= _cost(text)
+                if (kept := self._texts.pop(id_, None)) is not None:
+                    self._texts_bytes -= _cost(kept)
 
     def clear(self) -> None:
         """The file was lost, and what pointed into it goes with it."""
@@ -126,27 +126,33 @@ class Questions:
             assert self._texts_bytes == sum(map(_cost, self._texts.values()))
 
     def _texts_of(self, ids: Sequence[int]) -> dict[int, str]:
+        """Those that are known; readings of the first are where `read` finds them."""
         with self._texts_lock:
-            texts = {id_: self._texts[id_] for id_ in ids if id_ in self._texts}
-            for id_ in texts:
+            found = {id_: self._texts[id_] for id_ in ids if id_ in self._texts}
+            for id_ in found:
                 self._texts.move_to_end(id_)
-        if missing := [id_ for id_ in ids if id_ not in texts]:
-            fetched = self._store.texts(missing)
-            texts |= fetched
-            for id_, text in fetched.items():
-                self._remember(id_, text)
-        return texts
+        if missing := [id_ for id_ in ids if id_ not in found]:
+            found |= self._store.texts(missing)
+        for id_ in ids[:COMPARED_MAX]:
+            if id_ in found and not recall(*found[id_]):
+                text, _ = found[id_]  # the rules have changed since it was stored
+                found[id_] = text, packed(text)
+        for id_ in missing:
+            if id_ in found:
+                self._remember(id_, found[id_])
+        return {id_: text for id_, (text, _) in found.items()}
 
-    def _remember(self, id_: int, text: str) -> None:
+    def _remember(self, id_: int, kept: tuple[str, bytes]) -> None:
         with self._texts_lock:
             if id_ in self._texts:
                 return
-            self._texts[id_] = text
-            self._texts_bytes += _cost(text)
+            self._texts[id_] = kept
+            self._texts_bytes += _cost(kept)
             while self._texts_bytes > self._texts_max_bytes:
                 _, forgotten = self._texts.popitem(last=False)
                 self._texts_bytes -= _cost(forgotten)
 
 
-def _cost(text: str) -> int:
-    return len(text) + _TEXT_OVERHEAD_BYTES
+def _cost(kept: tuple[str, bytes]) -> int:
+    text, reading = kept
+    return len(text) + len(reading) + _TEXT_OVERHEAD_BYTES

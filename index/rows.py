@@ -23,12 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
+from index.reading import packed
 
-FORMAT = 2
+FORMAT = 3
 """Raised by whoever changes a table, a column or a checksum: other files are then set aside."""
 
 _NUMBERS = struct.Struct("<qddqIIII")
-_SHORT = struct.Struct("<H")
+_LENGTHS = struct.Struct("<HI")
+"""Of a question's partition and text, which its packed reading follows."""
 _OVERHEAD_BYTES = 400
 """What a row takes in the file besides its texts, body and vector (bench/store.py)."""
 _TOKENS_A_BYTE = 0.25
@@ -61,7 +63,7 @@ def encode(stored: Stored, vector_bytes: int = 0) -> EntryColumns:
     """
     entry = stored.entry
     scope, model = as_bytes(entry.scope), as_bytes(entry.model)
-    question = _question_bytes(entry.question)
+    question = _question_bytes(entry.question, found=vector_bytes > 0)
     texts = len(scope) + len(entry.key) + len(model) + len(question or b"")
     size = texts + len(entry.body) + vector_bytes + _OVERHEAD_BYTES
     tokens = entry.tokens if 0 < entry.tokens <= _TOKENS_MAX else 0
@@ -114,10 +116,15 @@ def decode(columns: tuple[Any, ...]) -> Stored:
     return Stored(id_, entry)
 
 
-def question_text(question: Any) -> str | None:
-    """The text in a `question` column, unproven: compare it with the entry's before serving."""
+def question_text(question: Any) -> tuple[str, bytes] | None:
+    """Text and packed reading (`index.reading`) in a `question` column.
+
+    The text is unproven: compare it with the entry's before serving.
+    """
     try:
-        return _question(question).text
+        return _question(question).text, question[
+            _LENGTHS.size + sum(_LENGTHS.unpack_from(question)) :
+        ]
     except (TypeError, ValueError, struct.error):
         return None
 
@@ -240,15 +247,19 @@ def _vector_checksum(id_: int, partition: bytes, values: bytes) -> bytes:
     return digest.digest()
 
 
-def _question_bytes(question: Question | None) -> bytes | None:
+def _question_bytes(question: Question | None, *, found: bool) -> bytes | None:
+    """`found`: by meaning, so that its reading will be wanted."""
     if question is None:
         return None
-    return _SHORT.pack(len(question.partition)) + question.partition + as_bytes(question.text)
+    text = as_bytes(question.text)
+    lengths = _LENGTHS.pack(len(question.partition), len(text))
+    return lengths + question.partition + text + (packed(question.text) if found else b"")
 
 
 def _question(blob: bytes) -> Question:
-    end = _SHORT.size + _SHORT.unpack_from(blob)[0]
-    return Question(PartitionKey(blob[_SHORT.size : end]), _text(blob[end:]))
+    partition, text = _LENGTHS.unpack_from(blob)
+    start = _LENGTHS.size + partition
+    return Question(PartitionKey(blob[_LENGTHS.size : start]), _text(blob[start : start + text]))
 
 
 def as_bytes(text: str) -> bytes:

@@ -156,11 +156,12 @@ class Store:
         put = self._writer.pending.get((found.entry.scope, found.entry.key))
         return found if put is None else Stored(put.id, put.entry)
 
-    def texts(self, ids: Sequence[int]) -> dict[int, str]:
-        """Question texts, unproven: compare with the entry's own before serving it."""
+    def texts(self, ids: Sequence[int]) -> dict[int, tuple[str, bytes]]:
+        """Question texts and their packed readings. The texts are unproven: compare with the
+        entry's own before serving it."""
         marks = ",".join("?" * len(ids))
         rows = self._rows(f"SELECT id, question FROM entry WHERE id IN ({marks})", tuple(ids))
-        return {id_: text for id_, blob in rows if (text := question_text(blob)) is not None}
+        return {id_: found for id_, blob in rows if (found := question_text(blob)) is not None}
 
     def hottest(self, count_max: int) -> Iterator[tuple[Stored, bool]]:
         """Those to keep longest first, and whether each was ever asked for again."""

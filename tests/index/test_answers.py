@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -18,6 +19,7 @@ from index.decision import DecisionSettings, Match, Miss
 from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
 from index.generations import REMEMBERED_MAX, Generations
 from index.memory import MemorySettings
+from index.reading import read
 from index.store import StoreSettings
 from tests.fakes.entries import (
     DIMENSIONS,
@@ -115,6 +117,20 @@ def test_a_restart_knows_it_all(tmp_path: Path) -> None:
     assert answers.report()["vectors_loaded"] == 1
     answers.check()
     answers.close()
+
+
+def test_rules_may_have_changed_since_a_question_was_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as answers:
+        put(answers, entry("q", question=QUESTION))
+    monkeypatch.setattr("index.reading._FINGERPRINT", bytes(32))
+    read.cache_clear()
+    with opened(tmp_path) as answers:
+        assert isinstance(ask(answers), Match)
+        read.cache_clear()
+        assert isinstance(ask(answers), Match)
+        answers.check()
 
 
 def test_memory_is_filled_with_the_hottest(tmp_path: Path) -> None:
