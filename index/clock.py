@@ -6,12 +6,22 @@ readings order as integers, look like time, and a cause always reads lower than 
 whichever node. A clock that runs ahead would drag all others with it: it is not listened to.
 """
 
-from index.entry import Timestamp, Version
+from dataclasses import dataclass
+
+from index.entry import Instant, Timestamp, Version
 
 AHEAD_MAX_S = 60.0
 """A reading further ahead of our wall clock than this is of a broken clock."""
 
 _COUNTER_BITS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """One moment, by both clocks: the one that dates and the one that measures."""
+
+    wall: Timestamp
+    mono: Instant
 
 
 class ClockSkew(Exception):  # noqa: N818  a finding about another node, not a fault of the caller

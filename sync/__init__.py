@@ -1,5 +1,11 @@
 """Popular answers and purges, the same on every node. A node of this version stands alone.
 
+What is said:
+messages       what nodes tell one another, as values and as msgpack
+frames         a message signed by its origin
+links          what two linked nodes say to each other
+roster         who belongs to the fleet, signed by its operator
+
 Who is who, and who belongs to whom:
 certificates   X.509 as a fleet uses it
 credentials    a node's keys and certificates, and TLS made of them
