@@ -24,6 +24,8 @@ class Query:
     route: Route
     answer_bytes_max: int
     cors: Fields
+    shared_key: CacheKey | None = None
+    """Its key in the pool of all tenants, where there is one; see `edge.sharing`."""
 
     @property
     def bypass(self) -> str | None:

@@ -20,6 +20,7 @@ from edge.local_model import LocalModelSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.routing import UpstreamSettings
 from edge.rules import HttpSettings
+from edge.sharing import SharingSettings
 from edge.wire.http1 import Http1Settings
 from edge.wire.http3_settings import Http3Settings
 from index.decision import DecisionSettings
@@ -114,6 +115,7 @@ class Config:
     http3: Http3Settings = field(default_factory=Http3Settings)
     cors: CorsSettings = field(default_factory=CorsSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    sharing: SharingSettings = field(default_factory=SharingSettings)
     semantic: DecisionSettings = field(default_factory=DecisionSettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)
     verifier: VerifierSettings = field(default_factory=VerifierSettings)

@@ -32,6 +32,8 @@ class Decided:
     judged: tuple[Judged, ...] = ()
     exact: bool = False
     """Whether memory had the answer to this very request."""
+    shared_key: CacheKey | None = None
+    """Where that answer lay, if in the pool of all tenants."""
     complained: str = ""
     """What was quarantined when somebody called the answer wrong."""
 

@@ -16,7 +16,7 @@ from edge import json_body
 from edge.decisions import Decided, Decisions, explained
 from edge.errors import ClientError
 from index.answers import Answers
-from index.entry import Purge, Scope
+from index.entry import SHARED, Purge, Scope
 
 log = logging.getLogger("feedback")
 
@@ -98,8 +98,11 @@ class Feedback:
             await loop.run_in_executor(self._reader, complain, decided.kind, question, chosen)
         else:
             what = "answer"
-            purge = Purge(scope=decided.scope, key=decided.key)
-            await loop.run_in_executor(self._reader, self._answers.purge, purge)
+            purges = [Purge(scope=decided.scope, key=decided.key)]
+            if decided.shared_key is not None:
+                purges.append(Purge(scope=SHARED, key=decided.shared_key))
+            for purge in purges:
+                await loop.run_in_executor(self._reader, self._answers.purge, purge)
         self._renew()
         self._decisions.note(replace(decided, complained=what))
         log.warning("event=feedback rid=%s quarantined=%s", decided.request_id, what)

@@ -9,12 +9,13 @@ filtered, no error, and no purge of it since the fill began.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from edge import sharing
 from edge.ask import Ask, Query
 from edge.batcher import Batcher, Vector
 from edge.collapse import Failed, Flight, Found, Whole
@@ -25,11 +26,12 @@ from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
 from edge.metrics import Metrics
 from edge.policy import Mode, kind_of
 from edge.routing import Upstream, order
+from edge.sharing import Sharing
 from index import prompt
 from index.answers import Answers
 from index.decision import Match, Miss
 from index.eligibility import PromptClass
-from index.entry import Entry, Instant, Question, Timestamp
+from index.entry import SHARED, CacheKey, Entry, Instant, Question, Scope, Timestamp
 from index.generations import Generation
 
 log = logging.getLogger("fill")
@@ -95,6 +97,7 @@ class Fill:
         time_bound_ttl_s: float,
         metrics: Metrics,
         checks: Learner,
+        sharing: Sharing,
     ) -> None:
         self._answers = answers
         self._batcher = batcher
@@ -107,6 +110,7 @@ class Fill:
         self._time_bound_ttl_s = time_bound_ttl_s
         self._metrics = metrics
         self._checks = checks
+        self._sharing = sharing
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
         """Fill `flight`. What goes wrong becomes its outcome; only cancellation is raised."""
@@ -137,11 +141,12 @@ class Fill:
 
     async def _look_up(self, ask: Ask, memo: _Memo, flight: Flight) -> Match | None:
         if ask.query.allowed.lookup and not self._answers.all_resident:
-            stored = await asyncio.get_running_loop().run_in_executor(
-                self._reader, self._answers.fetch, ask.query.scope, ask.query.key, self._wall()
-            )
-            if stored is not None and young_enough(ask.query, stored, self._wall()):
-                return Match(stored, "exact")
+            for scope, key in _places(ask.query):
+                stored = await asyncio.get_running_loop().run_in_executor(
+                    self._reader, self._answers.fetch, scope, key, self._wall()
+                )
+                if stored is not None and young_enough(ask.query, stored, self._wall()):
+                    return Match(stored, "exact")
         return await self._by_meaning(ask, memo, flight)
 
     async def _by_meaning(self, ask: Ask, memo: _Memo, flight: Flight) -> Match | None:
@@ -298,11 +303,31 @@ class Fill:
             tokens=ask.query.dialect.tokens(answer),
         )
         stored = self._answers.put(entry, memo.vector, began=memo.began)
+        self._share(ask, memo, entry, answer)
         self._checks.miss(ask.query, memo.decided, body)
         return stored
 
+    def _share(self, ask: Ask, memo: _Memo, entry: Entry, answer: dict[str, Any]) -> None:
+        """Let all tenants have it, if enough of them asked for it and nothing speaks against it."""
+        query = ask.query
+        if query.shared_key is None or not self._sharing.asked(query.shared_key, query.scope):
+            return
+        request = json.loads(query.call.prompt.canonical)
+        why = sharing.unfit(request, query.dialect.words(answer))
+        log.info("event=%s rid=%s why=%s", "not_shared" if why else "shared", ask.request_id, why)
+        if why is None:
+            common = replace(entry, scope=SHARED, key=query.shared_key, question=None)
+            self._answers.put(common, None, began=memo.began)
+
 
 _TRACE = ("traceparent", "tracestate")
+
+
+def _places(query: Query) -> Iterator[tuple[Scope, CacheKey]]:
+    """Where an answer to this very request may lie."""
+    yield query.scope, query.key
+    if query.shared_key is not None:
+        yield SHARED, query.shared_key
 
 
 def young_enough(query: Query, entry: Entry, now: Timestamp) -> bool:

@@ -23,7 +23,7 @@ from edge.metrics import Metrics
 from edge.request import EventStream, Fields, Head, Reply, Request, Response
 from edge.rules import Rules
 from index.answers import Answers
-from index.entry import Instant, Timestamp
+from index.entry import SHARED, CacheKey, Instant, Timestamp
 from index.memory import Hot
 
 log = logging.getLogger("http")
@@ -110,6 +110,8 @@ class PromptHandler:
             return None
         now = self._wall()
         hot = self._answers.recall(query.scope, query.key, now)
+        if hot is None and query.shared_key is not None:
+            hot = self._answers.recall(SHARED, query.shared_key, now)
         if hot is None or not young_enough(query, hot.entry, now):
             return None
         return self._hit(ask, hot, "exact", now)
@@ -171,8 +173,9 @@ class PromptHandler:
         self, ask: Ask, hot: Hot, kind: str, now: Timestamp, decided: Decided | None = None
     ) -> Response:
         """An answer from memory, in the form that was asked for. Forms are made once."""
-        self._note(ask, decided, exact=kind == "exact")
         entry = hot.entry
+        shared = entry.scope != ask.query.scope
+        self._note(ask, decided, exact=kind == "exact", shared_key=entry.key if shared else None)
         form = ask.query.form
         made = hot.forms.get(form)
         if not isinstance(made, tuple):
@@ -181,8 +184,9 @@ class PromptHandler:
         body, tag = made
         self._answers.touch(hot)
         self._count(kind, ask)
+        detail = "shared" if shared else "" if kind == "exact" else kind
         fields = (
-            ("cache-status", status.hit(self._node, entry.expires_at - now, kind != "exact")),
+            ("cache-status", status.hit(self._node, entry.expires_at - now, detail)),
             ("age", str(max(0, int(now - entry.stored_at)))),
             ("etag", tag),
         )
@@ -208,10 +212,18 @@ class PromptHandler:
         reason = flight.decided.reason if flight.decided else ""
         return ask.query.forward_status(self._node, reason, stored=stored, collapsed=not led)
 
-    def _note(self, ask: Ask, decided: Decided | None, *, exact: bool = False) -> None:
+    def _note(
+        self,
+        ask: Ask,
+        decided: Decided | None,
+        *,
+        exact: bool = False,
+        shared_key: CacheKey | None = None,
+    ) -> None:
         """Under the name of this very request, which may have joined another's flight."""
         if decided is None:
-            decided = Decided(ask.request_id, ask.query.scope, ask.query.key, exact=exact)
+            scope, key = ask.query.scope, ask.query.key
+            decided = Decided(ask.request_id, scope, key, exact=exact, shared_key=shared_key)
         elif decided.request_id != ask.request_id:
             decided = replace(decided, request_id=ask.request_id)
         self._decisions.note(decided)

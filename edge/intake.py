@@ -21,7 +21,7 @@ from edge.errors import ClientError, body_too_large
 from edge.policy import Allowed, Mode, allowed, route
 from edge.request import Fields, Head, Request, Response
 from edge.rules import Rules
-from index.entry import Scope
+from index.entry import SHARED, Scope
 from index.prompt import exact_key
 
 MEMO_BODY_BYTES_MAX = 4096
@@ -179,6 +179,9 @@ class Intake:
             route=rules,
             answer_bytes_max=self._rules.cache.answer_bytes_max,
             cors=self._cors.fields(head.headers),
+            shared_key=exact_key(call.prompt, SHARED, self._secret)
+            if rules.shared and scope != SHARED
+            else None,
         )
 
 

@@ -44,6 +44,7 @@ from edge.metrics import Metrics
 from edge.refill import Refill
 from edge.routing import Upstream, UpstreamSettings
 from edge.rules import Rules
+from edge.sharing import Sharing
 from edge.wire.http1 import Http1Wire
 from edge.wire.http3 import Http3Wire
 from edge.wire.upstream import UpstreamClient, key_of
@@ -182,6 +183,7 @@ class Node:
             time_bound_ttl_s=config.cache.time_bound_ttl_s,
             metrics=self._metrics,
             checks=self._checks,
+            sharing=Sharing(config.sharing),
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
         rules = Rules(config.node.name, config.http, config.cache, config.routes)

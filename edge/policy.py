@@ -41,6 +41,9 @@ class RouteSettings:
     """How far memory may go for them; unset: `cache.mode`."""
     classes: dict[str, ClassName] = field(default_factory=dict)
     """By reason, which class prompts belong to, over `cache.classes`: see docs/semantic.md."""
+    shared: bool = False
+    """Whether a request that `sharing.tenants_min` tenants sent, word for word, is answered to all
+    tenants from a common pool. Without API keys everything is common already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Route:
     pattern: str = "*"
     """Which route it is, to keep their records apart."""
     classes: Mapping[str, PromptClass] = field(default_factory=dict)
+    shared: bool = False
 
 
 def route(model: str, routes: tuple[RouteSettings, ...], default: CacheSettings) -> Route:
@@ -86,6 +90,7 @@ def route(model: str, routes: tuple[RouteSettings, ...], default: CacheSettings)
                 Mode[mode.upper()],
                 candidate.model,
                 check_overrides({**default.classes, **candidate.classes}),
+                candidate.shared,
             )
     classes = check_overrides(default.classes)
     return Route(default.ttl_s, Mode[default.mode.upper()], classes=classes)

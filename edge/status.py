@@ -30,9 +30,9 @@ class Timings:
         return ", ".join(parts)
 
 
-def hit(node: str, ttl_s: float, semantic: bool) -> str:
-    detail = "; detail=semantic" if semantic else ""
-    return f"{node}; hit; ttl={int(ttl_s)}{detail}"
+def hit(node: str, ttl_s: float, detail: str = "") -> str:
+    """`detail` says how, where it was not by the very key of the asker's own scope."""
+    return f"{node}; hit; ttl={int(ttl_s)}" + (f"; detail={detail}" if detail else "")
 
 
 def forwarded(

@@ -16,6 +16,8 @@ PartitionKey = NewType("PartitionKey", bytes)
 Scope = NewType("Scope", str)
 """Who may share an answer: `shared`, or `tenant:NAME`. A hard border, checked on the entry too."""
 
+SHARED = Scope("shared")
+
 NodeName = NewType("NodeName", str)
 """A node of a fleet: its name and the beginning of its key's hash, such as `fra-1.3f9c2a1b`."""
 

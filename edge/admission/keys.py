@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 
 from edge.errors import Unauthorized
-from index.entry import Scope
+from index.entry import SHARED, Scope
 
-SHARED = Scope("shared")
 KEY_CHARS_MAX = 512
 
 

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.admission.keys import KEY_CHARS_MAX, SHARED, KeyRing
+from edge.admission.keys import KEY_CHARS_MAX, KeyRing
 from edge.config import ConfigError, KeySettings
 from edge.errors import Unauthorized
 from edge.node import key_ring
-from index.entry import Scope
+from index.entry import SHARED, Scope
 
 KEYS = {"key-of-acme": "acme", "another-of-acme": "acme", "key-of-beta": "beta"}
 RING = KeyRing(KEYS)

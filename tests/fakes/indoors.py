@@ -35,6 +35,7 @@ from edge.refill import Refill
 from edge.request import EventStream, Head, Request, Response
 from edge.routing import Upstream, UpstreamSettings
 from edge.rules import HttpSettings, Rules
+from edge.sharing import Sharing, SharingSettings
 from index.answers import Answers
 from index.decision import DecisionSettings
 from index.entry import Instant, Timestamp
@@ -287,6 +288,7 @@ async def indoors(
                 time_bound_ttl_s=cache.time_bound_ttl_s,
                 metrics=metrics,
                 checks=checks,
+                sharing=Sharing(SharingSettings()),
             )
             rules = Rules("edge", HttpSettings(), cache, routes)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
