@@ -6,13 +6,13 @@ frames         a message signed by its origin
 links          what two linked nodes say to each other
 roster         who belongs to the fleet, signed by its operator
 
+How it travels:
+jetstream      for large fleets: NATS JetStream
+
 Who is who, and who belongs to whom:
 certificates   X.509 as a fleet uses it
 credentials    a node's keys and certificates, and TLS made of them
 tokens         what an invite is written as
 invites        who may join, once each
 private_files  files that nobody else may read, whole or not at all
-
-Before anybody asks:
-warmup         the job of `promptedge warm`, run beside the nodes
 """

@@ -1,0 +1,95 @@
+"""Publishes into streams without waiting, and hears what was kept.
+
+To wait for each message's acknowledgement would cost a round trip a message; so many are on their
+way at once, and each names in its reply subject which it was. A message that is sent again after a
+break has the same id: the server knows it by that for two minutes, who applies it for ever.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import api
+
+from index.entry import Instant
+
+log = logging.getLogger("nats")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A message is in its stream."""
+
+    position: int
+    """As `publish` was told."""
+    subject: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    position: int
+    subject: str
+    at: Instant
+
+
+class Publishing:
+    """For one connection."""
+
+    def __init__(self, client: Client, inbox: str, kept: Callable[[Kept], None]) -> None:
+        self._client = client
+        self._inbox = f"{inbox}.kept"
+        self._kept = kept
+        self._number = 0
+        self._sent: dict[str, _Sent] = {}
+        """By the last token of the reply subject, oldest first."""
+
+    async def start(self) -> None:
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+
+    async def publish(
+        self, subject: str, payload: bytes, message_id: str, position: int, now: Instant
+    ) -> None:
+        """Hand it to the connection, which waits while more than its buffer is unsent."""
+        self._number += 1
+        number = str(self._number)
+        self._sent[number] = _Sent(position, subject, now)
+        await self._client.publish(
+            subject,
+            payload,
+            reply=f"{self._inbox}.{number}",
+            headers={api.Header.MSG_ID.value: message_id},
+        )
+
+    def waiting_since(self) -> Instant | None:
+        """When the oldest message was sent that has not been acknowledged."""
+        return next((sent.at for sent in self._sent.values()), None)
+
+    async def _on_reply(self, message: Msg) -> None:
+        number = message.subject.rpartition(".")[2]
+        sent = self._sent.get(number)
+        if sent is None:
+            return
+        sequence, why = _sequence(message)
+        if sequence is None:  # it stays among the sent, and ends the connection when it is old
+            log.warning("event=not_kept subject=%s why=%s", sent.subject, why)
+            return
+        del self._sent[number]
+        self._kept(Kept(sent.position, sent.subject, sequence))
+
+
+def _sequence(message: Msg) -> tuple[int | None, str]:
+    """Where it was kept; or None, and why not."""
+    status = (message.headers or {}).get(api.Header.STATUS)
+    if status == api.StatusCode.SERVICE_UNAVAILABLE:
+        return None, "no stream has this subject, or JetStream is off"
+    try:
+        said = json.loads(message.data)
+        if "error" in said:
+            return None, str(said["error"].get("description"))
+        return int(said["seq"]), ""
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, "an answer that is no acknowledgement"
