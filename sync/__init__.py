@@ -15,4 +15,7 @@ credentials    a node's keys and certificates, and TLS made of them
 tokens         what an invite is written as
 invites        who may join, once each
 private_files  files that nobody else may read, whole or not at all
+
+Before anybody asks:
+warmup         the job of `promptedge warm`, run beside the nodes
 """
