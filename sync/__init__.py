@@ -14,6 +14,17 @@ certificates   X.509 as a fleet uses it
 credentials    a node's keys and certificates, and TLS made of them
 tokens         what an invite is written as
 invites        who may join, once each
+application    what a newcomer and its host say to each other
+enrolment      how a node comes to belong to a fleet, and ceases to: who decides
+joining        and who asks
+attempts       who guesses wrong too often has to wait
+
+Over HTTPS with the fleet's certificates:
+https          connections, strangers, errors
+listener       what other nodes reach of this one
+link           one connection between two nodes: messages, and is it alive?
+peer_client    asks other nodes for what they hold
+settings       what a fleet may use up, and where it meets
 private_files  files that nobody else may read, whole or not at all
 
 Before anybody asks:

@@ -25,8 +25,7 @@ RENEW_DAYS = 120
 BACKDATED = dt.timedelta(hours=1)
 """So that a clock that is somewhat slow does not see a certificate of the future."""
 
-FLEET_BYTES = 16
-"""Size of a fleet's id."""
+HASH_BYTES = 16
 _URI = "promptedge:"
 
 
@@ -35,14 +34,24 @@ def node_name(name: str, public_key: bytes) -> NodeName:
     return NodeName(f"{name}.{hashlib.sha256(public_key).hexdigest()[:8]}")
 
 
-def server_name(public_key: bytes) -> str:
-    """The DNS name that a node's certificate is valid for."""
-    return f"{hashlib.sha256(public_key).hexdigest()[:32]}.node.promptedge"
+def fleet_id(operator: Ed25519PublicKey) -> bytes:
+    """What tells one fleet from another: 16 bytes."""
+    return hashlib.sha256(b"promptedge fleet\0" + operator.public_bytes_raw()).digest()[:16]
 
 
-def authority(operator: Ed25519PrivateKey, fleet: bytes, now: dt.datetime) -> x509.Certificate:
-    """The certificate of a fleet's authority; `fleet` is its id."""
-    name = _subject(fleet.hex())
+def key_hash(public_key: bytes) -> bytes:
+    """16 bytes that no other key has."""
+    return hashlib.sha256(public_key).digest()[:HASH_BYTES]
+
+
+def server_name(key_hash: bytes) -> str:
+    """The DNS name that the certificate of the node with that key is valid for."""
+    return f"{key_hash.hex()}.node.promptedge"
+
+
+def authority(operator: Ed25519PrivateKey, now: dt.datetime) -> x509.Certificate:
+    """The certificate of a fleet's authority."""
+    name = _subject("promptedge fleet")
     usage = _usage(key_cert_sign=True, crl_sign=True)
     return (
         _builder(name, name, operator.public_key(), now, AUTHORITY_DAYS)
@@ -50,15 +59,6 @@ def authority(operator: Ed25519PrivateKey, fleet: bytes, now: dt.datetime) -> x5
         .add_extension(usage, critical=True)
         .sign(operator, None)
     )
-
-
-def fleet_of(authority: x509.Certificate) -> bytes:
-    """The id of the authority's fleet. Raises ValueError for a certificate of anything else."""
-    names = authority.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    fleet = bytes.fromhex(str(names[0].value)) if names else b""
-    if len(fleet) != FLEET_BYTES:
-        raise ValueError("no fleet's certificate")
-    return fleet
 
 
 def request(key: Ed25519PrivateKey) -> x509.CertificateSigningRequest:
@@ -84,10 +84,11 @@ def issue(
     """A node's certificate, good for both ends of a connection."""
     key = Ed25519PublicKey.from_public_bytes(public_key)
     both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-    names = [x509.DNSName(server_name(public_key)), x509.UniformResourceIdentifier(_URI + name)]
+    own = server_name(key_hash(public_key))
+    names = [x509.DNSName(own), x509.UniformResourceIdentifier(_URI + name)]
     issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(operator.public_key())
     return (
-        _builder(_subject(server_name(public_key)), authority.subject, key, now, NODE_DAYS)
+        _builder(_subject(own), authority.subject, key, now, NODE_DAYS)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(both), critical=False)
@@ -95,6 +96,11 @@ def issue(
         .add_extension(issuer, critical=False)
         .sign(operator, None)
     )
+
+
+def read(pem: bytes) -> x509.Certificate:
+    """Raises ValueError."""
+    return x509.load_pem_x509_certificate(pem)
 
 
 def name_of(certificate: x509.Certificate) -> NodeName:

@@ -1,25 +1,25 @@
 """What makes a node itself among others: its key, its name, its fleet. Kept in `DATA/fleet`.
 
-    node.key       Ed25519: signs what this node says, and is the key of its certificate
-    operator.key   Ed25519: the fleet's authority, on the nodes that may invite others
-    node.pem       this node's certificate
-    ca.pem         the authority's, written last: with it, the node belongs to a fleet
+    node.key    Ed25519: signs what this node says, and is the key of its certificate
+    fleet.pem   this node's certificate, with its name; the operator's certificate, which all of the
+                fleet are signed with; on nodes that may invite others, the operator's private key
 
-Every node has the first from its first start on, and with it a fleet of its own that nobody else is
-in; `found` makes the rest when somebody is invited, `adopt` writes what another fleet gave.
+At its first start a node makes both: a fleet of its own, that others may be invited to, and that it
+leaves when it joins another. One file holds a fleet, so that no crash leaves half of two.
 """
 
 import datetime as dt
-import hashlib
 import ssl
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from index.entry import NodeName
 from sync import certificates
+from sync.certificates import fleet_id, node_name
 from sync.private_files import write_private
 
 DIRECTORY = "fleet"
@@ -30,98 +30,84 @@ class CredentialsError(Exception):
 
 
 class Credentials:
-    """A node's keys and certificates. `load` makes what a node must have."""
+    """A node's keys and certificates, as read or made by `load`."""
 
-    def __init__(self, directory: Path, key: Ed25519PrivateKey, name: str) -> None:
-        self.directory = directory
+    def __init__(
+        self,
+        path: Path,
+        key: Ed25519PrivateKey,
+        authority: x509.Certificate,
+        certificate: x509.Certificate,
+        operator: Ed25519PrivateKey | None,
+    ) -> None:
+        """Raises CredentialsError if these do not belong together."""
+        self._path = path
         self.key = key
         self.public_key = key.public_key().public_bytes_raw()
-        self.name = certificates.node_name(name, self.public_key)
-        """While the node is alone it follows the configuration; a certificate makes it final."""
-        self.fleet = fleet_founded_by(self.public_key)
-        """The fleet's id: signed with everything, so that no word of one counts in another."""
-        self.operator: Ed25519PrivateKey | None = None
-        self.authority: x509.Certificate | None = None
-        self.certificate: x509.Certificate | None = None
+        self.authority = authority
+        self.certificate = certificate
+        self.operator = operator
+        """None on a node that may not say who belongs to the fleet."""
+        self.operator_public_key = _operator_of(authority)
+        self.fleet = fleet_id(self.operator_public_key)
+        """Signed with everything, so that no word of one fleet counts in another: 16 bytes."""
+        self.name = _checked(self, certificate)
         self._contexts: list[ssl.SSLContext] = []
 
     @classmethod
-    def load(cls, data: Path, name: str) -> "Credentials":
-        """What is in the data directory; a key is made if there is none. `name`: `[node] name`.
+    def load(cls, data: Path, name: str, now: dt.datetime) -> "Credentials":
+        """What is in the data directory. At the first start it is made, for a node called `name`.
 
         Raises:
             CredentialsError: a file cannot be read, or does not belong to the others.
         """
-        directory = data / DIRECTORY
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = directory / "node.key"
+        key = node_key(data)
+        path = fleet_file(data)
         if not path.exists():
-            write_private(path, _pem(Ed25519PrivateKey.generate()))
-        loaded = cls(directory, _read_key(path), name)
-        if (directory / "ca.pem").exists():
-            loaded._read_fleet()
-        return loaded
+            return cls._found(path, key, name, now)
+        try:
+            content = path.read_bytes()
+            own, authority = x509.load_pem_x509_certificates(content)
+            operator = _operator_key(content)
+            return cls(path, key, authority, own, operator)
+        except (OSError, ValueError, CredentialsError) as exc:
+            raise CredentialsError(f"{path}: cannot be used: {exc}: join the fleet again") from exc
 
-    @property
-    def founded(self) -> bool:
-        """Can others belong to this node's fleet?"""
-        return self.authority is not None
+    @classmethod
+    def _found(
+        cls, path: Path, key: Ed25519PrivateKey, name: str, now: dt.datetime
+    ) -> "Credentials":
+        operator = Ed25519PrivateKey.generate()
+        authority = certificates.authority(operator, now)
+        public_key = key.public_key().public_bytes_raw()
+        own = certificates.issue(operator, authority, public_key, node_name(name, public_key), now)
+        founded = cls(path, key, authority, own, operator)
+        founded.save()
+        return founded
 
-    @property
-    def operator_public_key(self) -> bytes | None:
-        """Whose word counts about who belongs to the fleet; None while the node is alone."""
-        return None if self.authority is None else certificates.key_of(self.authority)
+    def save(self) -> None:
+        """Belong to this fleet from now on, also after a restart."""
+        content = pem(self.certificate) + pem(self.authority)
+        write_private(self._path, content + (pem(self.operator) if self.operator else b""))
 
     def sign(self, said: bytes) -> bytes:
         """64 bytes: this node said it."""
         return self.key.sign(said)
 
-    def found(self, now: dt.datetime) -> None:
-        """Make the operator's key and certificates, if there are none: others may be invited."""
-        if self.founded:
-            return
-        operator = Ed25519PrivateKey.generate()
-        authority = certificates.authority(operator, self.fleet, now)
-        own = certificates.issue(operator, authority, self.public_key, self.name, now)
-        self.adopt(authority, own, operator)
-
-    def adopt(
-        self,
-        authority: x509.Certificate,
-        certificate: x509.Certificate,
-        operator: Ed25519PrivateKey | None,
-    ) -> None:
-        """Belong to the authority's fleet from now on.
-
-        Raises:
-            CredentialsError: these do not belong together, or not to this node. Nothing is written.
-        """
-        name, fleet = self._checked(authority, certificate, operator)
-        key = self.directory / "operator.key"
-        (self.directory / "ca.pem").unlink(missing_ok=True)  # half of two fleets is neither
-        if operator is None:
-            key.unlink(missing_ok=True)
-        else:
-            write_private(key, _pem(operator))
-        write_private(self.directory / "node.pem", _pem(certificate))
-        write_private(self.directory / "ca.pem", _pem(authority))
-        self._become(name, fleet, authority, certificate, operator)
-
     def renew(self, certificate: x509.Certificate) -> None:
-        """Show the next certificate from now on. Raises CredentialsError if it is not ours."""
-        assert self.authority is not None
-        name, _ = self._checked(self.authority, certificate, self.operator)
-        if name != self.name:
-            raise CredentialsError(f"a certificate for {name}, not for {self.name}")
-        write_private(self.directory / "node.pem", _pem(certificate))
-        self.certificate = certificate
-        for context in self._contexts:
-            self._show_certificate(context)
+        """Show this one from now on. Raises CredentialsError if it is not ours."""
+        if _checked(self, certificate) != self.name:
+            raise CredentialsError("the certificate is for another name")
+        self._show(certificate)
+
+    def rename(self, name: str, now: dt.datetime) -> None:
+        """Be called that. For a node that nobody else knows; the operator's key must be here."""
+        self.name = node_name(name, self.public_key)
+        self._show(self.issue(self.public_key, self.name, now))
 
     def issue(self, public_key: bytes, name: NodeName, now: dt.datetime) -> x509.Certificate:
         """A certificate for a node of this fleet. The operator's key must be here."""
         assert self.operator is not None
-        assert self.authority is not None
         return certificates.issue(self.operator, self.authority, public_key, name, now)
 
     # TLS: version 1.3, this fleet's authority and no other. The context of a renewed certificate
@@ -129,7 +115,7 @@ class Credentials:
 
     def server_tls(self) -> ssl.SSLContext:
         """For the listener. Who joins has no certificate yet: the listener asks who is there."""
-        context = _context(ssl.PROTOCOL_TLS_SERVER, self._authority_pem())
+        context = _context(ssl.PROTOCOL_TLS_SERVER, self.authority_pem)
         context.verify_mode = ssl.CERT_OPTIONAL
         context.num_tickets = 0  # each connection proves itself anew
         self._show_certificate(context)
@@ -137,70 +123,62 @@ class Credentials:
         return context
 
     def client_tls(self) -> ssl.SSLContext:
-        """For dialling. Whom: `server_hostname=certificates.server_name(public_key)`."""
-        context = client_tls(self._authority_pem())
+        """For dialling. Whom: `server_hostname=server_name(key_hash(public_key))`."""
+        context = client_tls(self.authority_pem)
         self._show_certificate(context)
         self._contexts.append(context)
         return context
 
+    def _show(self, certificate: x509.Certificate) -> None:
+        self.certificate = certificate
+        self.save()
+        for context in self._contexts:
+            self._show_certificate(context)
+
     def _show_certificate(self, context: ssl.SSLContext) -> None:
-        context.load_cert_chain(self.directory / "node.pem", self.directory / "node.key")
+        context.load_cert_chain(self._path, self._path.with_name("node.key"))
 
-    def _authority_pem(self) -> str:
-        if self.authority is None:
-            raise CredentialsError("this node is in no fleet: promptedge invite, or join")
-        return _pem(self.authority).decode("ascii")
-
-    # Reading.
-
-    def _read_fleet(self) -> None:
-        authority = _read_certificate(self.directory / "ca.pem")
-        certificate = _read_certificate(self.directory / "node.pem")
-        path = self.directory / "operator.key"
-        operator = _read_key(path) if path.exists() else None
-        try:
-            name, fleet = self._checked(authority, certificate, operator)
-        except CredentialsError as exc:
-            raise CredentialsError(f"{self.directory}: {exc}: join the fleet again") from exc
-        self._become(name, fleet, authority, certificate, operator)
-
-    def _become(
-        self,
-        name: NodeName,
-        fleet: bytes,
-        authority: x509.Certificate,
-        certificate: x509.Certificate,
-        operator: Ed25519PrivateKey | None,
-    ) -> None:
-        self.name, self.fleet = name, fleet
-        self.authority, self.certificate, self.operator = authority, certificate, operator
-
-    def _checked(
-        self,
-        authority: x509.Certificate,
-        certificate: x509.Certificate,
-        operator: Ed25519PrivateKey | None,
-    ) -> tuple[NodeName, bytes]:
-        """Name and fleet. Raises CredentialsError if anything does not belong to the rest."""
-        try:
-            name, fleet = certificates.name_of(certificate), certificates.fleet_of(authority)
-            certificate.verify_directly_issued_by(authority)
-        except Exception as exc:
-            raise CredentialsError("the certificate is not one of this fleet") from exc
-        if certificates.key_of(certificate) != self.public_key:
-            raise CredentialsError("the certificate is for another key than node.key")
-        if operator and operator.public_key() != authority.public_key():
-            raise CredentialsError("operator.key is not the key of this fleet")
-        return name, fleet
+    @property
+    def authority_pem(self) -> str:
+        return pem(self.authority).decode("ascii")
 
     def __repr__(self) -> str:
-        kind = "operator" if self.operator else "member" if self.founded else "alone"
-        return f"<Credentials {self.name} {kind}>"
+        return f"<Credentials {self.name}{' operator' if self.operator else ''}>"
 
 
-def fleet_founded_by(public_key: bytes) -> bytes:
-    """The id of the fleet that a node with this key is in before it joins any other: 16 bytes."""
-    return hashlib.sha256(b"promptedge fleet" + public_key).digest()[: certificates.FLEET_BYTES]
+def node_key(data: Path) -> Ed25519PrivateKey:
+    """The key of the node in this directory; made if there is none. Raises CredentialsError."""
+    directory = data / DIRECTORY
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = directory / "node.key"
+    if not path.exists():
+        write_private(path, pem(Ed25519PrivateKey.generate()))
+    return _read_key(path)
+
+
+def fleet_file(data: Path) -> Path:
+    return data / DIRECTORY / "fleet.pem"
+
+
+def _operator_of(authority: x509.Certificate) -> Ed25519PublicKey:
+    key = authority.public_key()
+    if not isinstance(key, Ed25519PublicKey):
+        raise CredentialsError("the authority is not that of a fleet")
+    return key
+
+
+def _checked(own: Credentials, certificate: x509.Certificate) -> NodeName:
+    """The name in it. Raises CredentialsError if it is not this node's, of this fleet."""
+    try:
+        name = certificates.name_of(certificate)
+        certificate.verify_directly_issued_by(own.authority)
+    except (ValueError, TypeError, InvalidSignature) as exc:
+        raise CredentialsError("the certificate is not one of this fleet") from exc
+    if certificates.key_of(certificate) != own.public_key:
+        raise CredentialsError("the certificate is for another key than node.key")
+    if own.operator and own.operator.public_key() != own.operator_public_key:
+        raise CredentialsError("the operator's key is not that of this fleet")
+    return name
 
 
 def client_tls(authority_pem: str) -> ssl.SSLContext:
@@ -218,7 +196,8 @@ def _context(protocol: int, authority_pem: str) -> ssl.SSLContext:
     return context
 
 
-def _pem(one: Ed25519PrivateKey | x509.Certificate) -> bytes:
+def pem(one: Ed25519PrivateKey | x509.Certificate) -> bytes:
+    """Base64 between two lines. Of a private key this is the secret itself."""
     if isinstance(one, x509.Certificate):
         return one.public_bytes(serialization.Encoding.PEM)
     return one.private_bytes(
@@ -230,16 +209,20 @@ def _pem(one: Ed25519PrivateKey | x509.Certificate) -> bytes:
 
 def _read_key(path: Path) -> Ed25519PrivateKey:
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        return private_key(path.read_bytes())
     except (OSError, ValueError, TypeError) as exc:
         raise CredentialsError(f"{path}: cannot be read as a private key: {exc}") from exc
+
+
+def _operator_key(content: bytes) -> Ed25519PrivateKey | None:
+    """The private key in a PEM file, if there is one. Raises ValueError."""
+    _, begin, rest = content.partition(b"-----BEGIN PRIVATE KEY-----")
+    return private_key(begin + rest) if begin else None
+
+
+def private_key(content: bytes) -> Ed25519PrivateKey:
+    """Raises ValueError."""
+    key = serialization.load_pem_private_key(content, None)
     if not isinstance(key, Ed25519PrivateKey):
-        raise CredentialsError(f"{path}: is not an Ed25519 key")
+        raise ValueError("not an Ed25519 key")
     return key
-
-
-def _read_certificate(path: Path) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise CredentialsError(f"{path}: cannot be read as a certificate: {exc}") from exc

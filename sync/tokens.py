@@ -13,12 +13,12 @@ import struct
 from dataclasses import dataclass, field
 
 from index.entry import Timestamp
+from sync.certificates import HASH_BYTES
 
 PREFIX = "pej_"
 VERSION = 1
 SECRET_BYTES = 16
 """128 bits: nobody guesses it, at whatever rate."""
-HASH_BYTES = 16
 CHECK_BYTES = 4
 TOKEN_CHARS_MAX = 4096
 ADDRESS_BYTES_MAX = 255
@@ -35,7 +35,7 @@ class Token:
     address: str
     """Where the host listens: HOST:PORT."""
     host: bytes
-    """The beginning of the SHA-256 of the host's public key: nobody else may answer for it."""
+    """Hash of the host's public key: nobody else may answer for it."""
     authority: bytes
     """The certificate that everybody in the fleet is proven with, as DER."""
     until: Timestamp

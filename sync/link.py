@@ -1,0 +1,169 @@
+"""One connection between two nodes, from either end: messages over a WebSocket, and is it alive?
+
+A message travels in pieces of at most `PIECE_BYTES`, each behind a byte that says whether it is the
+last. So a heartbeat never waits long behind a message, and a peer on a thin line that takes ten
+seconds for one is seen to be alive all the while.
+
+Nothing here waits for a peer that does not take what it is sent: what is queued is bounded, and a
+peer that falls behind by more is cut off. It comes back and goes on where it was.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aiohttp import ClientWebSocketResponse, WSMsgType, web
+
+from index.entry import NodeName
+
+log = logging.getLogger("sync")
+
+HEARTBEAT_S = 2.0
+"""Something is sent at least so often."""
+DEAD_S = 6.0
+"""A peer that says nothing for so long is gone: three heartbeats, as one or two may be lost."""
+PIECE_BYTES = 32 * 1024
+"""At 100 kbit/s one takes 3 s: the peer is seen to be alive."""
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+"""More than any message needs: a peer that sends more is broken."""
+QUEUED_BYTES_MAX = 8 * 1024 * 1024
+"""More than the window of what a peer has not confirmed: one that is so far behind is stuck."""
+UNSENT_BYTES = 64 * 1024
+"""What the kernel may hold back unsent, so that what is urgent does not wait behind it."""
+GOODBYE_S = 1.0
+
+WEBSOCKET_BYTES_MAX = PIECE_BYTES + 1
+STALL_S = 20.0
+"""How long a peer may take nothing at all. It is alive, as it is heard, but of no use."""
+
+_MORE, _LAST = b"\x00", b"\x01"
+_UNSENT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Python 3.12 has the name
+
+WebSocket = web.WebSocketResponse | ClientWebSocketResponse[bool]
+
+
+class LinkEnded(Exception):  # noqa: N818  how every link ends
+    """Why the link is over, in a word or two."""
+
+
+class Link:
+    def __init__(self, peer: NodeName, websocket: WebSocket) -> None:
+        self.peer = peer
+        self._websocket = websocket
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._news = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._why = ""
+
+    def send(self, message: bytes) -> None:
+        """Queue it. The link ends when too much waits."""
+        self._queue.append(message)
+        self._queued_bytes += len(message)
+        self._news.set()
+        if self._queued_bytes > QUEUED_BYTES_MAX:
+            self.end("too slow")
+
+    def end(self, why: str) -> None:
+        """Over, now: nothing that waits is sent, nothing more is received."""
+        if not self._ended.is_set():
+            self._why = why
+            self._ended.set()
+
+    async def run(self, received: Callable[[bytes], None]) -> str:
+        """Hand every message to `received` until the link ends; why it did."""
+        loop = asyncio.get_running_loop()
+        tasks = [
+            loop.create_task(self._until_it_fails(work), name=f"link with {self.peer}")
+            for work in (self._hear(received), self._say())
+        ]
+        try:
+            await self._ended.wait()
+        finally:
+            self.end("stopped")
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._why != "silent":
+                await self._say_goodbye()
+        return self._why
+
+    async def _until_it_fails(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except LinkEnded as ended:
+            self.end(str(ended))
+        except TimeoutError:
+            self.end("stalled")
+        except (OSError, RuntimeError):
+            self.end("broken")
+        except Exception:
+            log.exception("event=bug part=link")
+            self.end("bug")
+
+    async def _hear(self, received: Callable[[bytes], None]) -> None:
+        whole = bytearray()
+        while True:
+            try:
+                message = await self._websocket.receive(timeout=DEAD_S)
+            except TimeoutError:
+                raise LinkEnded("silent") from None
+            match message.type:
+                case WSMsgType.BINARY:
+                    piece: bytes = message.data
+                    whole += piece[1:]
+                    if piece[:1] not in (_MORE, _LAST) or len(whole) > MESSAGE_BYTES_MAX:
+                        raise LinkEnded("malformed")
+                    if piece[:1] == _LAST and not self._ended.is_set():
+                        received(bytes(whole))
+                        whole.clear()
+                case WSMsgType.PING:
+                    async with asyncio.timeout(STALL_S):
+                        await self._websocket.pong(message.data)
+                case WSMsgType.PONG:
+                    pass
+                case WSMsgType.CLOSE | WSMsgType.CLOSING | WSMsgType.CLOSED:
+                    raise LinkEnded("closed")
+                case _:
+                    raise LinkEnded("malformed")
+
+    async def _say(self) -> None:
+        while True:
+            self._news.clear()
+            while self._queue:
+                message = self._queue.popleft()
+                await self._send(memoryview(message))
+                self._queued_bytes -= len(message)
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._news.wait()
+            except TimeoutError:
+                async with asyncio.timeout(STALL_S):
+                    await self._websocket.ping()
+
+    async def _send(self, message: memoryview) -> None:
+        for at in range(0, max(1, len(message)), PIECE_BYTES):
+            last = at + PIECE_BYTES >= len(message)
+            piece = (_LAST if last else _MORE) + bytes(message[at : at + PIECE_BYTES])
+            async with asyncio.timeout(STALL_S):
+                await self._websocket.send_bytes(piece)
+
+    async def _say_goodbye(self) -> None:
+        with contextlib.suppress(TimeoutError, OSError, RuntimeError):
+            async with asyncio.timeout(GOODBYE_S):
+                await self._websocket.close()
+
+    def __repr__(self) -> str:
+        return f"<Link {self.peer} queued={self._queued_bytes}>"
+
+
+def at_once(transport: asyncio.BaseTransport | None) -> None:
+    """What is written to `transport` leaves at once, and little of it waits in the kernel."""
+    sock = transport.get_extra_info("socket") if transport else None
+    if sock is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, _UNSENT, UNSENT_BYTES)
