@@ -3,8 +3,20 @@
 What is said:
 messages       what nodes tell one another, as values and as msgpack
 frames         a message signed by its origin
-links          what two linked nodes say to each other
+dialogue       what two linked nodes say to each other
 roster         who belongs to the fleet, signed by its operator
+admission      who may tell whom what
+
+A node's part, a machine without sockets or clocks:
+replica        what happened in, what is to be sent out: start here
+voice          how a node speaks: its clock, its signature
+hearing        what others say: proven, judged, applied
+tables         the purges that another lacks
+readers        who reads our log, and how far
+bus            a message bus instead of readers
+peers          who is alive, and what each lacks
+seams          what all that stands on: a shelf of answers, and a log
+outbox         the log, purges, roster, cursors: on disk
 
 How it travels:
 jetstream      for large fleets: NATS JetStream

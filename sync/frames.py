@@ -75,14 +75,16 @@ def peek(frame: bytes) -> Header:
     return Header(frame[1], NodeName(origin), Version(version), end + 8)
 
 
+def payload_of(frame: bytes, header: Header) -> bytes:
+    return frame[header.size + _SIGNATURE :]
+
+
 def opened(frame: bytes, header: Header, key: Ed25519PublicKey, fleet: bytes) -> Message:
     """The message, of whom the header says it is. Raises Forged, or MessageError."""
-    payload_at = header.size + _SIGNATURE
-    payload = frame[payload_at:]
+    payload = payload_of(frame, header)
+    signature = frame[header.size : header.size + _SIGNATURE]
     try:
-        key.verify(
-            frame[header.size : payload_at], _CONTEXT + fleet + frame[: header.size] + payload
-        )
+        key.verify(signature, _CONTEXT + fleet + frame[: header.size] + payload)
     except InvalidSignature as exc:
         raise Forged("forged") from exc
     if not 0 < header.version < 1 << 63:

@@ -124,8 +124,8 @@ class Presence:
     encoder: str
     seen: Seen
     entries: int
-    published: Version
-    """Version of its last frame of entries."""
+    latest: Version
+    """Where its log ends: how far there is to hear."""
     purges: int
     """Digest of all purges it knows: two that agree hold the same table."""
     roster: int
@@ -136,9 +136,11 @@ class Presence:
 class Table:
     """Purges that somebody may lack, each in the frame of the node that made it.
 
-    With these and what it knew, whoever asked knows everything up to `seen`: no gap remains.
+    Whoever had applied all of a node's purges up to `after` has with these applied all up to
+    `seen`: no gap remains.
     """
 
+    after: Seen
     seen: Seen
     purges: tuple[bytes, ...]
 
@@ -186,8 +188,8 @@ def unpack(kind: int, payload: bytes, origin: NodeName, version: Version) -> Mes
         case Kind.PRESENCE:
             return _presence(columns)
         case Kind.TABLE:
-            seen, purges = exactly(columns, 2)
-            return Table(seen_of(seen), _blobs(purges))
+            after, seen, purges = exactly(columns, 3)
+            return Table(seen_of(after), seen_of(seen), _blobs(purges))
         case _:
             raise UnknownKind("unknown kind")
 
@@ -281,7 +283,7 @@ def _columns(message: Message) -> tuple[Any, ...]:
         case Presence():
             return astuple(message)
         case Table():
-            return (message.seen, message.purges)
+            return message.after, message.seen, message.purges
     assert_never(message)
 
 
@@ -379,7 +381,7 @@ def _purged(columns: Any, by: NodeName, version: Version) -> Purged:
 
 
 def _presence(columns: Any) -> Presence:
-    state, address, encoder, seen, entries, published, purges, roster = exactly(columns, 8)
+    state, address, encoder, seen, entries, latest, purges, roster = exactly(columns, 8)
     try:
         state = State(typed(state, int))
     except ValueError as exc:
@@ -390,7 +392,7 @@ def _presence(columns: Any) -> Presence:
         text(encoder),
         seen_of(seen),
         number(entries),
-        Version(number(published, 1 << 63)),
+        Version(number(latest, 1 << 63)),
         number(purges),
         number(roster),
     )

@@ -16,6 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from index.entry import NodeName, Reach, Scope, Version
+from sync.certificates import node_name
 from sync.messages import MessageError, exactly, number, several, text, typed, unpacked
 
 NODES_MAX: Final = 4_096
@@ -50,11 +51,6 @@ class Enrolment:
         if scope is None:
             return "*" in self.scopes
         return any(fnmatchcase(scope, pattern) for pattern in self.scopes)
-
-
-def named(name: str, public_key: bytes) -> NodeName:
-    """The node of that name and key."""
-    return NodeName(f"{name}.{hashlib.sha256(public_key).hexdigest()[:8]}")
 
 
 def fleet_id(operator: Ed25519PublicKey) -> bytes:
@@ -164,9 +160,9 @@ def _enrolment(line: bytes) -> Enrolment:
         scopes=tuple(text(pattern) for pattern in several(scopes, SCOPES_MAX)),
         revoked=typed(revoked, bool),
     )
-    stem, _, suffix = enrolment.name.rpartition(".")
+    stem = enrolment.name.rpartition(".")[0]
     if not (stem and enrolment.name.isascii() and len(enrolment.public_key) == 32):
         raise MessageError("not a node's name or key")
-    if suffix != hashlib.sha256(enrolment.public_key).hexdigest()[:8]:
+    if enrolment.name != node_name(stem, enrolment.public_key):
         raise MessageError("a name of another key")
     return enrolment

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from index.entry import NodeName, Version
-from sync.roster import Enrolment, Roster, enrol, named
+from sync.certificates import node_name
+from sync.roster import Enrolment, Roster, enrol, fleet_id
 
 
 def key(name: str) -> Ed25519PrivateKey:
@@ -14,10 +15,11 @@ def key(name: str) -> Ed25519PrivateKey:
 
 
 OPERATOR = key("operator")
+FLEET = fleet_id(OPERATOR.public_key())
 
 
 def node(name: str) -> NodeName:
-    return named(name, key(name).public_key().public_bytes_raw())
+    return node_name(name, key(name).public_key().public_bytes_raw())
 
 
 def enrolment(

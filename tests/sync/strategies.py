@@ -16,7 +16,7 @@ from index.entry import (
     Timestamp,
     Version,
 )
-from sync.links import Aside, Batch, Heard, Hello, LinkMessage, Start
+from sync.dialogue import Aside, Batch, DialogueMessage, Heard, Hello, Start
 from sync.messages import Enrolments, Entries, Hint, Item, Message, Presence, State, Table
 from tests.fakes.fleet import node
 
@@ -94,12 +94,12 @@ MESSAGES: st.SearchStrategy[Message] = (
         DIGESTS,
         DIGESTS,
     )
-    | st.builds(Table, SEENS, FRAMES)
+    | st.builds(Table, SEENS, SEENS, FRAMES)
 )
 RUNS = st.binary(min_size=8, max_size=8) | st.just(b"")
-LINK_MESSAGES: st.SearchStrategy[LinkMessage] = (
+DIALOGUE: st.SearchStrategy[DialogueMessage] = (
     st.builds(Hello, VERSIONS, RUNS, SEENS, DIGESTS, st.booleans(), st.booleans())
-    | st.builds(Start, RUNS, VERSIONS, st.booleans())
+    | st.builds(Start, RUNS, VERSIONS, VERSIONS, st.booleans())
     | st.builds(Batch, VERSIONS, VERSIONS, FRAMES)
     | st.builds(Heard, DIGESTS)
     | st.builds(Aside, FRAMES)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.entry import EVERYWHERE, Entry, NodeName, Purged, Scope, Timestamp, Version
+from sync.dialogue import DialogueMessage, read, written
 from sync.frames import Forged, UnknownVersion, opened, peek, signed
-from sync.links import LinkMessage, read, written
 from sync.messages import (
     PAYLOAD_BYTES_MAX,
     Enrolments,
@@ -26,12 +26,10 @@ from sync.messages import (
     sayable,
     unpack,
 )
-from sync.roster import fleet_id
 from tests.fakes import entries as fakes
-from tests.fakes.fleet import OPERATOR, key, node
-from tests.sync.strategies import BY, LINK_MESSAGES, MESSAGES, VERSIONS
+from tests.fakes.fleet import FLEET, key, node
+from tests.sync.strategies import BY, DIALOGUE, MESSAGES, VERSIONS
 
-FLEET = fleet_id(OPERATOR.public_key())
 KEY = key("fra-1")
 V9 = Version(9)
 KINDS = st.integers(0, 255)
@@ -63,8 +61,8 @@ def test_a_frame_is_understood_as_it_was_meant(message: Message, version: Versio
     assert opened_by_name(data) == message
 
 
-@given(LINK_MESSAGES)
-def test_a_link_message_is_understood_as_it_was_meant(message: LinkMessage) -> None:
+@given(DIALOGUE)
+def test_a_link_message_is_understood_as_it_was_meant(message: DialogueMessage) -> None:
     assert read(written(message)) == message
 
 

@@ -26,7 +26,7 @@ from sync.messages import (
     unpacked,
 )
 
-LINK_BYTES_MAX: Final = (1 << 20) + (64 << 10)
+MESSAGE_BYTES_MAX: Final = (1 << 20) + (64 << 10)
 """A frame of the largest size, alone, and what a link adds."""
 RUN_BYTES: Final = 8
 FRAMES_MAX: Final = 1_024
@@ -55,8 +55,11 @@ class Start:
 
     run: bytes
     after: Version
+    """Less than you asked for, if I forgot that you heard it."""
+    latest: Version
+    """Where my log ends."""
     truncated: bool
-    """Not all of what you asked for is left in the log."""
+    """The log does not reach back so far: something else comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +84,20 @@ class Aside:
     frames: tuple[bytes, ...]
 
 
-LinkMessage = Hello | Start | Batch | Heard | Aside
+DialogueMessage = Hello | Start | Batch | Heard | Aside
 
-_TYPES: Final[dict[type[LinkMessage], int]] = {Hello: 1, Start: 2, Batch: 3, Heard: 4, Aside: 5}
+_TYPES: Final[dict[type[DialogueMessage], int]] = {Hello: 1, Start: 2, Batch: 3, Heard: 4, Aside: 5}
 
 
-def written(message: LinkMessage) -> bytes:
+def written(message: DialogueMessage) -> bytes:
     columns = [getattr(message, name) for name in message.__slots__]
     packed: bytes = msgpack.packb(columns)
     return bytes((_TYPES[type(message)],)) + packed
 
 
-def read(data: bytes) -> LinkMessage:
+def read(data: bytes) -> DialogueMessage:
     """Raises MessageError."""
-    if not 0 < len(data) <= LINK_BYTES_MAX:
+    if not 0 < len(data) <= MESSAGE_BYTES_MAX:
         raise MessageError("too large")
     columns = unpacked(data[1:])
     match data[0]:
@@ -109,8 +112,8 @@ def read(data: bytes) -> LinkMessage:
                 typed(fill, bool),
             )
         case 2:
-            run, after, truncated = exactly(columns, 3)
-            return Start(_run(run), _position(after), typed(truncated, bool))
+            run, after, latest, truncated = exactly(columns, 4)
+            return Start(_run(run), _position(after), _position(latest), typed(truncated, bool))
         case 3:
             position, latest, frames = exactly(columns, 3)
             return Batch(_position(position), _position(latest), _frames(frames))

@@ -1,0 +1,192 @@
+"""What others say, proven, judged and applied: each frame once, in any order.
+
+Here is decided what a node believes. A frame passes its signature first, then the roster, then the
+rules on what it says; what passes is applied and, if it is a purge or a line of the roster, on disk
+before anything else is heard. Everything else is dropped and counted by its reason.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from index.clock import ClockSkew, Now, wall_of
+from index.entry import Entry, NodeName, Purged, Version
+from sync import admission
+from sync.admission import PURGES_KEPT_S
+from sync.frames import Header, opened, peek
+from sync.messages import Enrolments, Entries, Hint, Message, MessageError, Presence, Table
+from sync.roster import Enrolment, Roster
+from sync.seams import Kept, Log, Shelf
+from sync.tables import closed
+from sync.voice import Voice
+
+RECENT_FRAMES: Final = 16_384
+"""Remembered, so that what comes by several ways is verified once. Some 3 MB."""
+
+
+class Refused(MessageError):  # noqa: N818  reads as what happened
+    """Well said, by one who may not, or of what may not be kept here."""
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a frame said that was not known."""
+
+    header: Header
+    message: Message
+    entries: tuple[Entry, ...] = ()
+    """Of those told, which are now held."""
+    purges: tuple[bytes, ...] = ()
+    """Frames of purges that were applied just now."""
+
+
+class Hearing:
+    def __init__(
+        self,
+        voice: Voice,
+        roster: Roster,
+        log: Log,
+        shelf: Shelf,
+        accepted: Callable[[Entry, Hint | None], None],
+    ) -> None:
+        self.dropped: Counter[str] = Counter()
+        """Messages, frames and answers that were not taken, by reason."""
+        self.taken: Counter[str] = Counter()
+        """Answers of others, by what became of them."""
+        self.quarantined: dict[NodeName, str] = {}
+        """Nodes whose answers are not taken, and why."""
+        self._voice = voice
+        self._roster = roster
+        self._log = log
+        self._shelf = shelf
+        self._accepted = accepted
+        self._recent: OrderedDict[tuple[NodeName, Version], None] = OrderedDict()
+        self._restore()
+
+    def hear(self, frame: bytes, now: Now) -> News | None:
+        """What is new in a frame. Nothing is, if it was heard before or is not taken."""
+        try:
+            header = peek(frame)
+            name = (header.origin, header.version)
+            if name in self._recent:
+                self.dropped["heard before"] += 1
+                return None
+            message = self._opened(frame, header, now)
+            self.remember(header.origin, header.version)
+            return self._taken(message, header, frame, now)
+        except (MessageError, ClockSkew) as exc:
+            self.drop(exc)
+            return None
+
+    def remember(self, origin: NodeName, version: Version) -> None:
+        """This frame needs no hearing."""
+        self._recent[origin, version] = None
+        if len(self._recent) > RECENT_FRAMES:
+            self._recent.popitem(last=False)
+
+    def apply(self, purges: list[Kept], table: Table | None = None) -> list[bytes]:
+        """Apply purges, then write them down; the frames of those that were not known."""
+        news = [one.frame for one in purges if self._shelf.merge(one.purged)]
+        if table is not None:
+            self._shelf.restore((), closed(table, self._shelf.seen))
+        self._log.keep_purges(purges, self._shelf.seen)
+        return news
+
+    def enrol(self, line: bytes) -> Enrolment | None:
+        """Take a line of the roster, if it is news. Raises MessageError."""
+        enrolment = self._roster.merge(line)
+        if enrolment is not None:
+            self._log.keep_line(enrolment.name, line)
+        return enrolment
+
+    def drop(self, why: Exception) -> None:
+        self.dropped["a clock ahead" if isinstance(why, ClockSkew) else str(why)] += 1
+
+    def _restore(self) -> None:
+        """What was known when the last run ended."""
+        for line in self._log.lines():
+            self._roster.merge(line)
+        kept = [one.purged for one in self._log.purges()]
+        self._shelf.restore(kept, self._log.confirmed)
+        readings = [*(one.version for one in kept), *(last for _, last in self._log.confirmed)]
+        self._voice.clock.latest = max(self._voice.clock.latest, *readings, Version(0))
+
+    def _opened(self, frame: bytes, header: Header, now: Now) -> Message:
+        """What a frame says, proven to be said by its origin. Raises MessageError, ClockSkew."""
+        if why := admission.frame_refused(header, self._roster.get(header.origin)):
+            raise Refused(why)
+        key = self._roster.key(header.origin)
+        message = opened(frame, header, key, self._roster.fleet)
+        self._voice.clock.observe(header.version, now.wall)
+        return message
+
+    def _taken(self, message: Message, header: Header, frame: bytes, now: Now) -> News | None:
+        match message:
+            case Entries():
+                entries = self._entries(message, header, now)
+                return News(header, message, entries=tuple(entries)) if entries else None
+            case Purged():
+                kept = self._purge(message, frame, now)
+                news = self.apply([kept])
+                return News(header, message, purges=tuple(news)) if news else None
+            case Table():
+                return News(header, message, purges=tuple(self._table(message, now)))
+            case Enrolments():
+                news_of = [line for line in message.lines if self.enrol(line)]
+                return News(header, message) if news_of else None
+            case Presence():
+                return News(header, message)
+            case _:
+                assert_never(message)
+
+    def _entries(self, told: Entries, header: Header, now: Now) -> list[Entry]:
+        """Keep what may be kept; what of it was news."""
+        origin = self._roster.member(header.origin)
+        if origin is None or header.origin in self.quarantined:
+            raise Refused("of a node in quarantine")
+        own = self._roster.member(self._voice.own.name)
+        if why := admission.entries_refused(told, origin, own):
+            raise Refused(why)
+        news = []
+        for entry, hint in told.items:
+            if why := admission.entry_refused(entry, header, self._roster, now.wall):
+                self.dropped[why] += 1
+            elif entry.stored_by in self.quarantined:
+                self.dropped["of a node in quarantine"] += 1
+            elif self._keep(kept := admission.vouched(entry, header.origin), hint, now):
+                news.append(kept)
+        return news
+
+    def _keep(self, entry: Entry, hint: Hint | None, now: Now) -> bool:
+        became = self._shelf.accept(entry, now.wall).name
+        self.taken[became] += 1
+        if became == "STORED":
+            self._accepted(entry, hint)
+        return became == "STORED"
+
+    def _purge(self, purged: Purged, frame: bytes, now: Now) -> Kept:
+        """A purge that may be applied. Raises Refused."""
+        by = self._roster.get(purged.by)
+        if by is None or (why := admission.purge_refused(purged.purge, by)):
+            raise Refused(why if by else "of a stranger")
+        if wall_of(purged.version) < now.wall - PURGES_KEPT_S:
+            raise Refused("of a purge long forgotten")
+        return Kept(purged, frame)
+
+    def _table(self, table: Table, now: Now) -> list[bytes]:
+        """Apply a table; only one that is good throughout closes gaps."""
+        kept: list[Kept] = []
+        whole = True
+        for frame in table.purges:
+            try:
+                header = peek(frame)
+                purged = self._opened(frame, header, now)
+                if not isinstance(purged, Purged):
+                    raise Refused("no purge in a table of purges")
+                kept.append(self._purge(purged, frame, now))
+                self.remember(header.origin, header.version)
+            except (MessageError, ClockSkew) as exc:
+                whole = False
+                self.drop(exc)
+        return self.apply(kept, table if whole else None)
