@@ -19,6 +19,9 @@ seams          what all that stands on: a shelf of answers, and a log
 outbox         the log, purges, roster, cursors: on disk
 
 How it travels:
+feed           links with the others over HTTPS, and the replica run by them; needs nothing else
+dialling       opens links with sources
+connection     one WebSocket between two nodes: messages, and is it alive?
 jetstream      for large fleets: NATS JetStream
 
 Who is who, and who belongs to whom:
@@ -30,11 +33,11 @@ application    what a newcomer and its host say to each other
 enrolment      how a node comes to belong to a fleet, and ceases to: who decides
 joining        and who asks
 attempts       who guesses wrong too often has to wait
+renewal        the next certificate, in good time
 
 Over HTTPS with the fleet's certificates:
 https          connections, strangers, errors
 listener       what other nodes reach of this one
-link           one connection between two nodes: messages, and is it alive?
 peer_client    asks other nodes for what they hold
 settings       what a fleet may use up, and where it meets
 private_files  files that nobody else may read, whole or not at all

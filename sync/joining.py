@@ -29,7 +29,7 @@ from sync.credentials import (
     private_key,
 )
 from sync.peer_client import read_body
-from sync.roster import Roster
+from sync.roster import Enrolment, Roster
 from sync.tokens import Token
 
 TIMEOUT_S = 20.0
@@ -49,6 +49,8 @@ class Joined:
     """The fleet's, which keys of answers are made with."""
     roster: tuple[bytes, ...]
     """Its lines, verified."""
+    members: tuple[Enrolment, ...]
+    """What each of these says."""
 
 
 async def join(
@@ -137,4 +139,4 @@ def _joined(body: bytes, authority: x509.Certificate, data: Path, key: Ed25519Pr
         roster.merge(bytes.fromhex(line))
     if roster.member(credentials.name) is None:
         raise ValueError("a roster without this node")
-    return Joined(credentials, bytes.fromhex(given.secret), tuple(roster.lines()))
+    return Joined(credentials, bytes.fromhex(given.secret), tuple(roster.lines()), tuple(roster))

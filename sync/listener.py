@@ -1,7 +1,7 @@
 """What other nodes reach of this one: HTTPS for the fleet alone, on a port of its own.
 
     POST /v1/join     a newcomer with a token's secret; a member for its next certificate
-    GET  /v1/feed     a WebSocket: the log of this node (`sync.link`)
+    GET  /v1/feed     a WebSocket: the log of this node (`sync.connection`)
     POST /v1/fetch    {"scope", "key"}: a frame with that answer, or 404
     GET  /v1/digest   what this node holds, as far as the asker may know
 
@@ -17,7 +17,7 @@ import math
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -28,9 +28,9 @@ from index.entry import CacheKey, Instant, NodeName, Scope, Timestamp
 from sync import certificates
 from sync.application import ADMISSION, Refused, read_application
 from sync.attempts import Attempts
+from sync.connection import WEBSOCKET_BYTES_MAX, at_once
 from sync.enrolment import Registrar
 from sync.https import GOODBYE_S, HttpsServer, body_of, certificate_of
-from sync.link import WEBSOCKET_BYTES_MAX, at_once
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
 
@@ -47,8 +47,14 @@ class Served(Protocol):
         """What is here, as far as that peer may know; None if there is no digest."""
 
 
-Hold = Callable[[NodeName, web.WebSocketResponse], Awaitable[None]]
-"""Feeds a member, until the connection ends. Raises Refused before it begins, if at all."""
+class Feeds(Protocol):
+    """See `sync.feed.Feed`."""
+
+    def check(self, peer: NodeName) -> None:
+        """May it be fed now? Raises Refused."""
+
+    async def feed(self, peer: NodeName, websocket: web.WebSocketResponse) -> None:
+        """Until it leaves, or has to."""
 
 
 class Listener:
@@ -62,7 +68,7 @@ class Listener:
         roster: Roster,
         registrar: Registrar,
         served: Served,
-        hold: Hold,
+        feeds: Feeds,
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
@@ -71,7 +77,7 @@ class Listener:
         self._roster = roster
         self._registrar = registrar
         self._served = served
-        self._hold = hold
+        self._feeds = feeds
         self._wall = wall
         self._monotonic = monotonic
         self._attempts = Attempts()
@@ -149,14 +155,15 @@ class Listener:
 
     async def _feed(self, request: web.Request) -> web.StreamResponse:
         member = self._member(request)
+        self._feeds.check(member.name)
         websocket = web.WebSocketResponse(
             autoping=False, compress=False, max_msg_size=WEBSOCKET_BYTES_MAX, timeout=GOODBYE_S
         )
         await websocket.prepare(request)
         transport = request.transport
-        at_once(transport)
+        at_once(request.get_extra_info("socket"))
         try:
-            await self._hold(member.name, websocket)
+            await self._feeds.feed(member.name, websocket)
         finally:
             if transport is not None:
                 transport.abort()  # TLS's own goodbye would wait for a peer that may be gone

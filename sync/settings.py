@@ -21,6 +21,8 @@ class SyncSettings:
     parents: tuple[str, ...] = ()
     """Names of the nodes that this one listens to, and that relay the others. Empty: all of them,
     which is right up to some 20 nodes."""
+    relay: bool = False
+    """Tell others' answers too to nodes that have this one as their parent."""
     threshold: Annotated[int, Ge(1)] = 3
     """An answer that was asked for so often is offered to the others."""
     bytes_per_s: Annotated[int, Gt(0)] = 256_000

@@ -3,23 +3,31 @@
 import asyncio
 import datetime as dt
 import itertools
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from aiohttp import web
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge import listen
-from index.clock import HybridClock
+from index.clock import HybridClock, Now
 from index.entry import CacheKey, Instant, NodeName, Scope, Timestamp
-from sync.credentials import Credentials
+from sync import certificates, tokens
+from sync.application import Application, Refused
+from sync.credentials import Credentials, fleet_file, node_key
 from sync.enrolment import Registrar
+from sync.feed import Feed
 from sync.invites import Invites, Terms
 from sync.listener import Listener
 from sync.peer_client import Peer
+from sync.peers import Peers
+from sync.replica import End, Role
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
 
@@ -56,8 +64,11 @@ class Member:
     registrar: Registrar
     shelf: Shelf = field(default_factory=Shelf)
     wall: Timestamp = NOW
-    address: str = "127.0.0.1:1"
-    """Where it listens; until then, where nobody does."""
+    address: str = ""
+    """Where it listens."""
+
+    def __post_init__(self) -> None:
+        self.pipe = Pipe(self.roster)
 
     @property
     def name(self) -> NodeName:
@@ -67,10 +78,14 @@ class Member:
         return Peer(self.name, self.address, self.credentials.public_key)
 
     def invite(self, valid_s: float = 3600.0, **terms: Any) -> str:
-        return self.registrar.invite(Terms(**terms), self.address, valid_s, self.wall)
+        return self.registrar.invite(
+            Terms(**terms), self.address or "127.0.0.1:1", valid_s, self.wall
+        )
 
 
-def member(data: Path, name: str, credentials: Credentials | None = None) -> Member:
+def member(
+    data: Path, name: str, credentials: Credentials | None = None, address: str = ""
+) -> Member:
     """A node that has started; the first of its fleet unless it is given credentials."""
     now = dt.datetime.fromtimestamp(NOW, dt.UTC)
     own = credentials or Credentials.load(data, name, now)
@@ -88,18 +103,82 @@ def member(data: Path, name: str, credentials: Credentials | None = None) -> Mem
         tick=lambda: clock.tick(Timestamp(next(steps))),
         tell=tell,
     )
-    registrar.settle(name, "eu", "", now)
-    return Member(data, own, roster, registrar)
+    registrar.settle(name, "eu", address, now)
+    return Member(data, own, roster, registrar, address=address)
 
 
-async def nobody(_peer: NodeName, _websocket: web.WebSocketResponse) -> None:
-    """Feeds no one."""
+class Pipe:
+    """In place of a replica: says what it is told to, remembers what it hears."""
+
+    def __init__(self, roster: Roster) -> None:
+        self.roster = roster
+        self.peers = Peers()
+        self.links: list[End] = []
+        self.ended: list[End] = []
+        self.heard: list[tuple[End, bytes]] = []
+        self.greeting: bytes | None = b"hello"
+        """What a source is told first."""
+        self._out: list[tuple[End, bytes]] = []
+
+    def say(self, end: End, message: bytes) -> None:
+        self._out.append((end, message))
+
+    def linked(self, end: End, now: Now) -> None:
+        self.links.append(end)
+        if self.greeting is not None and end.role is Role.SOURCE:
+            self.say(end, self.greeting)
+
+    def unlinked(self, end: End, now: Now) -> None:
+        self.links.remove(end)
+        self.ended.append(end)
+
+    def receive(self, end: End, data: bytes, now: Now) -> None:
+        assert end in self.links
+        self.heard.append((end, data))
+
+    def tick(self, now: Now) -> None:
+        """Nothing is ever due."""
+
+    def wake_at(self) -> Instant:
+        return Instant(math.inf)
+
+    def outbox(self) -> list[tuple[End, bytes]]:
+        out, self._out = self._out, []
+        return out
+
+
+def monotonic() -> Instant:
+    return Instant(asyncio.get_running_loop().time())
 
 
 @asynccontextmanager
-async def listening(one: Member, settings: SyncSettings | None = None) -> AsyncIterator[Member]:
-    """Reached by others while this lasts."""
-    sock = listen.bind_tcp(listen.parse("127.0.0.1:0"))
+async def running(one: Member, settings: SyncSettings | None = None) -> AsyncIterator[Feed]:
+    """Linked with whoever it knows, and reached by others, while this lasts."""
+    settings = settings or SyncSettings()
+    feed = Feed(
+        one.name,
+        one.pipe,
+        one.credentials.client_tls(),
+        settings,
+        wall=lambda: one.wall,
+        monotonic=monotonic,
+        chance=Random(1),
+    )
+    async with listening(one, settings, feed):
+        task = asyncio.get_running_loop().create_task(feed.run())
+        try:
+            yield feed
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def listening(
+    one: Member, settings: SyncSettings | None = None, feed: Feed | None = None
+) -> AsyncIterator[Member]:
+    """Reached by others while this lasts; at the same address as before, if there was one."""
+    sock = listen.bind_tcp(listen.parse(one.address or "127.0.0.1:0"))
     one.address = str(listen.bound(sock))
     listener = Listener(
         sock,
@@ -108,12 +187,51 @@ async def listening(one: Member, settings: SyncSettings | None = None) -> AsyncI
         one.roster,
         one.registrar,
         one.shelf,
-        nobody,
+        feed or _Nobody(),
         wall=lambda: one.wall,
-        monotonic=lambda: Instant(asyncio.get_running_loop().time()),
+        monotonic=monotonic,
     )
     await listener.start()
     try:
         yield one
     finally:
         await listener.stop()
+
+
+class _Nobody:
+    def check(self, peer: NodeName) -> None:
+        raise Refused("It feeds nobody", 503)
+
+    async def feed(self, peer: NodeName, websocket: web.WebSocketResponse) -> None:
+        raise AssertionError
+
+
+def fleet(data: Path, *names: str) -> list[Member]:
+    """Members that know one another; the first founded the fleet."""
+    founder = member(data / names[0], names[0], address=free_address())
+    members = [founder]
+    for name in names[1:]:
+        key = node_key(data / name)
+        request = certificates.request(key).public_bytes(Encoding.PEM).decode()
+        secret = tokens.read(founder.invite(), NOW).secret
+        address = free_address()
+        said = Application(request, name, "eu", address, NOW)
+        given = founder.registrar.admit(secret, said, NOW)
+        own = Credentials(
+            fleet_file(data / name),
+            key,
+            founder.credentials.authority,
+            certificates.read(given.certificate.encode()),
+            None,
+        )
+        own.save()
+        members.append(member(data / name, name, own, address))
+    for one in members:
+        for line in founder.roster.lines():
+            one.roster.merge(line)
+    return members
+
+
+def free_address() -> str:
+    with listen.bind_tcp(listen.parse("127.0.0.1:0")) as sock:
+        return str(listen.bound(sock))

@@ -1,4 +1,4 @@
-"""One connection between two nodes, from either end: messages over a WebSocket, and is it alive?
+"""One WebSocket between two nodes, from either end: messages, and is the peer alive?
 
 A message travels in pieces of at most `PIECE_BYTES`, each behind a byte that says whether it is the
 last. So a heartbeat never waits long behind a message, and a peer on a thin line that takes ten
@@ -36,7 +36,7 @@ UNSENT_BYTES = 64 * 1024
 """What the kernel may hold back unsent, so that what is urgent does not wait behind it."""
 GOODBYE_S = 1.0
 
-WEBSOCKET_BYTES_MAX = PIECE_BYTES + 1
+WEBSOCKET_BYTES_MAX = PIECE_BYTES + 2  # aiohttp means: less than
 STALL_S = 20.0
 """How long a peer may take nothing at all. It is alive, as it is heard, but of no use."""
 
@@ -46,11 +46,11 @@ _UNSENT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # Python 3.12 has the name
 WebSocket = web.WebSocketResponse | ClientWebSocketResponse[bool]
 
 
-class LinkEnded(Exception):  # noqa: N818  how every link ends
-    """Why the link is over, in a word or two."""
+class ConnectionEnded(Exception):  # noqa: N818  how every one ends
+    """Why it is over, in a word or two."""
 
 
-class Link:
+class Connection:
     def __init__(self, peer: NodeName, websocket: WebSocket) -> None:
         self.peer = peer
         self._websocket = websocket
@@ -61,30 +61,30 @@ class Link:
         self._why = ""
 
     def send(self, message: bytes) -> None:
-        """Queue it. The link ends when too much waits."""
+        """Queue it. The connection ends when too much waits."""
         self._queue.append(message)
         self._queued_bytes += len(message)
         self._news.set()
         if self._queued_bytes > QUEUED_BYTES_MAX:
-            self.end("too slow")
+            self.cut("too slow")
 
-    def end(self, why: str) -> None:
+    def cut(self, why: str) -> None:
         """Over, now: nothing that waits is sent, nothing more is received."""
         if not self._ended.is_set():
             self._why = why
             self._ended.set()
 
     async def run(self, received: Callable[[bytes], None]) -> str:
-        """Hand every message to `received` until the link ends; why it did."""
+        """Hand every message to `received` until the connection ends; why it did."""
         loop = asyncio.get_running_loop()
         tasks = [
-            loop.create_task(self._until_it_fails(work), name=f"link with {self.peer}")
+            loop.create_task(self._until_it_fails(work), name=f"connection with {self.peer}")
             for work in (self._hear(received), self._say())
         ]
         try:
             await self._ended.wait()
         finally:
-            self.end("stopped")
+            self.cut("stopped")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -95,15 +95,12 @@ class Link:
     async def _until_it_fails(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except LinkEnded as ended:
-            self.end(str(ended))
+        except ConnectionEnded as ended:
+            self.cut(str(ended))
         except TimeoutError:
-            self.end("stalled")
-        except (OSError, RuntimeError):
-            self.end("broken")
-        except Exception:
-            log.exception("event=bug part=link")
-            self.end("bug")
+            self.cut("stalled")
+        except (OSError, RuntimeError):  # the latter is aiohttp's word for a closed one
+            self.cut("broken")
 
     async def _hear(self, received: Callable[[bytes], None]) -> None:
         whole = bytearray()
@@ -111,15 +108,15 @@ class Link:
             try:
                 message = await self._websocket.receive(timeout=DEAD_S)
             except TimeoutError:
-                raise LinkEnded("silent") from None
+                raise ConnectionEnded("silent") from None
             match message.type:
                 case WSMsgType.BINARY:
                     piece: bytes = message.data
                     whole += piece[1:]
                     if piece[:1] not in (_MORE, _LAST) or len(whole) > MESSAGE_BYTES_MAX:
-                        raise LinkEnded("malformed")
-                    if piece[:1] == _LAST and not self._ended.is_set():
-                        received(bytes(whole))
+                        raise ConnectionEnded("malformed")
+                    if piece[:1] == _LAST:
+                        self._hand_on(bytes(whole), received)
                         whole.clear()
                 case WSMsgType.PING:
                     async with asyncio.timeout(STALL_S):
@@ -127,9 +124,18 @@ class Link:
                 case WSMsgType.PONG:
                     pass
                 case WSMsgType.CLOSE | WSMsgType.CLOSING | WSMsgType.CLOSED:
-                    raise LinkEnded("closed")
+                    raise ConnectionEnded("closed")
                 case _:
-                    raise LinkEnded("malformed")
+                    raise ConnectionEnded("malformed")
+
+    def _hand_on(self, message: bytes, received: Callable[[bytes], None]) -> None:
+        if self._ended.is_set():
+            return
+        try:
+            received(message)
+        except Exception as exc:
+            log.exception("event=bug part=sync")
+            raise ConnectionEnded("bug") from exc
 
     async def _say(self) -> None:
         while True:
@@ -158,12 +164,11 @@ class Link:
                 await self._websocket.close()
 
     def __repr__(self) -> str:
-        return f"<Link {self.peer} queued={self._queued_bytes}>"
+        return f"<Connection {self.peer} queued={self._queued_bytes}>"
 
 
-def at_once(transport: asyncio.BaseTransport | None) -> None:
-    """What is written to `transport` leaves at once, and little of it waits in the kernel."""
-    sock = transport.get_extra_info("socket") if transport else None
+def at_once(sock: Any) -> None:
+    """What is written to a connection's socket leaves at once; little of it waits in the kernel."""
     if sock is not None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, _UNSENT, UNSENT_BYTES)
