@@ -5,6 +5,9 @@ promptedge check    read the configuration and say whether a node could start wi
 promptedge status   ask a running node how it is
 promptedge purge    make a running node forget answers, now
 promptedge explain  ask a running node why it served an answer by meaning, or did not
+promptedge invite   let one node join the fleet of a running one
+promptedge join     make the node in a directory a member of a fleet
+promptedge revoke   shut a node out of the fleet, now
 """
 
 import argparse
@@ -13,18 +16,23 @@ import json
 import os
 import signal
 import sys
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edge.config import Config, ConfigError, load
-
-EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
-CALL_TIMEOUT_S = 30
+from edge.commands import membership
+from edge.commands.calling import (
+    EXIT_FAILED,
+    EXIT_OK,
+    EXIT_USAGE,
+    add_admin,
+    add_settings,
+    call,
+)
+from edge.commands.calling import config as configured
+from edge.config import ConfigError
 
 
 class UsageError(Exception):
@@ -46,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(options: argparse.Namespace) -> int:
-    config = _config(options)
+    config = configured(options)
     import uvloop
 
     from edge import log
@@ -77,7 +85,7 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def check(options: argparse.Namespace) -> int:
-    config = _config(options)
+    config = configured(options)
     from edge.node import check_files
 
     check_files(config, os.environ)
@@ -86,7 +94,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def status(options: argparse.Namespace) -> int:
-    facts = _call(options, "/admin/status")
+    facts = call(options, "/admin/status")
     if facts is None:
         return EXIT_FAILED
     print(json.dumps(facts, indent=2))
@@ -99,12 +107,12 @@ def explain(options: argparse.Namespace) -> int:
         return EXIT_USAGE
     if options.request_id:
         query = urllib.parse.urlencode({"request_id": options.request_id})
-        found = _call(options, f"/admin/explain?{query}")
+        found = call(options, f"/admin/explain?{query}")
     else:
         asked = {"request": _request(options.request)}
         if options.tenant:
             asked["tenant"] = options.tenant
-        found = _call(options, "/admin/explain", asked)
+        found = call(options, "/admin/explain", asked)
     if found is None:
         return EXIT_FAILED
     print(json.dumps(found, indent=2, ensure_ascii=False) if options.json else _told(found))
@@ -144,7 +152,7 @@ def purge(options: argparse.Namespace) -> int:
         asked["model"] = options.model
     if options.request:
         asked["request"] = _request(options.request)
-    done = _call(options, "/admin/purge", asked)
+    done = call(options, "/admin/purge", asked)
     if done is None:
         return EXIT_FAILED
     print(f"{done['matched']} answers {'would be purged' if options.dry_run else 'purged'}")
@@ -171,19 +179,19 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     one = commands.add_parser("serve", help="run a node")
-    _add_settings(one)
+    add_settings(one)
     one.set_defaults(run=serve)
 
     one = commands.add_parser("check", help="say whether a node could start with a configuration")
-    _add_settings(one)
+    add_settings(one)
     one.set_defaults(run=check)
 
     one = commands.add_parser("status", help="ask a running node how it is")
-    _add_admin(one)
+    add_admin(one)
     one.set_defaults(run=status)
 
     one = commands.add_parser("purge", help="make a running node forget answers, now")
-    _add_admin(one)
+    add_admin(one)
     one.add_argument("--everything", action="store_true", help="all answers of all tenants")
     one.add_argument("--tenant", metavar="NAME", help="only this tenant's")
     one.add_argument("--model", metavar="NAME", help="only this model's")
@@ -194,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=purge)
 
     one = commands.add_parser("explain", help="say why an answer was served by meaning, or not")
-    _add_admin(one)
+    add_admin(one)
     add = one.add_argument
     add("request_id", nargs="?", metavar="REQUEST_ID", help="the X-Request-Id of a late answer")
     add(
@@ -203,58 +211,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--tenant", metavar="NAME", help="whose request that is")
     add("--json", action="store_true", help="everything, as JSON")
     one.set_defaults(run=explain)
+    membership.add(commands)
     return parser
-
-
-def _add_settings(command: argparse.ArgumentParser) -> None:
-    add = command.add_argument
-    add("--config", metavar="FILE", type=Path, help="settings, as TOML (see docs/configuration.md)")
-    add(
-        "--upstream", metavar="URL", action="append", help="base URL with /v1; repeatable, in order"
-    )
-    add("--listen", metavar="HOST:PORT", help="HTTPS and HTTP/3 (default 127.0.0.1:8443)")
-    add("--plain", metavar="HOST:PORT", help="HTTP in clear text (default 127.0.0.1:8080)")
-    add("--admin", metavar="HOST:PORT", help="probes, metrics, purge (default 127.0.0.1:9090)")
-    add("--data", metavar="DIR", help="where answers are kept (default ./var)")
-
-
-def _add_admin(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--admin", metavar="HOST:PORT", default="127.0.0.1:9090", help="the node's admin listener"
-    )
-
-
-def _config(options: argparse.Namespace) -> Config:
-    names = ("listen", "plain", "admin", "data")
-    node = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    flags: dict[str, Any] = {"node": node}
-    if options.upstream:
-        key = {"api_key_env": UPSTREAM_KEY} if os.environ.get(UPSTREAM_KEY) else {}
-        flags["upstreams"] = [{"base_url": url, **key} for url in options.upstream]
-    return load(options.config, os.environ, flags)
-
-
-UPSTREAM_KEY = "PROMPTEDGE_UPSTREAM_KEY"
-"""The key for upstreams that are given by flag. In a file each upstream names its own."""
-
-
-def _call(options: argparse.Namespace, path: str, document: Any = None) -> Any:
-    """The admin listener's answer; None when there is none, which is then said on stderr."""
-    body = None if document is None else json.dumps(document).encode()
-    request = urllib.request.Request(
-        f"http://{options.admin}{path}", body, {"content-type": "application/json"}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(request, timeout=CALL_TIMEOUT_S) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as exc:
-        message = json.load(exc)["error"]["message"]
-        print(f"promptedge: {message}", file=sys.stderr)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "reason", exc)
-        print(f"promptedge: no node answers at {options.admin}: {reason}", file=sys.stderr)
-    return None
 
 
 if __name__ == "__main__":

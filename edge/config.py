@@ -28,6 +28,7 @@ from index.embedding import EmbeddingSettings
 from index.memory import MemorySettings
 from index.store import StoreSettings
 from index.verifier import VerifierSettings
+from sync.settings import SyncSettings
 
 ENVIRONMENT_PREFIX = "PROMPTEDGE__"
 
@@ -109,6 +110,7 @@ class Config:
     node: NodeSettings = field(default_factory=NodeSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     fleet: FleetSettings = field(default_factory=FleetSettings)
+    sync: SyncSettings = field(default_factory=SyncSettings)
     log: LogSettings = field(default_factory=LogSettings)
     http: HttpSettings = field(default_factory=HttpSettings)
     http1: Http1Settings = field(default_factory=Http1Settings)

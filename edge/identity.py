@@ -12,6 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from sync.private_files import write_private
 
+SECRET = "secret"
 SECRET_BYTES = 32
 CERTIFICATE_DAYS = 397
 """Chromium refuses a longer life."""
@@ -27,9 +28,9 @@ def fleet_secret(file: Path | None, data: Path) -> bytes:
     Raises:
         IdentityError: the file cannot be read or is not 32 bytes in hexadecimal.
     """
-    path = file or data / "secret"
+    path = file or data / SECRET
     if file is None and not path.exists():
-        write_private(path, secrets.token_hex(SECRET_BYTES).encode() + b"\n")
+        keep_secret(secrets.token_bytes(SECRET_BYTES), data)
     try:
         secret = bytes.fromhex(path.read_text("ascii").strip())
     except (OSError, ValueError) as exc:
@@ -37,6 +38,15 @@ def fleet_secret(file: Path | None, data: Path) -> bytes:
     if len(secret) != SECRET_BYTES:
         raise IdentityError(f"{path}: must be {SECRET_BYTES} bytes in hexadecimal")
     return secret
+
+
+def has_secret(data: Path) -> bool:
+    return (data / SECRET).exists()
+
+
+def keep_secret(secret: bytes, data: Path) -> None:
+    """From now on keys are made with this one: what was cached under another is not found again."""
+    write_private(data / SECRET, secret.hex().encode() + b"\n")
 
 
 def self_signed(data: Path, now: dt.datetime) -> tuple[Path, Path]:

@@ -7,7 +7,7 @@ only (which a page cannot send across origins unasked) and a Host that is an add
 import ipaddress
 import json
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -45,7 +45,15 @@ class Operated(Protocol):
 
 
 class AdminServer:
-    def __init__(self, sock: socket.socket, node: Operated, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        node: Operated,
+        metrics: Metrics,
+        routes: Sequence[web.RouteDef] = (),
+    ) -> None:
+        """`routes` are those of other parts of the node (`edge.console.membership`)."""
+        self._routes = routes
         self._sock = sock
         self._node = node
         self._metrics = metrics
@@ -60,6 +68,7 @@ class AdminServer:
         app.router.add_post("/admin/purge", self._purge)
         app.router.add_get("/admin/explain", self._explain)
         app.router.add_post("/admin/explain", self._explain_request)
+        app.router.add_routes(self._routes)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.SockSite(self._runner, self._sock).start()

@@ -1,0 +1,5 @@
+"""Commands of more than a call: their options, and what they print.
+
+calling     how a running node is asked, and the options that all commands share
+membership  promptedge invite, promptedge join, promptedge revoke
+"""

@@ -1,0 +1,153 @@
+"""`promptedge invite`, `join` and `revoke`: who belongs to the fleet."""
+
+import argparse
+import asyncio
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from edge import membership
+from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_admin, add_config, call
+from edge.config import load
+from edge.identity import IdentityError
+from edge.listen import ListenError
+from index.database import DirectoryInUse
+from index.entry import Timestamp
+from sync.credentials import CredentialsError
+from sync.joining import JoinError
+from sync.tokens import TokenError
+
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
+_FAILURES = (
+    membership.MembershipError,
+    CredentialsError,
+    DirectoryInUse,
+    IdentityError,
+    JoinError,
+    ListenError,
+    TokenError,
+)
+
+
+def add(commands: Any) -> None:
+    one = commands.add_parser("invite", help="let one node join the fleet of a running one")
+    add_admin(one)
+    option = one.add_argument
+    option("--name", metavar="NAME", help="only a node that is called so")
+    option("--region", metavar="REGION", help="only a node that is there")
+    option("--valid", metavar="TIME", type=_time, help="how long: 30min, 2h, 1d (default 1h)")
+    option("--no-publish", action="store_true", help="its answers reach nobody else")
+    option("--no-invite", action="store_true", help="it gets no key to invite or revoke others")
+    option("--scope", metavar="PATTERN", action="append", help="scopes it may hold (default: all)")
+    one.set_defaults(run=invite)
+
+    one = commands.add_parser("join", help="make the node in a directory a member of a fleet")
+    option = one.add_argument
+    option("token", metavar="TOKEN", help="what promptedge invite printed; - for stdin")
+    add_config(one)
+    option("--data", metavar="DIR", help="the node's directory (default ./var)")
+    option("--name", metavar="NAME", help="what it is called (default: [node] name)")
+    option("--region", metavar="REGION", help="where it is (default: as whoever invited it)")
+    option("--listen", metavar="HOST:PORT", help="where other nodes reach it (default: port 8444)")
+    option("--address", metavar="HOST:PORT", help="as they dial it, if that differs")
+    option("--leave", action="store_true", help="leave the fleet that the directory belongs to")
+    one.set_defaults(run=join)
+
+    one = commands.add_parser("revoke", help="shut a node out of the fleet, now")
+    add_admin(one)
+    one.add_argument("node", metavar="NODE", help="its name: see promptedge status")
+    one.set_defaults(run=revoke)
+
+
+def invite(options: argparse.Namespace) -> int:
+    terms: dict[str, Any] = {
+        "name": options.name,
+        "region": options.region,
+        "may_publish": not options.no_publish,
+        "may_invite": not options.no_invite,
+    }
+    if options.scope:
+        terms["scopes"] = options.scope
+    asked: dict[str, Any] = {"terms": terms}
+    if options.valid is not None:
+        asked["valid_s"] = options.valid
+    made = call(options, "/admin/invite", asked)
+    if made is None:
+        return EXIT_FAILED
+    until = time.strftime("%H:%M:%S on %d %b", time.localtime(made["until"]))
+    print(f"On the new node, before it is started, until {until}:\n", file=sys.stderr)
+    print(f"promptedge join {made['token']}")
+    if membership.is_loopback(made["address"]):
+        print(
+            f"\nThis node is reached at {made['address']}, by this machine alone: for nodes"
+            "\nelsewhere set [sync] listen, restart it and invite again.",
+            file=sys.stderr,
+        )
+    return EXIT_OK
+
+
+def join(options: argparse.Namespace) -> int:
+    flags = {"node": {"data": options.data}} if options.data else {}
+    config = load(options.config, os.environ, flags)
+    place = config.sync
+    wanted = membership.Wanted(
+        name=options.name or config.node.name,
+        region=options.region or place.region,
+        listen=options.listen or place.listen,
+        address=options.address or place.address,
+        leave=options.leave,
+    )
+    token = sys.stdin.read() if options.token == "-" else options.token
+    now = Timestamp(time.time())  # noqa: TID251  the command's clock
+    try:
+        done = asyncio.run(
+            membership.join(token, config.node.data, config.fleet.secret_file, wanted, now)
+        )
+    except _FAILURES as exc:
+        print(f"promptedge: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    except OSError as exc:
+        print(f"promptedge: {config.node.data}: {exc}", file=sys.stderr)
+        return EXIT_FAILED
+    print(_told(done, config.node.data))
+    return EXIT_OK
+
+
+def _told(done: membership.Membership, data: Path) -> str:
+    others = "1 other node" if done.others == 1 else f"{done.others} other nodes"
+    lines = [f"{done.name} belongs to a fleet with {others}, in region {done.region}."]
+    lines.append(f"It listens on {done.listen}; the others dial {done.address}.")
+    if done.may_invite:
+        lines.append("It may invite others, and revoke them.")
+    if done.set_aside:
+        lines.append(
+            f"What was cached here was keyed with another secret and is of no use any more:"
+            f" set aside as {done.set_aside}."
+        )
+    lines.append(f"Start it: promptedge serve --data {data}")
+    return "\n".join(lines)
+
+
+def revoke(options: argparse.Namespace) -> int:
+    done = call(options, "/admin/revoke", {"node": options.node})
+    if done is None:
+        return EXIT_FAILED
+    print(f"{done['node']} is revoked; {done['purged']} answers of it purged here")
+    if done["had_operator_key"]:
+        print(
+            "It has had the operator's key, with which it could enrol itself again. If it is in"
+            "\nforeign hands, found a fleet anew: stop the others, delete their fleet directories,"
+            "\nand invite them from one.",
+            file=sys.stderr,
+        )
+    return EXIT_OK
+
+
+def _time(text: str) -> float:
+    found = re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r}: say 30min, 2h or 1d")
+    return float(int(found[1]) * _UNITS[found[2]])

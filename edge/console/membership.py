@@ -1,0 +1,93 @@
+"""The part of the operator's listener that says who belongs to the fleet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from index.entry import NodeName, Timestamp
+from sync.application import Refused
+from sync.enrolment import VALID_S
+from sync.invites import Terms
+
+NO_STORE = {"cache-control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    token: str
+    until: Timestamp
+    address: str
+    """Where whoever joins will dial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    node: NodeName
+    purged: int
+    """Answers of that node that were here."""
+    had_operator_key: bool
+    """Then it can still say who belongs to the fleet."""
+
+
+class Fleet(Protocol):
+    async def invite(self, terms: Terms, valid_s: float) -> Invitation:
+        """Raises Refused."""
+
+    async def revoke(self, name: str) -> Revocation:
+        """Raises Refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Invite:
+    terms: Terms = field(default_factory=Terms)
+    valid_s: float = VALID_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Revoke:
+    node: str
+
+
+_INVITE, _REVOKE = TypeAdapter(_Invite), TypeAdapter(_Revoke)
+
+
+def routes(fleet: Fleet) -> list[web.RouteDef]:
+    """What is added to the listener."""
+
+    async def invite(request: web.Request) -> web.Response:
+        try:
+            asked = _INVITE.validate_json(await request.read() or b"{}", strict=True)
+            made = await fleet.invite(asked.terms, asked.valid_s)
+        except (ValidationError, Refused) as exc:
+            return _error(exc)
+        told = {"token": made.token, "until": made.until, "address": made.address}
+        return web.json_response(told, headers=NO_STORE)
+
+    async def revoke(request: web.Request) -> web.Response:
+        try:
+            asked = _REVOKE.validate_json(await request.read(), strict=True)
+            done = await fleet.revoke(asked.node)
+        except (ValidationError, Refused) as exc:
+            return _error(exc)
+        told: Mapping[str, Any] = {
+            "node": done.node,
+            "purged": done.purged,
+            "had_operator_key": done.had_operator_key,
+        }
+        return web.json_response(told, headers=NO_STORE)
+
+    return [web.post("/admin/invite", invite), web.post("/admin/revoke", revoke)]
+
+
+def _error(exc: ValidationError | Refused) -> web.Response:
+    if isinstance(exc, Refused):
+        status, message = exc.status, str(exc)
+    else:
+        first = exc.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        status, message = 400, f"{place}: {first['msg']}" if place else first["msg"]
+    error = {"message": f"{message}.", "type": "invalid_request_error", "param": None, "code": None}
+    return web.json_response({"error": error}, status=status, headers=NO_STORE)
