@@ -16,6 +16,8 @@ readers        who reads our log, and how far
 bus            a message bus instead of readers
 peers          who is alive, and what each lacks
 seams          what all that stands on: a shelf of answers, and a log
+popularity     what is asked for often enough to be told
+digest         which keys a node holds, in ten bits each
 outbox         the log, purges, roster, cursors: on disk
 
 How it travels:
