@@ -23,7 +23,7 @@ CONNECT_TIMEOUT_S = 2.0
 """Two round trips, and one lost packet."""
 OPEN_TIMEOUT_S = 5.0
 RECONNECT_S = 0.3
-RECONNECT_MAX_S = 1.0
+APART_MAX_S = 1.0
 
 
 class Unlinked(Exception):  # noqa: N818  what became of an attempt
@@ -72,7 +72,11 @@ async def _opened(
         raise Unlinked(type(exc).__name__) from exc
 
 
-def pause_s(failures: int, chance: Random) -> float:
-    """How long to wait before the next attempt: seconds."""
-    longest = min(RECONNECT_MAX_S, RECONNECT_S * (1 << min(failures, 4)))
-    return longest * (0.5 + chance.random() / 2)
+def pause_s(failures: int, took_s: float, chance: Random) -> float:
+    """How long to wait before the next attempt, in seconds, after one that took `took_s`.
+
+    Attempts begin a second apart when several have failed. One that nobody answered has taken as
+    long already.
+    """
+    apart_s = min(APART_MAX_S, RECONNECT_S * (1 << min(failures, 4)))
+    return max(RECONNECT_S, apart_s - took_s) * (0.5 + chance.random() / 2)

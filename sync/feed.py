@@ -167,6 +167,7 @@ class Feed:
         """Keep a link with a source, whatever happens to it."""
         failures = 0
         while True:
+            began = self._monotonic()
             try:
                 await self._read_once(name)
                 failures, why = 0, "ended"
@@ -178,7 +179,8 @@ class Feed:
             if self.unreached.get(name) != why:
                 log.info("event=not_linked source=%s why=%s", name, why)
             self.unreached[name] = why
-            await asyncio.sleep(pause_s(failures, self._chance))
+            took_s = self._monotonic() - began
+            await asyncio.sleep(pause_s(failures, took_s, self._chance))
 
     async def _read_once(self, name: NodeName) -> None:
         """One link, from its beginning to its end. Raises Unlinked if it did not begin."""
