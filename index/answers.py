@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
+from time import sleep
 from typing import Any, Self
 
 import numpy as np
@@ -63,6 +64,8 @@ _STORE_GAUGES = {
 
 TEXTS_MAX_BYTES = 40 << 20
 """Of questions and their readings: some 50,000."""
+_TURN_S = 0.0005
+"""A lock that is let go and taken again at once is not given to who waits for it: the writer."""
 DOUBTS = 2
 """Candidates that a second opinion is asked about; each costs two runs of a cross-encoder."""
 
@@ -297,6 +300,9 @@ class Answers:
             if not (reached := questions.load(last_id, reached)):
                 break
             self._vectors_loaded = len(questions)
+            sleep(_TURN_S)
+        while not self._closing and questions.settle():
+            sleep(_TURN_S)
         self.semantic_ready = not self._closing
 
     # Anyone.

@@ -41,7 +41,7 @@ class Arena:
         return self._count
 
     def write(self, codes: Codes) -> Rows:
-        """Rows that now hold `codes` (n, d), and are in use once `name` was called.
+        """Rows that now hold `codes` (n, d), ascending, in use once `name` was called.
 
         They may be written while others are read: memory that is touched for the first time can
         keep the kernel busy for milliseconds.
@@ -60,10 +60,9 @@ class Arena:
 
     def name(self, rows: Rows, ids: Ids) -> None:
         """Use `rows`, just written, for `ids` (n,), none negative."""
-        for row, id in zip(rows.tolist(), ids.tolist(), strict=True):
-            chunk, within = self._chunk(row)
-            self._ids[chunk][within] = id
-        self.end = max(self.end, int(rows.max()) + 1)
+        for at, chunk, within in self._spread(rows):
+            self._ids[chunk][within] = ids[at]
+        self.end = max(self.end, int(rows[-1]) + 1)
         self._count += len(rows)
 
     def drop(self, rows: Rows) -> None:

@@ -91,7 +91,7 @@ class Lists:
 
 
 def centres(
-    rows: Rows, units: Callable[[Rows], Floats], count: int
+    rows: Rows, units: Callable[[Rows], Floats], count: int, slice_rows: int
 ) -> Generator[None, None, Floats]:
     """Spherical k-means over the unit vectors of `rows`, with a pause after each slice."""
     found = units(rows[:: max(1, len(rows) // count)][:count])
@@ -100,8 +100,8 @@ def centres(
         index = faiss.IndexFlatIP(found.shape[1])
         index.add(found)
         sums = np.zeros_like(found)
-        for start in range(0, len(rows), SLICE_ROWS):
-            part = units(rows[start : start + SLICE_ROWS])
+        for start in range(0, len(rows), slice_rows):
+            part = units(rows[start : start + slice_rows])
             _on_one_thread()
             np.add.at(sums, index.search(part, 1)[1][:, 0], part)
             yield

@@ -8,6 +8,7 @@ is full before the next is begun.
 
 from array import array
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from itertools import pairwise
 
 PAGE_MAX = 2048
@@ -53,6 +54,25 @@ class Places:
         self._count += 1
         if len(page.ids) > PAGE_MAX:
             self._halve(number)
+
+    def put_all(self, ids: Sequence[int], places: Sequence[int]) -> None:
+        """`put` each; where they come in order and after all others, a page at a time."""
+        last = self.pages[-1].ids[-1] if self.pages else -1
+        if not ids or ids[0] <= last or any(one >= other for one, other in pairwise(ids)):
+            for id, place in zip(ids, places, strict=True):
+                self.put(id, place)
+            return
+        done = 0
+        while done < len(ids):
+            if not self.pages or len(self.pages[-1].ids) >= PAGE_MAX:
+                self._firsts.append(ids[done])
+                self.pages.append(_Page())
+            page = self.pages[-1]
+            part = slice(done, done + PAGE_MAX - len(page.ids))
+            page.ids.extend(ids[part])
+            page.places.extend(places[part])
+            done = part.stop
+        self._count += len(ids)
 
     def pop(self, id: int) -> int | None:
         page, at = self._find(id)

@@ -29,6 +29,8 @@ class Nearest(Protocol):
     """What is needed of `index.vectors.Vectors`; safe to call from several threads."""
 
     def add(self, partition: bytes, ids: Sequence[int], vectors: NDArray[np.float32]) -> None: ...
+    def load(self, partition: bytes, ids: Sequence[int], vectors: NDArray[np.float32]) -> None: ...
+    def settle(self) -> bool: ...
     def search(
         self, partition: bytes, vector: NDArray[np.float32], k: int
     ) -> list[tuple[int, float]]: ...
@@ -82,12 +84,18 @@ class Questions:
         ]
 
     def load(self, last_id: int, after: int) -> int:
-        """Add the next stored vectors up to `last_id`; where to go on, 0 at the end."""
+        """Add the next stored vectors up to `last_id`; where to go on, 0 at the end.
+
+        They are all found once `settle` was called until it was False.
+        """
         with self._in_step:
             batches, reached = self._store.vectors(self.dimensions, last_id, after)
             for batch in batches:
-                self._vectors.add(batch.partition, batch.ids, rounded(batch.vectors))
+                self._vectors.load(batch.partition, batch.ids, batch.vectors)
         return reached
+
+    def settle(self) -> bool:
+        return self._vectors.settle()
 
     def stored(self, puts: Sequence[Put]) -> None:
         """Entries that the file now holds."""

@@ -137,18 +137,29 @@ def encode_vector(
     return id_, bytes(partition), values, _vector_checksum(id_, partition, values)
 
 
-def decode_vector(columns: tuple[Any, ...], dimensions: int) -> NDArray[np.float16]:
+def decode_vectors(
+    rows: Sequence[tuple[Any, ...]], dimensions: int
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Which of `rows` (id, partition, emb, checksum) are sound, and their vectors (n, d).
+
+    Many at once, as a start reads them all; of float16 values, unit length again (see `rounded`).
+    """
+    whole = [at for at, row in enumerate(rows) if _whole(row, dimensions)]
+    values = b"".join(rows[at][2] for at in whole)
+    single = np.frombuffer(values, np.float16).reshape(len(whole), dimensions).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # what infinities make of it
+        sound = np.abs(np.einsum("ij,ij->i", single, single) - 1) < 0.05  # nor is NaN
+    kept = [at for at, good in zip(whole, sound.tolist(), strict=True) if good]
+    return kept, _unit(single[sound] if len(kept) < len(whole) else single)
+
+
+def _whole(row: tuple[Any, ...], dimensions: int) -> bool:
     try:
-        id_, partition, values, checksum = columns
-        if _vector_checksum(id_, partition, values) != checksum:
-            raise RottenRow(id_)
-        vector = np.frombuffer(values, dtype=np.float16)
-    except (TypeError, ValueError, struct.error) as exc:
-        raise RottenRow(columns[0]) from exc
-    single = vector.astype(np.float32)
-    if vector.shape != (dimensions,) or not abs(single @ single - 1) < 0.05:  # nor is NaN
-        raise RottenRow(id_)
-    return vector
+        id_, partition, values, checksum = row
+        size = dimensions * np.dtype(np.float16).itemsize
+        return len(values) == size and _vector_checksum(id_, partition, values) == checksum
+    except (TypeError, ValueError, struct.error):
+        return False
 
 
 def insert(
@@ -210,9 +221,12 @@ def rounded(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
     Used before a restart as well, so that a restart changes no similarity and no decision.
     """
-    single = vectors.astype(np.float16).astype(np.float32)
-    lengths = np.sqrt(np.square(single).sum(axis=-1, keepdims=True))
-    unit: NDArray[np.float32] = (single / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return _unit(vectors.astype(np.float16).astype(np.float32))
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.sqrt(np.square(vectors).sum(axis=-1, keepdims=True))
+    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-12))
     return unit
 
 

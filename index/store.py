@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from index.database import ERRORS, CacheFile, DirectoryInUse, damaged, lock, wall_clock
 from index.entry import CacheKey, Entry, PartitionKey, Purge, Scope
-from index.rows import RottenRow, Stored, covered, decode, decode_vector, question_text
+from index.rows import RottenRow, Stored, covered, decode, decode_vectors, question_text
 from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, Writer
 
 __all__ = ["DirectoryInUse", "Store", "StoreSettings", "StoreStats", "VectorBatch"]
@@ -36,6 +36,7 @@ WAITING_MAX = 256
 """Of the answers that wait to be written, how many are looked through for a question."""
 
 _READERS_KEPT = 4
+_VECTORS_AT_ONCE = 2048
 _COLUMNS = (
     "SELECT e.id, e.scope, e.key, e.model, e.stored_at, e.expires_at, e.tokens, e.question,"
     " e.checksum, b.body FROM entry e LEFT JOIN body b ON b.id = e.id "
@@ -44,11 +45,11 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class VectorBatch:
-    """Vectors of one partition: ids (n), float16 values (n, d) as they were stored."""
+    """Vectors of one partition: ids (n), unit vectors (n, d) of the values that were stored."""
 
     partition: PartitionKey
     ids: list[int]
-    vectors: NDArray[np.float16]
+    vectors: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,22 +180,18 @@ class Store:
         """
         rows = self._rows(
             "SELECT id, partition, emb, checksum FROM vec WHERE id > ? AND id <= ?"
-            " ORDER BY id LIMIT 512",
+            f" ORDER BY id LIMIT {_VECTORS_AT_ONCE}",
             (after, last_id),
         )
-        found: dict[PartitionKey, tuple[list[int], list[NDArray[np.float16]]]] = {}
-        for row in rows:
-            try:
-                vector = decode_vector(row, dimensions)
-            except RottenRow:
-                self._rot(row[0])
-                continue
-            ids, vectors = found.setdefault(PartitionKey(row[1]), ([], []))
-            ids.append(row[0])
-            vectors.append(vector)
+        sound, vectors = decode_vectors(rows, dimensions)
+        for at in set(range(len(rows))) - set(sound):
+            self._rot(rows[at][0])
+        places: dict[PartitionKey, list[int]] = {}
+        for place, at in enumerate(sound):
+            places.setdefault(PartitionKey(rows[at][1]), []).append(place)
         batches = [
-            VectorBatch(partition, ids, np.stack(vectors))
-            for partition, (ids, vectors) in found.items()
+            VectorBatch(partition, [rows[sound[place]][0] for place in found], vectors[found])
+            for partition, found in places.items()
         ]
         return batches, rows[-1][0] if rows else 0
 

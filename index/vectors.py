@@ -62,6 +62,7 @@ class Vectors:
         self._keys: list[bytes | None] = []  # of partitions, by number
         self._unused: list[int] = []
         self._places = Places()  # number and row
+        self._unsettled: dict[bytes, None] = {}
         self._writing = Lock()
         self._lock = Lock()
 
@@ -76,13 +77,42 @@ class Vectors:
 
         Raises ValueError for vectors of another shape or length than one.
         """
+        self._add_all(partition, ids, vectors, Many.add)
+
+    def load(self, partition: bytes, ids: Sequence[int], vectors: NDArray[np.float32]) -> None:
+        """As `add`, for a start: what large partitions gain may not be found before `settle`."""
+        self._add_all(partition, ids, vectors, Many.load)
+
+    def settle(self) -> bool:
+        """Do a slice of work, some 15 ms, for what was loaded; False when all of it is found."""
+        with self._writing:
+            while self._unsettled:
+                members = self._partitions.get(next(iter(self._unsettled)))
+                if isinstance(members, Many) and members.settle():
+                    return True
+                del self._unsettled[next(iter(self._unsettled))]
+        return False
+
+    def _add_all(
+        self,
+        partition: bytes,
+        ids: Sequence[int],
+        vectors: NDArray[np.float32],
+        add: Callable[[Many, Ids, Codes], None],
+    ) -> None:
         if vectors.shape != (len(ids), self.dimensions):
             raise ValueError(f"{len(ids)} ids of vectors shaped {vectors.shape}: {self!r}")
         for start in range(0, len(ids), CHUNK):
             chunk = slice(start, start + CHUNK)
-            self._add(partition, list(map(int, ids[chunk])), encoded(vectors[chunk]))
+            self._add(partition, list(map(int, ids[chunk])), encoded(vectors[chunk]), add)
 
-    def _add(self, partition: bytes, ids: list[int], codes: Codes) -> None:
+    def _add(
+        self,
+        partition: bytes,
+        ids: list[int],
+        codes: Codes,
+        add: Callable[[Many, Ids, Codes], None],
+    ) -> None:
         """`ids` may repeat: the last one counts."""
         latest = {id: row for row, id in enumerate(ids)}
         if len(latest) < len(ids):
@@ -103,7 +133,9 @@ class Vectors:
                     members.add(kept, codes)
                 self._placed(members.number, kept, np.zeros(len(ids), np.int64))
             else:
-                members.add(kept, codes)
+                add(members, kept, codes)
+                if members.unlisted:
+                    self._unsettled[partition] = None
 
     def _open(self, partition: bytes) -> Few:
         number = self._unused.pop() if self._unused else len(self._keys)
@@ -125,8 +157,7 @@ class Vectors:
         return many
 
     def _placed(self, number: int, ids: Ids, rows: Rows) -> None:
-        for id, row in zip(ids.tolist(), rows.tolist(), strict=True):
-            self._places.put(id, number << _ROW_BITS | row)
+        self._places.put_all(ids.tolist(), (rows | number << _ROW_BITS).tolist())
 
     def search(
         self, partition: bytes, vector: NDArray[np.float32], k: int

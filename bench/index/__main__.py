@@ -24,11 +24,11 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from bench.index import measure, work
+from bench.index import measure, restart, work
 from bench.index.contenders import CONTENDERS, NEAREST
 
 EMBEDDED, ASKED = 200_000, 1_000
-HNSW_MAX = 100_000
+HNSW_MAX, RESTART_MAX = 100_000, 2_000_000
 HEAD = f"{'vectors':>10} {'':14}{'p50':>8}{'p99':>8}{'wall p99':>10}{'recall':>8}{'bytes':>7}"
 
 
@@ -60,6 +60,8 @@ def main() -> None:
         print(f"\npromptedge, up to {size:,} vectors", flush=True)
         _run("changes", chosen.cache, size)
         _run("partitions", chosen.cache, size)
+        if size <= RESTART_MAX:
+            _run("restart", chosen.cache, size)
     return None
 
 
@@ -82,10 +84,7 @@ def _prepare(
     kept, truth = cache / f"kept-{size}.npy", cache / f"truth-{size}.npy"
     if truth.is_file():
         return
-    made = work.grown(texts, moves, size)
-    np.save(kept, made)
-    faiss.omp_set_num_threads(1)
-    np.save(truth, faiss.knn(asked, made, NEAREST, metric=faiss.METRIC_INNER_PRODUCT)[1])
+    np.save(truth, work.nearest(work.grow(kept, texts, moves, size), asked, NEAREST))
 
 
 def _run(name: str, cache: Path, size: int) -> None:
@@ -101,6 +100,8 @@ def _row(name: str, cache: Path, size: int) -> None:
         return measure.changes(kept, asked)
     if name == "partitions":
         return measure.partitions(kept, asked, 100_000)
+    if name == "restart":
+        return restart.restart(kept)
     found = measure.contender(name, kept, asked, np.load(cache / f"truth-{size}.npy"))
     times = f"{found.p50_ms:8.3f}{found.p99_ms:8.3f}{found.wall_p99_ms:10.3f}"
     costs = f"{found.bytes_each:7.0f}{found.add_us:8.1f}{found.train_s:9.1f}"

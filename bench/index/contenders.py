@@ -45,6 +45,17 @@ class Ours:
         return [id for id, _ in self.vectors.search(b"", asked, NEAREST)]
 
 
+class Started(Ours):
+    """The same after a restart, which loads at once what the other grew by."""
+
+    def add(self, first: int, vectors: Floats) -> None:
+        self.vectors.load(b"", range(first, first + len(vectors)), vectors)
+
+    def settle(self) -> None:
+        while self.vectors.settle():
+            pass
+
+
 class Flat:
     efforts = (0,)
 
@@ -127,4 +138,5 @@ CONTENDERS: dict[str, type[Contender]] = {
     "IVF int8": Ivf,
     "IVF RaBitQ": RaBitQ,
     "promptedge": Ours,
+    "restarted": Started,
 }

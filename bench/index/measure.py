@@ -11,7 +11,15 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.index.contenders import BATCH, CONTENDERS, DIMENSIONS, NEAREST, Contender, Floats
+from bench.index.contenders import (
+    BATCH,
+    CONTENDERS,
+    DIMENSIONS,
+    NEAREST,
+    Contender,
+    Floats,
+    Started,
+)
 from index.vectors import Vectors
 
 ROUNDS = 5
@@ -41,6 +49,8 @@ def contender(name: str, kept: Floats, asked: Floats, truth: NDArray[np.int64]) 
     train_s, began = time.process_time() - began, time.process_time()
     for first in range(0, len(kept), BATCH):
         index.add(first, np.ascontiguousarray(kept[first : first + BATCH]))
+    if isinstance(index, Started):
+        index.settle()
     add_us = (time.process_time() - began) / len(kept) * 1e6
     gc.collect()
     bytes_each = (anonymous_bytes() - before) / len(kept)

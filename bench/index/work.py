@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -128,9 +129,13 @@ def embed(chosen: list[str], cache: Path) -> Vectors:
     return loaded
 
 
-def grown(texts: Vectors, moves: Vectors, count: int) -> Vectors:
-    """`count` vectors: those of texts, then filled in ones."""
-    made: Vectors = np.empty((count, texts.shape[1]), np.float32)
+def grow(path: Path, texts: Vectors, moves: Vectors, count: int) -> Vectors:
+    """Write `count` vectors to `path`: those of texts, then filled in ones. Ten million are 15 GB,
+    so they are made a slice at a time and never all in memory.
+    """
+    made: Vectors = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        path, mode="w+", dtype=np.float32, shape=(count, texts.shape[1])
+    )
     real = min(count, len(texts))
     made[:real] = texts[:real]
     rng = np.random.default_rng(2)
@@ -140,3 +145,16 @@ def grown(texts: Vectors, moves: Vectors, count: int) -> Vectors:
         near = near + moves[rng.integers(len(moves), size=stop - start)]
         made[start:stop] = near / np.linalg.norm(near, axis=1, keepdims=True)
     return made
+
+
+def nearest(kept: Vectors, asked: Vectors, count: int) -> NDArray[np.int64]:
+    """The true `count` nearest of each asked one, best first; a slice at a time as well."""
+    faiss.omp_set_num_threads(1)
+    heap = faiss.ResultHeap(len(asked), count, keep_max=True)
+    for start in range(0, len(kept), 1 << 18):
+        part = np.ascontiguousarray(kept[start : start + (1 << 18)])
+        cosines, places = faiss.knn(asked, part, count, metric=faiss.METRIC_INNER_PRODUCT)
+        heap.add_result(cosines, places + start)
+    heap.finalize()
+    truth: NDArray[np.int64] = heap.I
+    return truth

@@ -23,6 +23,28 @@ def test_places_are_those_of_a_dictionary(steps: list[tuple[bool, int]]) -> None
     assert [places.get(id) for id in range(42)] == [expected.get(id) for id in range(42)]
 
 
+@given(st.lists(st.lists(st.integers(0, 60), max_size=8), max_size=12), st.booleans())
+def test_many_at_once_are_put_as_one_by_one(groups: list[list[int]], ascending: bool) -> None:
+    at_once, expected = Places(), dict[int, int]()
+    for number, ids in enumerate(groups):
+        group = sorted(100 * number + id for id in set(ids)) if ascending else ids
+        at_once.put_all(group, range(number, number + len(group)))
+        expected |= dict(zip(group, range(number, number + len(group)), strict=True))
+        at_once.check()
+    assert len(at_once) == len(expected)
+    assert all(at_once.get(id) == place for id, place in expected.items())
+
+
+def test_many_that_ascend_fill_pages() -> None:
+    places = Places()
+    for first in (0, 3, PAGE_MAX + 1, 4 * PAGE_MAX):
+        ids = range(len(places), 5 * PAGE_MAX + first)
+        places.put_all(ids, ids)
+        places.check()
+        assert all(len(page.ids) == PAGE_MAX for page in places.pages[:-1])
+    assert all(places.get(id) == id for id in range(9 * PAGE_MAX))
+
+
 def test_ids_may_come_in_any_order_and_leave_in_another() -> None:
     ids, places = list(range(0, 6 * PAGE_MAX, 2)), Places()
     Random(1).shuffle(ids)

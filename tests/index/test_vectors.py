@@ -58,6 +58,23 @@ class Model(RuleBasedStateMachine):
     def add_many(self, partition: bytes, first: int, count: int, shift: int) -> None:
         self.add(partition, [(first + n, (n * 7 + shift) % len(POOL)) for n in range(count)])
 
+    @rule(
+        partition=st.sampled_from(PARTITIONS),
+        first=st.integers(0, 200),
+        count=st.integers(1, 200),
+        between=st.integers(0, 40),
+    )
+    def start(self, partition: bytes, first: int, count: int, between: int) -> None:
+        """Vectors are loaded, and one is added and one removed before they are all found."""
+        ids = list(range(first, first + count))
+        rows = [id % len(POOL) for id in ids]
+        self.vectors.load(partition, ids, POOL[rows])
+        self.kept.update({id: (partition, which) for id, which in zip(ids, rows, strict=True)})
+        self.vectors.check()
+        self.add(partition, [(between, 3)])
+        while self.vectors.settle():
+            self.remove([first + between])
+
     @rule(ids=st.lists(st.integers(0, 400), max_size=30))
     def remove(self, ids: list[int]) -> None:
         self.vectors.remove(ids)
@@ -165,6 +182,39 @@ def test_a_bulk_add_spans_chunks() -> None:
     assert all(id % 2 for id, _ in vectors.search(b"p", kept[0], 50))
     vectors.remove(range(count))
     assert repr(vectors) == "<Vectors 0 in 0 partitions>"
+
+
+def test_nearly_all_of_a_partition_may_leave_at_once() -> None:
+    """Where its lists were due to be made anew, of too few vectors to make any."""
+    for left in range(20):
+        vectors, kept = Vectors(DIMENSIONS, few_max=SMALL), units(340)
+        vectors.add(b"p", range(340), kept)
+        vectors.remove(range(0, 340, 2))
+        vectors.add(b"p", range(0, 340, 2), kept[::2])
+        vectors.remove(range(left, 340))
+        vectors.check()
+        assert {id for id, _ in vectors.search(b"p", kept[0], 50)} == set(range(left))
+
+
+def test_all_that_was_loaded_is_found_once_settled() -> None:
+    count = 20_000
+    vectors, kept = Vectors(DIMENSIONS, few_max=SMALL), units(count)
+    for first in range(0, count, 500):
+        ids = range(first, first + 500)
+        vectors.load(b"p", ids, kept[first : first + 500])
+        assert vectors.search(b"p", kept[0], 1)[0][1] == pytest.approx(1)
+    vectors.check()
+    vectors.remove(range(1, count, 3))
+    slices = 0
+    while vectors.settle():
+        late = count + slices
+        vectors.add(b"p", [late], kept[slices : slices + 1])
+        slices += 1
+    vectors.check()
+    assert slices > 10
+    for id in (0, 3, 9_999, count - 2, count + slices - 1):
+        row = id - count if id >= count else id
+        assert id in dict(vectors.search(b"p", kept[row], 8))
 
 
 @pytest.mark.parametrize(
