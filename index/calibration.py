@@ -38,6 +38,8 @@ FEATURES: Final = (
     "unopposed",
     "nearness_voted",
     "margin_voted",
+    "belonging",
+    "belonging_unopposed",
     "overlap",
     "unmatched",
     "related",
@@ -54,6 +56,8 @@ SHIPPED: Final = (AGREE, VOTED)
 needs answers that were compared: by then the node is no longer new to that traffic."""
 
 _MARGIN_MAX: Final = 0.3
+_BELONGING_MAX: Final = 0.3
+_RIVALS_MAX: Final = 15
 _UNMATCHED_MAX: Final = 6
 
 
@@ -67,6 +71,9 @@ class Company:
     """Neighbours known to have the same answer."""
     rivals: int
     """Neighbours with other answers."""
+    belonging: float = 0.0
+    """How near the question is to those that have this answer, less how near these are to one
+    another, in mean cosines: a local outlier is near to some group and yet outside of it."""
 
 
 def stratum(company: Company, evidence: Evidence) -> str:
@@ -83,16 +90,19 @@ def features(similarity: float, company: Company, evidence: Evidence) -> tuple[f
     # Cosine is crowded near one: between 0.98 and 0.99 lies as much as between 0.8 and 0.9.
     nearness = -log1p(20 * (1 - min(similarity, 1.0)))
     lead = max(min(company.margin, _MARGIN_MAX), -_MARGIN_MAX)
+    belonging = max(min(company.belonging, _BELONGING_MAX), -_BELONGING_MAX)
     unanimity = company.votes / (company.votes + company.rivals) if company.votes else 0.0
     return (
         nearness,
         lead,
-        min(company.rivals, 7) / 7,
+        min(company.rivals, _RIVALS_MAX) / _RIVALS_MAX,
         log1p(company.votes),
         unanimity,
         float(unanimity == 1.0),
         nearness * unanimity,
         lead * unanimity,
+        belonging,
+        belonging * (unanimity == 1.0),
         evidence.matched / words if words else 0.0,
         min(evidence.left + evidence.right, _UNMATCHED_MAX),
         min(evidence.related, 3),

@@ -41,6 +41,13 @@ def unit(vectors: Floats) -> Floats:
     return scaled
 
 
+def likeness(codes: Codes) -> Floats:
+    """Cosines (n, n) of codes (n, d), each with each."""
+    vectors = units(codes)
+    cosines: Floats = vectors @ vectors.T
+    return cosines
+
+
 def nearest(codes: Codes, asked: Codes, k: int) -> tuple[NDArray[np.int64], list[float]]:
     """Places in `codes` (n, d) of the k most like `asked` (d,), best first, and their cosines."""
     rows = codes.astype(np.float32)

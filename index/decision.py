@@ -6,10 +6,11 @@ business (`index.control`): here they are a function.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log
 from typing import Annotated, Final, Literal
 
+import numpy as np
 from annotated_types import Ge, Gt, Le
 
 from index.calibration import (
@@ -23,6 +24,7 @@ from index.calibration import (
     probability,
     stratum,
 )
+from index.codes import Codes, Floats, likeness
 from index.entry import Entry
 from index.guard import Evidence, compare, read
 
@@ -79,6 +81,8 @@ class Candidate:
     wrong: int = 0
     refuted: bool = False
     """Whether it was proven wrong for this very question."""
+    codes: Codes | None = field(default=None, compare=False, repr=False)
+    """Its vector: how close are neighbours to one another? Not kept once it was weighed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,7 @@ def decide(
     calibration: Calibration,
     cut: Callable[[str], float],
 ) -> Serve | Miss:
-    """The best candidate that may be served, or why none may. Up to eight are meant."""
+    """The best candidate that may be served, or why none may."""
     return verdict(weigh(asked_text, candidates, calibration, cut))
 
 
@@ -190,25 +194,46 @@ def weigh(
     """The nearest candidates, weighed; those that agree and the likeliest first. All vote."""
     asked = read(asked_text)
     found = []
-    nearest = sorted(candidates, key=lambda one: -one.similarity)[:COMPARED_MAX]
-    for candidate in nearest:
+    nearest = sorted(candidates, key=lambda one: -one.similarity)
+    alike = closeness(nearest)
+    for place, candidate in enumerate(nearest[:COMPARED_MAX]):
         evidence = compare(asked, read(candidate.text))
-        company = _company(candidate, candidates)
-        score = calibration.score(features(candidate.similarity, company, evidence))
+        around = company(place, nearest, alike)
+        score = calibration.score(features(candidate.similarity, around, evidence))
         score += _own_record(candidate)
-        name = REFUTED if candidate.refuted else stratum(company, evidence)
+        name = REFUTED if candidate.refuted else stratum(around, evidence)
         limit = float("inf") if candidate.refuted else cut(name)
-        found.append(Judged(candidate, evidence, name, score, limit))
+        found.append(Judged(replace(candidate, codes=None), evidence, name, score, limit))
     return tuple(sorted(found, key=lambda one: (one.stratum != AGREE, -one.score)))
 
 
-def _company(candidate: Candidate, candidates: Sequence[Candidate]) -> Company:
+def closeness(candidates: Sequence[Candidate]) -> Floats | None:
+    """Of each with each; None where a vector is not known."""
+    codes = [one.codes for one in candidates if one.codes is not None]
+    return likeness(np.stack(codes)) if codes and len(codes) == len(candidates) else None
+
+
+def company(place: int, candidates: Sequence[Candidate], alike: Floats | None) -> Company:
     """Neighbours vote with the answers that they are known to have."""
-    others = [one for one in candidates if one.id != candidate.id]
-    same = [one for one in others if candidate.answer and one.answer == candidate.answer]
-    rivals = [one for one in others if not candidate.answer or one.answer != candidate.answer]
-    nearest = max((one.similarity for one in rivals), default=None)
-    return Company(margin(candidate.similarity, nearest), len(same), len(rivals))
+    own = candidates[place]
+    same = [
+        at
+        for at, one in enumerate(candidates)
+        if at == place or (own.answer and one.answer == own.answer)
+    ]
+    rivals = [one.similarity for at, one in enumerate(candidates) if at not in same]
+    belonging = 0.0
+    if alike is not None and len(same) > 1:
+        near = sum(candidates[at].similarity for at in same) / len(same)
+        belonging = near - _cohesion(alike[np.ix_(same, same)])
+    lead = margin(own.similarity, max(rivals, default=None))
+    return Company(lead, len(same) - 1, len(rivals), belonging)
+
+
+def _cohesion(alike: Floats) -> float:
+    """The mean cosine of two of them."""
+    count = len(alike)
+    return (float(alike.sum()) - float(alike.trace())) / (count * (count - 1))
 
 
 def _own_record(candidate: Candidate) -> float:

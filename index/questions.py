@@ -14,14 +14,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from index.codes import encoded
 from index.decision import COMPARED_MAX, Candidate
 from index.entry import PartitionKey, Question
 from index.reading import packed, recall
 from index.rows import rounded
 from index.store import Store
+from index.vectors import Neighbour
 from index.writer import Put
 
-CANDIDATES = 8
+CANDIDATES = 16
 _TEXT_OVERHEAD_BYTES = 250
 
 
@@ -31,9 +33,9 @@ class Nearest(Protocol):
     def add(self, partition: bytes, ids: Sequence[int], vectors: NDArray[np.float32]) -> None: ...
     def load(self, partition: bytes, ids: Sequence[int], vectors: NDArray[np.float32]) -> None: ...
     def settle(self) -> bool: ...
-    def search(
+    def neighbours(
         self, partition: bytes, vector: NDArray[np.float32], k: int
-    ) -> list[tuple[int, float]]: ...
+    ) -> list[Neighbour]: ...
     def remove(self, ids: Sequence[int]) -> None: ...
     def check(self) -> None: ...
     def __len__(self) -> int: ...
@@ -70,17 +72,25 @@ class Questions:
         """
         found = self._waiting(question, vector)
         waiting = {candidate.id for candidate in found}
-        near = self._vectors.search(question.partition, vector, CANDIDATES)
-        stored = [(id_, cosine) for id_, cosine in near if id_ not in waiting]
-        texts = self._texts_of([id_ for id_, _ in stored])
-        found += [Candidate(id_, texts[id_], cosine) for id_, cosine in stored if id_ in texts]
+        near = self._vectors.neighbours(question.partition, vector, CANDIDATES)
+        stored = [one for one in near if one.id not in waiting]
+        texts = self._texts_of([one.id for one in stored])
+        found += [
+            Candidate(one.id, texts[one.id], one.cosine, codes=one.codes)
+            for one in stored
+            if one.id in texts
+        ]
         return sorted(found, key=lambda one: one.similarity, reverse=True)[:CANDIDATES]
 
     def _waiting(self, question: Question, vector: NDArray[np.float32]) -> list[Candidate]:
-        return [
-            Candidate(put.id, put.entry.question.text, float(rounded(put.vector) @ vector))
+        waiting = [
+            (put.id, put.entry.question.text, rounded(put.vector))
             for put in self._store.waiting(question.partition)
             if put.vector is not None and put.entry.question is not None
+        ]
+        return [
+            Candidate(id_, text, float(own @ vector), codes=encoded(own[None])[0])
+            for id_, text, own in waiting
         ]
 
     def load(self, last_id: int, after: int) -> int:

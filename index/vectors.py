@@ -25,6 +25,7 @@ takes more memory, twice the time to add, and cannot remove.
 
 from collections.abc import Callable, Sequence
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,13 @@ CHUNK = 4096
 """Vectors turned into codes at a time, so that a bulk add needs no second copy of its input."""
 
 _ROW_BITS = 32
+
+
+class Neighbour(NamedTuple):
+    id: int
+    cosine: float
+    codes: Codes
+    """Its vector."""
 
 
 class Vectors:
@@ -162,7 +170,11 @@ class Vectors:
     def search(
         self, partition: bytes, vector: NDArray[np.float32], k: int
     ) -> list[tuple[int, float]]:
-        """Up to `k` (id, cosine) of the partition, best first; of equal ones the lower id first.
+        """Up to `k` (id, cosine) of the partition, as `neighbours` finds them."""
+        return [(one.id, one.cosine) for one in self.neighbours(partition, vector, k)]
+
+    def neighbours(self, partition: bytes, vector: NDArray[np.float32], k: int) -> list[Neighbour]:
+        """Up to `k` of the partition, best first; of equal ones the lower id first.
 
         Among equals for the last place the choice is the index's own. Raises ValueError for a
         vector of another shape or length than one.
@@ -177,8 +189,8 @@ class Vectors:
                 return []
             ids, codes = members.candidates(asked[0], k)
         best, cosines = nearest(codes, asked[0], k)
-        found = zip(ids[best].tolist(), cosines, strict=True)
-        return sorted(found, key=lambda one: (-one[1], one[0]))
+        found = map(Neighbour, ids[best].tolist(), cosines, codes[best])
+        return sorted(found, key=lambda one: (-one.cosine, one.id))
 
     def remove(self, ids: Sequence[int]) -> None:
         """Forget these ids; those not kept are passed over."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from index.codes import encoded
 from index.embedding import Embedder
 
 Vectors = NDArray[np.float32]
@@ -67,6 +68,7 @@ class Neighbours:
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors = vectors
+        self.codes = encoded(vectors)
         count = min(NEIGHBOURS, len(vectors))
         self.places: Places = np.empty((len(vectors), count), np.int32)
         self.cosines: Vectors = np.empty((len(vectors), count), np.float32)

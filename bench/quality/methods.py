@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from bench.quality.sets import Turn
+from index.codes import Codes
 
 STATIC_GRID = (0.80, 0.83, 0.86, 0.89, 0.92, 0.95, 0.97, 0.98, 0.99)
 
@@ -19,6 +20,8 @@ class Near(NamedTuple):
     id: int
     turn: Turn
     cosine: float
+    codes: Codes | None = None
+    """Its vector; None where it is the only one."""
 
 
 class Decision(NamedTuple):

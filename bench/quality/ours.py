@@ -1,4 +1,4 @@
-"""Our own rule, as a node runs it: the gate, the eight nearest, the decision, and what is learned.
+"""Our own rule, as a node runs it: the gate, the nearest, the decision, and what is learned.
 
 It mirrors `edge.fill` and `edge.checks`: what the gate refuses is neither looked up nor stored; a
 miss is compared with its candidates; of the hits a share that the control asks for is checked, the
@@ -126,7 +126,7 @@ class Ours:
         for one in near:
             stored = self._gate(one.turn).question
             if stored is not None and stored.partition == asked.partition:
-                yield Candidate(one.id, stored.text, one.cosine)
+                yield Candidate(one.id, stored.text, one.cosine, codes=one.codes)
 
     def _why(self, found: Miss, near: Sequence[Near]) -> str:
         """Of a pair, where the other one may not be stored for others to find."""

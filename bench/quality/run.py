@@ -121,7 +121,10 @@ def stream(
     request_at = {place: found.asked[number] for number, place in enumerate(places)}
     for place, (turn, answer) in zip(places, found.asked, strict=True):
         nearest = neighbours.stored(place, is_stored, said, method.nearest)
-        near = [Near(id_, request_at[id_].turn, cosine) for id_, cosine in nearest]
+        near = [
+            Near(id_, request_at[id_].turn, cosine, neighbours.codes[id_])
+            for id_, cosine in nearest
+        ]
         decision = method.decide(turn, near)
         served = decision.serve
         if served:

@@ -363,7 +363,7 @@ async def test_a_replaced_answer_leaves_its_group(house: Indoors) -> None:
 async def test_votes_of_a_group_open_what_mere_words_do_not(tmp_path: Path) -> None:
     async with indoors(tmp_path, semantic=replace(ALWAYS, max_error=0.05)) as house:
         house.upstreams.form, house.upstreams.script = "json", ONE_ANSWER
-        for text in (ASKED, NEAR):
+        for text in (ASKED, NEAR, "How do I center a form in CSS?"):
             assert (await asked(house, text)).cache["fwd"] == "miss"
             await house.settled()
         hit = await asked(house, "How do I center a list in CSS?")

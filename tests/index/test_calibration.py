@@ -65,7 +65,7 @@ def test_what_was_counted_falls_from_rung_to_rung() -> None:
 
 def test_features_are_numbers_whatever_the_evidence() -> None:
     for evidence in (Evidence(None), Evidence("wording"), SAME):
-        for company in (ALONE, Company(-2.0, 7, 0), Company(0.0, 0, 7)):
+        for company in (ALONE, Company(-2.0, 7, 0, -2.0), Company(0.0, 0, 7, 2.0)):
             found = features(1.0000001, company, evidence)
             assert len(found) == len(FEATURES)
             assert all(-10 < number < 10 for number in found)
@@ -87,10 +87,17 @@ def test_rivals_speak_against_it_the_more_the_nearer_they_are() -> None:
 
 def test_votes_speak_for_it_and_for_more_when_nobody_disagrees() -> None:
     def beside(votes: int, rivals: int) -> float:
-        return score(company=Company(0.1, votes, rivals))
+        return score(company=Company(margin(0.9, 0.8 if rivals else None), votes, rivals))
 
     assert beside(7, 0) > beside(3, 0) > beside(0, 0)
     assert beside(3, 0) > beside(3, 3)
+
+
+def test_who_stands_apart_from_those_with_the_answer_is_less_likely_one_of_them() -> None:
+    def beside(belonging: float) -> float:
+        return score(company=Company(0.1, 3, 3, belonging))
+
+    assert beside(0.1) > beside(0.0) > beside(-0.1) > beside(-0.3) == beside(-2.0)
 
 
 def test_a_margin_counts_up_to_a_limit() -> None:

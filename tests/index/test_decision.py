@@ -4,11 +4,13 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.calibration import AGREE, RUNGS, VOTED, WORDS, Calibration
+from index.codes import encoded
 from index.decision import (
     COMPARED_MAX,
     REFUTED,
@@ -74,6 +76,31 @@ def test_the_words_of_the_nearest_are_compared_and_the_others_vote() -> None:
     assert sorted(found) == list(range(COMPARED_MAX))
     assert found[0].score > weighed(*crowd[:COMPARED_MAX])[0].score
     assert isinstance(decided(*crowd, Candidate(9, SAME, 0.5)), Miss)
+
+
+def group(cosine: float, *, known: int = 3) -> list[Candidate]:
+    """Three with one answer, as near to the question, and of which each two have that cosine."""
+    vectors = np.eye(4, dtype=np.float32)[:3] * math.sqrt(1 - cosine)
+    vectors[:, 3] = math.sqrt(cosine)
+    return [
+        Candidate(at, OTHER_WORDS, 0.8, answer=7, codes=codes if at < known else None)
+        for at, codes in enumerate(encoded(vectors))
+    ]
+
+
+def test_as_near_to_a_tight_group_the_question_is_more_likely_outside_of_it() -> None:
+    tight, level, loose = (weighed(*group(cosine))[0].score for cosine in (0.95, 0.8, 0.65))
+    assert tight < level < loose
+
+
+def test_how_tight_a_group_is_is_not_guessed_from_a_part_of_it() -> None:
+    without = weighed(*group(0.95, known=0))[0].score
+    assert weighed(*group(0.95, known=2))[0].score == without
+    assert weighed(*group(0.95))[0].score < without
+
+
+def test_vectors_are_let_go_of_once_they_were_weighed() -> None:
+    assert all(one.candidate.codes is None for one in weighed(*group(0.8)).values())
 
 
 def test_a_crowd_of_rivals_is_a_reason_to_doubt() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
 
-from index.codes import encoded
+from index.codes import encoded, likeness
 from index.partitions import CANDIDATES
 from index.vectors import CHUNK, FEW_MAX, Vectors
 
@@ -169,6 +169,17 @@ def test_equal_vectors_come_in_the_order_of_their_ids() -> None:
     vectors = Vectors(DIMENSIONS)
     vectors.add(b"p", [9, 4, 7], np.repeat(POOL[:1], 3, axis=0))
     assert [id for id, _ in vectors.search(b"p", POOL[0], 8)] == [4, 7, 9]
+
+
+@pytest.mark.parametrize("count", [30, FEW_MAX + 1])
+def test_neighbours_bring_the_vectors_that_they_were_found_by(count: int) -> None:
+    vectors, kept = Vectors(384), units(count, 384)
+    vectors.add(b"p", range(count), kept)
+    found = vectors.neighbours(b"p", kept[3], 8)
+    assert [(one.id, one.cosine) for one in found] == vectors.search(b"p", kept[3], 8)
+    alike = likeness(np.stack([one.codes for one in found]))
+    assert alike.diagonal() == pytest.approx(1, abs=1e-5)
+    assert alike[0] == pytest.approx([one.cosine for one in found], abs=1e-5)
 
 
 def test_a_bulk_add_spans_chunks() -> None:
