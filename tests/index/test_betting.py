@@ -5,7 +5,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from index.betting import Ladder, Rate
+from index.betting import STAKES, Ladder, Rate
 
 RUNGS = np.array([0.0, 1.0, 2.0])
 PROOF = float(np.log(20))
@@ -123,10 +123,52 @@ def test_at_five_thousand_labels_the_interval_is_useful(error: float) -> None:
         else:
             rate.unlabelled(0.1)
     found = rate.interval()
-    assert found.high - found.low <= 0.02  # twice a max_error of 1 %
+    assert found.high - found.low <= 0.012
     assert found.low <= error <= found.high
     assert found.labels == 5_000
     assert found.served > 40_000
+
+
+def test_so_it_is_where_ever_fewer_are_checked() -> None:
+    chance, rate = Random(1), Rate()
+    while rate.labels < 5_000:
+        probability = 50 / (100 + rate.labels)
+        if chance.random() < probability:
+            rate.label(chance.random() < 0.01, probability)
+        else:
+            rate.unlabelled(probability)
+    found = rate.interval()
+    assert found.low <= 0.01 <= found.high
+    assert found.high - found.low <= 0.015
+
+
+def test_one_that_was_hardly_ever_drawn_may_be_all_that_is_wrong() -> None:
+    rate = Rate()
+    for _ in range(5_000):
+        rate.label(False, 1.0)
+    assert rate.interval().high < 0.002
+    rate.unlabelled(1e-3)
+    assert 0.1 < rate.interval().high <= 1
+    rate.unlabelled(1e-6)
+    assert rate.interval().high == 1
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 30, 400])
+def test_the_interval_is_where_the_games_end(wrong: int) -> None:
+    """Found by Newton's method in few steps: against the sums themselves."""
+    rate = Rate()
+    for at in range(1_000):
+        rate.label(at < wrong, 0.5)
+    found, proof = rate.interval(), np.log(len(STAKES) / 0.05)
+    playing = STAKES < 0.5
+    lost = wrong * np.log1p(-2 * STAKES[playing])
+    if found.high < 1:
+        against = np.exp(lost + STAKES[playing] * found.high * 1_000).sum()
+        assert np.log(against) == pytest.approx(proof - np.log(0.75))
+    if found.low > 0:
+        on = np.exp(wrong * np.log1p(2 * STAKES) - STAKES * found.low * 1_000).sum()
+        assert np.log(on) == pytest.approx(proof - np.log(0.25))
+    assert found.low <= found.estimate <= found.high
 
 
 def test_nothing_served_is_nothing_known() -> None:
