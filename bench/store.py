@@ -22,7 +22,18 @@ import numpy as np
 
 from index.answers import Answers
 from index.decision import DecisionSettings
-from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
+from index.entry import (
+    CacheKey,
+    Entry,
+    NodeName,
+    PartitionKey,
+    Purge,
+    Purged,
+    Question,
+    Scope,
+    Timestamp,
+    Version,
+)
 from index.memory import MemorySettings
 from index.store import StoreSettings
 
@@ -58,7 +69,7 @@ def fill(directory: Path, count: int, body_bytes: int) -> None:
         entry = make(n, random.randbytes(body_bytes // 2).hex().encode())
         while True:
             at = time.perf_counter()
-            if answers.put(entry, vectors[n], began=answers.begin()):
+            if answers.put(entry, vectors[n]):
                 break
             answers.flush()
         puts.append(time.perf_counter() - at)
@@ -93,7 +104,8 @@ def reopen(directory: Path, count: int) -> None:
         timed(lambda: answers.similar(SCOPE, question, vector, NOW, "all")) for _ in range(200)
     ]
     report(f"similar   among {count // PARTITIONS}", similar)
-    report("purge     one scope, everything", [timed(lambda: answers.purge(Purge(scope=SCOPE)))])
+    everything = Purged(Purge(scope=SCOPE), NodeName("bench"), Version(1))
+    report("purge     one scope, everything", [timed(lambda: answers.purge(everything))])
     answers.check()
     answers.close()
 
@@ -108,7 +120,7 @@ def crowd(directory: Path, count: int, body_bytes: int) -> None:
     for n in range(count):
         scope = Scope(f"tenant:{max(0, random.randrange(38) - 18)}")
         entry = replace(make(n, random.randbytes(body_bytes // 2).hex().encode()), scope=scope)
-        while not answers.put(entry, vector, began=answers.begin()):
+        while not answers.put(entry, vector):
             answers.flush()
     answers.flush()
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
@@ -147,7 +159,7 @@ def lag(answers: Answers, count: int) -> list[float]:
     vector = np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)
     for n in range(count, count + 100):
         at = time.perf_counter()
-        answers.put(make(n, b"x" * 2_000), vector, began=answers.begin())
+        answers.put(make(n, b"x" * 2_000), vector)
         while answers.stats.store.written < n + 1:
             time.sleep(0.0002)
         lags.append(time.perf_counter() - at)

@@ -7,7 +7,7 @@ from: another tenant's requests do not exist here.
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -40,12 +40,14 @@ class Feedback:
         decisions: Decisions,
         reader: Executor,
         renew: Callable[[], None],
+        purge: Callable[[Purge], Coroutine[Any, Any, int]],
     ) -> None:
         """`renew` sees to it that what is in flight is not handed to those who come now."""
         self._answers = answers
         self._decisions = decisions
         self._reader = reader
         self._renew = renew
+        self._purge = purge
 
     async def __call__(self, path: str, scope: Scope, body: bytes) -> bytes:
         """The answer, as JSON. Raises ClientError."""
@@ -102,7 +104,7 @@ class Feedback:
             if decided.shared_key is not None:
                 purges.append(Purge(scope=SHARED, key=decided.shared_key))
             for purge in purges:
-                await loop.run_in_executor(self._reader, self._answers.purge, purge)
+                await self._purge(purge)
         self._renew()
         self._decisions.note(replace(decided, complained=what))
         log.warning("event=feedback rid=%s quarantined=%s", decided.request_id, what)

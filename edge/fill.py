@@ -29,10 +29,20 @@ from edge.routing import Upstream, order
 from edge.sharing import Sharing
 from index import prompt
 from index.answers import Answers
+from index.clock import HybridClock
 from index.decision import Match, Miss
 from index.eligibility import PromptClass
-from index.entry import SHARED, CacheKey, Entry, Instant, Question, Scope, Timestamp
-from index.generations import Generation
+from index.entry import (
+    SHARED,
+    CacheKey,
+    Entry,
+    Instant,
+    NodeName,
+    Question,
+    Scope,
+    Seen,
+    Timestamp,
+)
 
 log = logging.getLogger("fill")
 
@@ -71,7 +81,8 @@ class Learner(Protocol):
 class _Memo:
     """What a fill has to remember until it can store."""
 
-    began: Generation
+    seen: Seen
+    """The purges that were known here when it began."""
     decided: Decided
     question: Question | None = None
     vector: Vector | None = None
@@ -98,6 +109,8 @@ class Fill:
         metrics: Metrics,
         checks: Learner,
         sharing: Sharing,
+        name: NodeName,
+        clock: HybridClock,
     ) -> None:
         self._answers = answers
         self._batcher = batcher
@@ -111,6 +124,8 @@ class Fill:
         self._metrics = metrics
         self._checks = checks
         self._sharing = sharing
+        self._name = name
+        self._clock = clock
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
         """Fill `flight`. What goes wrong becomes its outcome; only cancellation is raised."""
@@ -301,8 +316,11 @@ class Fill:
             expires_at=Timestamp(now + ttl_s),
             question=memo.question,
             tokens=ask.query.dialect.tokens(answer),
+            stored_by=self._name,
+            version=self._clock.tick(now),
+            seen=memo.seen,
         )
-        stored = self._answers.put(entry, memo.vector, began=memo.began)
+        stored = self._answers.put(entry, memo.vector)
         self._share(ask, memo, entry, answer)
         self._checks.miss(ask.query, memo.decided, body)
         return stored
@@ -317,7 +335,7 @@ class Fill:
         log.info("event=%s rid=%s why=%s", "not_shared" if why else "shared", ask.request_id, why)
         if why is None:
             common = replace(entry, scope=SHARED, key=query.shared_key, question=None)
-            self._answers.put(common, None, began=memo.began)
+            self._answers.put(common, None)
 
 
 _TRACE = ("traceparent", "tracestate")

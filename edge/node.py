@@ -50,8 +50,9 @@ from edge.wire.http3 import Http3Wire
 from edge.wire.upstream import UpstreamClient, key_of
 from index import embedding, verifier
 from index.answers import Answers
+from index.clock import HybridClock
 from index.eligibility import check_overrides
-from index.entry import CacheKey, Instant, Purge, Scope, Timestamp
+from index.entry import CacheKey, Instant, NodeName, Purge, Purged, Scope, Timestamp, Version
 from index.model_files import ModelError
 from index.prompt import exact_key
 
@@ -110,6 +111,9 @@ class Node:
         self._semantic = "loading" if config.cache.mode == "semantic" else "off"
         self._local = "off"
         self._metrics = Metrics()
+        self._name = NodeName(config.node.name)
+        self._clock = HybridClock()
+        self._purged_at = Version(0)
 
     async def run(self) -> None:
         """Serve until told to stop, then drain. Returns when everything is closed."""
@@ -184,6 +188,8 @@ class Node:
             metrics=self._metrics,
             checks=self._checks,
             sharing=Sharing(config.sharing),
+            name=self._name,
+            clock=self._clock,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
         rules = Rules(config.node.name, config.http, config.cache, config.routes)
@@ -210,7 +216,7 @@ class Node:
             self._fill,
             self._metrics,
             decisions,
-            Feedback(self.answers, decisions, self._readers, self._collapse.renew),
+            Feedback(self.answers, decisions, self._readers, self._collapse.renew, self.purge),
             wall=wall,
             monotonic=monotonic,
             new_id=new_id,
@@ -453,15 +459,20 @@ class Node:
             "connections": {name: wire.connections for name, wire in self._wires.items()},
         }
 
-    async def purge(self, purge: Purge, *, dry_run: bool) -> int:
-        work = self.answers.count if dry_run else self.answers.purge
+    async def purge(self, purge: Purge, *, soft: bool = False, dry_run: bool = False) -> int:
         loop = asyncio.get_running_loop()
-        count = await loop.run_in_executor(self._readers, work, purge)
-        if not dry_run:
-            self._collapse.renew()
-            log.warning(
-                "event=purged entries=%d scope=%s model=%s", count, purge.scope, purge.model
-            )
+        if dry_run:
+            return await loop.run_in_executor(self._readers, self.answers.count, purge)
+        version = self._clock.tick(wall())
+        purged = Purged(purge, self._name, version, self._purged_at, soft)
+        self._purged_at = version
+        self.answers.merge(purged)
+        self._collapse.renew()
+        count = await loop.run_in_executor(self._readers, self.answers.purge, purged)
+        log.warning(
+            "event=purged entries=%d scope=%s label=%s soft=%s",
+            count, purge.scope, purge.label, soft,
+        )  # fmt: skip
         return count
 
     def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:

@@ -33,7 +33,8 @@ database     the file: its lock, its stamps, setting it aside
 room         who leaves when room is short: by value, no tenant at another's expense
 writer       the one thread that writes
 store        SQLite: entries and vectors that outlive the process
-generations  what was purged since when
+generations  the table of purges, alike on all nodes: what is dead
+sweeps       what is dead, taken off the disk and counted
 memory       the hot tier: answers ready to send, bounded by bytes
 answers      memory, store and vectors in step
 """

@@ -1,16 +1,21 @@
 """Memory, store and vectors in step: everything a node remembers, behind one object.
 
-    the event loop .... begin, recall, touch, put, keep: memory only, never blocks
+    the event loop .... begin, recall, touch, put, keep, merge: memory only, never blocks
+    either ............ accept, newest: memory, and a read of 15 us from the file at times
     worker threads .... fetch, similar, count, purge, and at start warm_memory, warm_vectors
     the writer ........ tells us what the file gained and lost; vectors and memory follow it
 
 What holds, and `check` audits: a vector is there because its row is; what leaves the file leaves
-memory and vectors; what a finished purge covers is nowhere. Memory may hold more than the file
-while answers wait to be written, or could not be.
+memory and vectors. What a purge covers is dead from `merge` on, wherever it is met, and soon after
+nowhere. Memory may hold more than the file while answers wait to be written, or could not be.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum, auto
+from math import isfinite
 from pathlib import Path
 from threading import Lock
 from time import sleep
@@ -30,15 +35,32 @@ from index.decision import (
     reconsidered,
     weigh,
 )
-from index.entry import CacheKey, Entry, Purge, Question, Scope, Timestamp
-from index.generations import Generation, Generations
+from index.entry import (
+    LABEL_CHARS_MAX,
+    LABELS_MAX,
+    TTL_MAX_S,
+    CacheKey,
+    Entry,
+    NodeName,
+    Purge,
+    Purged,
+    Question,
+    Scope,
+    Seen,
+    Timestamp,
+    Version,
+)
+from index.generations import Generations
 from index.labels import Labels
 from index.memory import OVERHEAD_BYTES, Hot, Memory, MemorySettings, MemoryStats
 from index.questions import Nearest, Questions
 from index.rows import Stored, rounded
 from index.store import Store, StoreSettings, StoreStats
+from index.sweeps import Sweep, Waiting
 from index.vectors import Vectors
-from index.writer import Follower, Put
+from index.writer import Follower, Put, StoreClosed
+
+log = logging.getLogger("promptedge.answers")
 
 KEYS = "1"
 """Names the rules that cache keys are made by. Raised with them: answers kept under keys that
@@ -69,8 +91,26 @@ _TURN_S = 0.0005
 DOUBTS = 2
 """Candidates that a second opinion is asked about; each costs two runs of a cross-encoder."""
 
+AHEAD_MAX_S = 60.0
+"""An answer that claims to be made later than this from now was made by a wrong clock."""
+REMEMBERED_S = TTL_MAX_S + 86_400.0
+"""Purges are kept until all that they could cover has expired, by a day more for wrong clocks."""
+
 Opinion = Callable[[str, Sequence[str]], Sequence[float]]
 """Probabilities that a question has the same answer as each of some others; none if it is late."""
+
+
+class Accepted(Enum):
+    """What became of an answer from another node."""
+
+    STORED = auto()
+    OLDER = auto()
+    """The same answer or a newer one is here."""
+    DEAD = auto()
+    """It was purged."""
+    EXPIRED = auto()
+    UNFIT = auto()
+    """No honest node says such a thing of an answer, or it is too large for this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +141,10 @@ class Answers:
         self._memory = memory
         self._vectors = vectors
         self._questions: Questions | None = None
-        # Held over "is it dead? no: keep it" and over "a purge begins", each microseconds.
+        # Held over "is it dead? no: keep it" and over "a purge is merged", each microseconds.
         self._lock = Lock()
         self._generations = Generations()
+        self._waiting = Waiting()
         self._closing = False
         self._semantic_hits = self._refused = self._preloaded = 0
         self._preload_ended = False
@@ -131,27 +172,83 @@ class Answers:
 
     # The event loop.
 
-    def begin(self) -> Generation:
-        """To be noted before an answer is fetched: `put` needs it to respect purges meanwhile."""
-        return self._generations.latest
+    def begin(self) -> Seen:
+        """To be noted before an answer is fetched: it becomes the entry's `seen`."""
+        return self._generations.seen
+
+    @property
+    def seen(self) -> Seen:
+        """The purges that were applied here."""
+        return self._generations.seen
 
     def recall(self, scope: Scope, key: CacheKey, now: Timestamp) -> Hot | None:
-        return self._memory.get(scope, key, now)
+        hot = self._memory.get(scope, key, now)
+        if hot is None or hot.checked == self._generations.changes or self._lives(hot, now):
+            return hot
+        return None
 
-    def put(self, entry: Entry, vector: NDArray[np.float32] | None, *, began: Generation) -> bool:
-        """Remember an answer, in place of the one with its scope and key.
+    def put(self, entry: Entry, vector: NDArray[np.float32] | None) -> bool:
+        """Remember an answer that was fetched here, in place of the one with its scope and key.
 
         In memory at once; on disk some 10 ms later, then found by meaning. False when it was
-        purged since `began`, and when it is in memory alone as the store is full or cannot keep up.
+        purged since the fetch began, and when it is in memory alone as the store is full or cannot
+        keep up.
         """
         with self._lock:
-            if self._generations.dead(entry, began):
+            if self._generations.dead(entry):
                 return False
-            id_ = self._store.next_id()
-            self._memory.put(id_, entry)
-            if entry.question is not None:
-                self.labels.replaced(entry.question)
-            return self._store.put(id_, entry, vector if self._usable(vector) else None)
+            return self._put(entry, vector)
+
+    def accept(self, entry: Entry, now: Timestamp) -> Accepted:
+        """Remember an answer that another node fetched, unless there is a newer one."""
+        if not _fit(entry, now) or len(entry.body) > self._store.settings.entry_max_bytes:
+            return Accepted.UNFIT
+        held = self._held(entry.scope, entry.key)
+        with self._lock:
+            if self._generations.dead(entry):
+                return Accepted.DEAD
+            if not self._fresh(entry, now):
+                return Accepted.EXPIRED
+            if (
+                held is not None
+                and not self._generations.dead(held)
+                and _order(held) >= _order(entry)
+            ):
+                return Accepted.OLDER
+            self._put(entry, None)
+            return Accepted.STORED
+
+    def newest(self, scope: Scope, key: CacheKey) -> tuple[Version, NodeName] | None:
+        """What an answer has to be newer than to be accepted."""
+        held = self._held(scope, key)
+        with self._lock:
+            return None if held is None or self._generations.dead(held) else _order(held)
+
+    # Purges, from any thread.
+
+    def merge(self, purged: Purged) -> bool:
+        """A purge is true from here on: nothing that it covers is served. False if it was known.
+
+        It is swept by the writer, after everything that was put before; `purge` waits for that.
+        """
+        with self._lock:
+            return self._merge(purged)
+
+    def restore(self, table: Iterable[Purged], seen: Seen = ()) -> None:
+        """Merge all purges that are known elsewhere, to somebody who has `seen` so much."""
+        with self._lock:
+            for purged in table:
+                self._merge(purged)
+            self._generations.adopt(seen)
+
+    def forget(self, now: Timestamp) -> None:
+        """Drop purges so old that nothing can be left of what they cover."""
+        with self._lock:
+            self._generations.forget(Timestamp(now - REMEMBERED_S))
+
+    def dead(self, entry: Entry) -> bool:
+        with self._lock:
+            return self._generations.dead(entry)
 
     def keep(self, entry: Entry) -> Hot:
         """Where renderings of an entry just put, fetched or matched are kept with it.
@@ -173,9 +270,8 @@ class Answers:
 
     def fetch(self, scope: Scope, key: CacheKey, now: Timestamp) -> Entry | None:
         """Ask the disk; what is found is in memory from then on."""
-        began = self._generations.settled
         stored = self._store.get(scope, key)
-        return None if stored is None else self._admit(stored, began, now)
+        return None if stored is None else self._admit(stored, now)
 
     def similar(
         self,
@@ -194,7 +290,6 @@ class Answers:
         questions = self._questions
         if questions is None:
             return Miss("warming")
-        began = self._generations.settled
         near = questions.candidates(question, rounded(vector))
         cut = self.labels.cut(kind)
         while True:
@@ -209,7 +304,7 @@ class Answers:
             chosen = decision.chosen.candidate
             stored = self._by_id(chosen.id)
             if stored is not None and self._may_stand_for(stored, scope, question, chosen.text):
-                entry = self._admit(stored, began, now)
+                entry = self._admit(stored, now)
                 if entry is not None:
                     self._semantic_hits += 1
                     return Match(entry, "semantic", decision)
@@ -232,26 +327,23 @@ class Answers:
         """The entries of candidates that were weighed, those that are still there."""
         for one in judged:
             stored = self._by_id(one.candidate.id)
-            if stored and self._may_stand_for(stored, scope, question, one.candidate.text):
+            if (
+                stored
+                and self._may_stand_for(stored, scope, question, one.candidate.text)
+                and not self.dead(stored.entry)
+            ):
                 yield one, stored.entry
 
-    def purge(self, purge: Purge) -> int:
-        """Remove what `purge` covers, now: when it returns, from disk, memory and vectors.
+    def purge(self, purged: Purged) -> int:
+        """Merge a purge, unless that was done, and wait until it is swept: when this returns, what
+        it covers has left disk, memory and vectors, and the disk has confirmed it (fsync).
 
-        The disk has confirmed it (fsync). Answers on their way since before are dead on arrival.
-        Returns how many entries were removed.
+        Returns how many entries were removed; of a soft purge, how many are stale by it.
         """
         with self._lock:
-            last_id = self._store.last_id
-            generation = self._generations.begin(purge, last_id)
-            deleted = self._store.purge(purge, last_id)
-        try:
-            removed = set(self._memory.purge(purge, last_id))
-            removed |= deleted.result()
-        finally:
-            with self._lock:
-                self._generations.finish(generation)
-        return len(removed)
+            self._merge(purged)
+            swept = self._waiting.swept(purged)
+        return swept.result()
 
     def count(self, purge: Purge) -> int:
         """How many entries `purge` would remove, those that are being written included."""
@@ -264,14 +356,11 @@ class Answers:
         Then have the file examined for damage, aside: 1.5 s a GB. A damaged one is set aside.
         """
         count_max = self._memory.settings.max_bytes // OVERHEAD_BYTES
-        began = self._generations.settled
         for stored, again in self._store.hottest(count_max):
-            if stored.entry.expires_at <= now:
-                continue
             with self._lock:
                 if self._closing:
                     break
-                if self._generations.dead(stored.entry, began, stored.id):
+                if not self._fresh(stored.entry, now):
                     continue
                 hot = self._memory.put(stored.id, stored.entry, proven=again, room_only=True)
             if self._memory.by_id(stored.id) is hot:
@@ -366,14 +455,70 @@ class Answers:
     def __repr__(self) -> str:
         return f"<Answers {self._memory!r} {self._store!r} {len(self._questions or ())} vectors>"
 
-    def _admit(self, stored: Stored, began: Generation, now: Timestamp) -> Entry | None:
-        """Make resident what was asked for, unless it expired or a purge reached it meanwhile."""
-        if stored.entry.expires_at <= now:
-            return None
+    def _put(self, entry: Entry, vector: NDArray[np.float32] | None) -> bool:
+        id_ = self._store.next_id()
+        self._memory.put(id_, entry)
+        if entry.question is not None:
+            self.labels.replaced(entry.question)
+        return self._store.put(id_, entry, vector if self._usable(vector) else None)
+
+    def _admit(self, stored: Stored, now: Timestamp) -> Entry | None:
+        """Make resident what was asked for, unless it expired or was purged."""
         with self._lock:
-            if self._generations.dead(stored.entry, began, stored.id):
+            if not self._fresh(stored.entry, now):
                 return None
-            return self._memory.put(stored.id, stored.entry, proven=True).entry
+            found = self._memory.put(stored.id, stored.entry, proven=True).entry
+            return found if found is stored.entry or self._fresh(found, now) else None
+
+    def _fresh(self, entry: Entry, now: Timestamp) -> bool:
+        """Neither purged nor expired, nor stale by a soft purge."""
+        if entry.expires_at <= now or self._generations.dead(entry):
+            return False
+        stale_at = self._generations.stale_at(entry)
+        return stale_at is None or stale_at > now
+
+    def _lives(self, hot: Hot, now: Timestamp) -> bool:
+        """Compare what is in memory with the purges merged since that was last done."""
+        with self._lock:
+            hot.checked = self._generations.changes
+            dead = self._generations.dead(hot.entry)
+            if (stale_at := self._generations.stale_at(hot.entry)) is not None:
+                hot.expires_at = min(hot.expires_at, stale_at)
+        if dead or hot.expires_at <= now:
+            self._memory.remove([hot.id])
+            return False
+        return True
+
+    def _held(self, scope: Scope, key: CacheKey) -> Entry | None:
+        """What is known under that key, from the file without its answer."""
+        if (hot := self._memory.held(scope, key)) is not None:
+            return hot.entry
+        return None if self.all_resident else self._store.newest(scope, key)
+
+    def _merge(self, purged: Purged) -> bool:
+        if not self._generations.merge(purged):
+            return False
+        if self._waiting.add(purged):
+            try:
+                self._store.aside(self._sweep)
+            except StoreClosed:
+                self._waiting.done(self._waiting.take(), Counter())
+        return True
+
+    def _sweep(self) -> None:
+        """Do away with what was purged. On the writer's thread."""
+        with self._lock:
+            told = self._waiting.take()
+        sweep = Sweep(told)
+        try:
+            for _ in self._memory.sweep(sweep.purges, sweep.dooms):
+                pass
+            self._store.sweep(sweep.purges, sweep.dooms)
+        except Exception:  # nothing foreseen: what is dead stays dead, and its bytes on the disk
+            log.exception("event=bug part=sweep purges=%d", len(told))
+        finally:
+            with self._lock:
+                self._waiting.done(told, sweep.counts())
 
     def _usable(self, vector: NDArray[np.float32] | None) -> bool:
         """Of unit length, and there is an encoder to compare it with; NaN is not."""
@@ -399,6 +544,23 @@ class Answers:
         )
         self._refused += not proven
         return proven
+
+
+def _order(entry: Entry) -> tuple[Version, NodeName]:
+    """Of two answers with one scope and key, the last writer's wins."""
+    return entry.version, entry.stored_by
+
+
+def _fit(entry: Entry, now: Timestamp) -> bool:
+    """May an answer from elsewhere say this of itself?"""
+    life_s = entry.expires_at - entry.stored_at
+    return (
+        isfinite(life_s)
+        and life_s <= TTL_MAX_S
+        and entry.stored_at <= now + AHEAD_MAX_S
+        and len(entry.labels) <= LABELS_MAX
+        and all(len(label) <= LABEL_CHARS_MAX for label in entry.labels)
+    )
 
 
 class _InStep:

@@ -27,13 +27,14 @@ _SCHEMA: Final = (
     "CREATE TABLE stamp(name TEXT PRIMARY KEY, value TEXT NOT NULL)",
     # `entry` is narrow, so that counting hits, ordering for eviction and purging by model rewrite
     # and read no answers. `turn` orders eviction, among all and within a scope; `room` is what
-    # each scope holds: see index/room.py.
+    # each scope holds, `pinned` what is pinned in all: see index/room.py.
     "CREATE TABLE entry(id INTEGER PRIMARY KEY, scope BLOB NOT NULL, key BLOB NOT NULL,"
     " model BLOB NOT NULL, stored_at REAL NOT NULL, expires_at REAL NOT NULL,"
     " size INTEGER NOT NULL, tokens INTEGER NOT NULL, worth REAL NOT NULL, hits INTEGER NOT NULL,"
-    " turn REAL NOT NULL, question BLOB, checksum BLOB NOT NULL, UNIQUE(scope, key))",
-    "CREATE INDEX entry_turn ON entry(turn)",
-    "CREATE INDEX entry_scope_turn ON entry(scope, turn)",
+    " turn REAL NOT NULL, pinned INTEGER NOT NULL, question BLOB, origin BLOB NOT NULL,"
+    " checksum BLOB NOT NULL, UNIQUE(scope, key))",
+    "CREATE INDEX entry_turn ON entry(pinned, turn)",
+    "CREATE INDEX entry_scope_turn ON entry(scope, pinned, turn)",
     "CREATE TABLE room(scope BLOB PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE INDEX room_bytes ON room(bytes)",
     "CREATE TRIGGER room_taken AFTER INSERT ON entry BEGIN"
@@ -42,10 +43,15 @@ _SCHEMA: Final = (
     "CREATE TRIGGER room_given AFTER DELETE ON entry BEGIN"
     " UPDATE room SET bytes = bytes - OLD.size WHERE scope = OLD.scope;"
     " DELETE FROM room WHERE scope = OLD.scope AND bytes <= 0; END",
+    "CREATE TABLE pinned(bytes INTEGER NOT NULL)",
+    "CREATE TRIGGER pinned_taken AFTER INSERT ON entry WHEN NEW.pinned BEGIN"
+    " UPDATE pinned SET bytes = bytes + NEW.size; END",
+    "CREATE TRIGGER pinned_given AFTER DELETE ON entry WHEN OLD.pinned BEGIN"
+    " UPDATE pinned SET bytes = bytes - OLD.size; END",
     "CREATE INDEX entry_expires ON entry(expires_at)",
     "CREATE TABLE body(id INTEGER PRIMARY KEY, body BLOB NOT NULL)",
     "CREATE TABLE vec(id INTEGER PRIMARY KEY, partition BLOB NOT NULL, emb BLOB NOT NULL,"
-    " checksum BLOB NOT NULL)",
+    " proven INTEGER NOT NULL, checksum BLOB NOT NULL)",
 )
 
 _DAMAGED: Final = frozenset(
@@ -237,6 +243,7 @@ def _create(connection: sqlite3.Connection, normaliser: str) -> None:
         "INSERT INTO stamp VALUES(?, ?)",
         [("format", str(FORMAT)), ("normaliser", normaliser), ("encoder", "")],
     )
+    connection.execute("INSERT INTO pinned VALUES(0)")
     connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version={FORMAT}")
     connection.execute("COMMIT")

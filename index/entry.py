@@ -38,6 +38,13 @@ Timestamp = NewType("Timestamp", float)
 Instant = NewType("Instant", float)
 """Monotonic seconds: timers and durations in this process."""
 
+TTL_MAX_S = 30 * 86_400.0
+"""No answer is kept longer, so that a purge need not be remembered for ever."""
+
+LABELS_MAX = 16
+"""What one answer may be purged by, and the length of each; a page that names more is a mistake."""
+LABEL_CHARS_MAX = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -75,20 +82,25 @@ class Entry:
     pinned: bool = False
     """Put here on purpose, by a warm-up job: kept until it expires."""
 
+    def has(self, label: str) -> bool:
+        """May it be purged by `label`? Every entry has that of its model and of its node."""
+        return label in self.labels or label in (f"model:{self.model}", f"by:{self.stored_by}")
+
 
 @dataclass(frozen=True, slots=True)
 class Purge:
     """What to remove, now. Fields that are None do not narrow; all None is everything."""
 
     scope: Scope | None = None
-    model: str | None = None
+    label: str | None = None
+    """One of the entry's own, `model:NAME`, or `by:NODE` for what that node fetched."""
     key: CacheKey | None = None
 
     def covers(self, entry: Entry) -> bool:
         return (
             self.scope in (None, entry.scope)
-            and self.model in (None, entry.model)
             and self.key in (None, entry.key)
+            and (self.label is None or entry.has(self.label))
         )
 
 
@@ -105,3 +117,7 @@ class Purged:
     """The purge of that node before this one; who has not seen it has a gap."""
     soft: bool = False
     """Mark stale rather than remove."""
+
+    def reaches(self, entry: Entry) -> bool:
+        """Does it cover an entry whose node had not applied it when the fetch began?"""
+        return self.purge.covers(entry) and self.version > dict(entry.seen).get(self.by, 0)

@@ -1,74 +1,196 @@
-"""Purges as generations: what began before a purge that covers it is dead on arrival.
+"""Purges as a table that every node comes to hold alike, and what is dead by it.
 
 A purge deletes what is stored, but answers are also on their way: a fetch from an upstream that
-ends a minute later, a row that a worker has just read. Unguarded,
+ends a minute later, a row that a worker has just read, a message from another node. Unguarded,
 
     1. worker reads the row of an entry from disk
     2. purge deletes the row, empties the memory, returns
     3. worker puts the entry it holds into memory: the purged answer is back
 
-So whoever sets out notes the generation first, and asks `dead` when it arrives. A purge takes a
-number when it begins; a fetch compares with all purges begun since it set out, a read of the disk
-with all that had not finished when it set out, as their rows may not have been deleted yet.
+or, among nodes,
+
+    1. a asks an upstream
+    2. b purges; the purge reaches a, which deletes what it covers
+    3. a's upstream answers with what was purged, and a tells b
+
+So whoever fetches notes first which purges its node has applied, and the entry carries that for
+ever, as `seen`. An entry is dead when a purge covers it that is not among those. This asks for no
+order, no clock that two nodes share and no second delivery that differs from the first; so it can
+be asked at every door, of a row as of a message, and of an old snapshot as well.
+
+    purge 5 of a, purge 7 of a           seen = ((a, 7),)
+    fetch begins, entry.seen = ((a, 7),) alive, whatever a did up to 7
+    purge 9 of a, purge 2 of b           dead if either covers it
+
+`seen` says what was applied without a gap: a purge that names as its `previous` one that is not
+known is applied at once, but counted only when those between have come. Until then what it covers
+is dead even if it was fetched after it: an answer too few, never one too many. A purge of the same
+things by the same node takes the place of the one before it.
+
+Versions order the purges of one node alone. They also date them, roughly, and by that purges are
+forgotten, when everything they covered has expired.
 
 Not thread-safe: the caller holds one lock over `dead` and the step that follows from it.
 """
 
-from collections import deque
-from dataclasses import dataclass
-from typing import NewType
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from index.entry import Entry, Purge
+from index.clock import at, wall_of
+from index.entry import CacheKey, Entry, NodeName, Purge, Purged, Seen, Timestamp, Version
 
-Generation = NewType("Generation", int)
+PURGES_MAX = 65_536
+"""Purges remembered, some 40 MB of them. When there are more, the oldest goes, and with it all
+entries whose nodes had not applied it."""
+SEEN_KEPT_S = 86_400.0
+"""A node's last purge is told for so long after it was forgotten: others forget at other times."""
 
-REMEMBERED_MAX = 1024
-"""Purges remembered; what began before the oldest of them is taken for dead."""
+_NEVER = Version(0)
+_Name = tuple[Purge, NodeName, bool]
+"""Of two acts with one name the later says it all."""
 
 
 @dataclass(slots=True)
-class _Begun:
-    number: int
-    purge: Purge
-    last_id: int
-    finished: bool = False
+class _Node:
+    """What is known of one node's purges."""
+
+    seen: Version = _NEVER
+    """All up to this one were applied."""
+    ahead: dict[Version, Version] = field(default_factory=dict)
+    """Purges beyond a gap: the one before each."""
 
 
 class Generations:
-    def __init__(self) -> None:
-        self._begun: deque[_Begun] = deque()
-        self._forgotten = 0
-        self.latest = Generation(0)
-        """Number of the latest purge begun: what a fetch notes."""
-        self.settled = Generation(0)
-        """All purges up to this number have finished: what a read of the disk notes."""
+    def __init__(self, purges_max: int = PURGES_MAX) -> None:
+        self.seen: Seen = ()
+        """What a fetch notes: a new tuple when it changes, the same one until then."""
+        self.changes = 0
+        """Counts what could have made a living entry dead, or stale."""
+        self._nodes: dict[NodeName, _Node] = {}
+        self._forgotten = _NEVER
+        # By what narrows them most: a key, or else a label, or else nothing.
+        self._table: dict[CacheKey | str | None, dict[_Name, Purged]] = {}
+        self._count = 0
+        self._purges_max = purges_max
+        self._gaps = 0
+        self._floors: dict[NodeName, Version] = {}
+        """What was fetched knowing less than this of a node is dead, covered or not."""
 
-    def begin(self, purge: Purge, last_id: int) -> Generation:
-        """A purge of everything it covers up to `last_id`, the highest id given out so far."""
-        self.latest = Generation(self.latest + 1)
-        self._begun.append(_Begun(self.latest, purge, last_id))
-        if len(self._begun) > REMEMBERED_MAX:
-            self._forgotten = self._begun.popleft().number
-        return self.latest
-
-    def finish(self, generation: Generation) -> None:
-        for begun in self._begun:
-            if begun.number == generation:
-                begun.finished = True
-        unfinished = (begun.number for begun in self._begun if not begun.finished)
-        self.settled = Generation(next(unfinished, self.latest + 1) - 1)
-
-    def dead(self, entry: Entry, began: Generation, id_: int | None = None) -> bool:
-        """True when a purge after `began` covers `entry`; with an id, one that reaches that far."""
-        if began == self.latest:
-            return False
-        if began < self._forgotten:
-            return True
-        return any(
-            begun.purge.covers(entry)
-            for begun in reversed(self._begun)
-            if begun.number > began and (id_ is None or id_ <= begun.last_id)
-        )
+    def __len__(self) -> int:
+        return self._count
 
     def __repr__(self) -> str:
-        return f"<Generations {self.latest}, settled {self.settled}>"
+        return f"<Generations {self._count} purges of {len(self._nodes)} nodes, {self._gaps} gaps>"
+
+    def merge(self, purged: Purged) -> bool:
+        """Apply a purge, whoever made it. False when it was known, or is as good as forgotten."""
+        node = self._nodes.get(purged.by) or _Node()
+        known = max(node.seen, self._forgotten)
+        if purged.version <= known or purged.version in node.ahead:
+            return False
+        self._nodes[purged.by] = node
+        node.ahead[purged.version] = purged.previous
+        self._gaps += 1
+        self._keep(purged)
+        self._close(node)
+        if node.seen > known:
+            self._tell()
+        self.changes += 1
+        return True
+
+    def adopt(self, seen: Seen) -> None:
+        """Everything that a node with this `seen` knows was merged: there are no gaps up to it."""
+        for by, version in seen:
+            if version > self._forgotten:
+                node = self._nodes.setdefault(by, _Node())
+                node.seen = max(node.seen, version)
+                self._close(node)
+        self._tell()
+
+    def forget(self, before: Timestamp) -> None:
+        """Drop purges older than `before`: what they covered must have expired."""
+        self._forgotten = max(self._forgotten, at(before))
+        for purged in [one for one in self.purges() if one.version <= self._forgotten]:
+            self._drop(purged)
+        long_ago = at(Timestamp(before - SEEN_KEPT_S))
+        for by, node in list(self._nodes.items()):
+            self._close(node)
+            if node.seen <= long_ago and not node.ahead:
+                del self._nodes[by]
+                self._floors.pop(by, None)
+        self._tell()
+
+    def dead(self, entry: Entry) -> bool:
+        """Was it purged, on any node, by a purge that its own node did not know when it set out?"""
+        if not self._gaps and (entry.seen is self.seen or entry.seen == self.seen):
+            return False
+        if self._floors:
+            knew = dict(entry.seen)
+            if any(floor > knew.get(by, _NEVER) for by, floor in self._floors.items()):
+                return True
+        return any(not purged.soft for purged in self.against(entry))
+
+    def stale_at(self, entry: Entry) -> Timestamp | None:
+        """When soft purges made it stale, if any did."""
+        if not self._gaps and entry.seen == self.seen:
+            return None
+        moments = [wall_of(purged.version) for purged in self.against(entry) if purged.soft]
+        return min(moments, default=None)
+
+    def purges(self) -> Iterator[Purged]:
+        for alike in self._table.values():
+            yield from alike.values()
+
+    def against(self, entry: Entry) -> Iterator[Purged]:
+        """The purges that cover it and that it knew nothing of."""
+        table = self._table
+        names = (entry.key, None, f"model:{entry.model}", f"by:{entry.stored_by}", *entry.labels)
+        for name in names:
+            if alike := table.get(name):
+                yield from (purged for purged in alike.values() if purged.reaches(entry))
+
+    def _keep(self, purged: Purged) -> None:
+        alike = self._table.setdefault(_place(purged.purge), {})
+        name = (purged.purge, purged.by, purged.soft)
+        known = alike.get(name)
+        if known is not None and known.version > purged.version:
+            return
+        self._count += known is None
+        alike[name] = purged
+        if self._count > self._purges_max:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Forget the oldest sixteenth, and with them whatever they could have covered."""
+        oldest = sorted(self.purges(), key=lambda one: one.version)[: self._purges_max // 16 + 1]
+        for purged in oldest:
+            self._drop(purged)
+            if not purged.soft:
+                known = self._floors.get(purged.by, _NEVER)
+                self._floors[purged.by] = max(known, purged.version)
+
+    def _drop(self, purged: Purged) -> None:
+        place = _place(purged.purge)
+        alike = self._table[place]
+        del alike[purged.purge, purged.by, purged.soft]
+        if not alike:
+            del self._table[place]
+        self._count -= 1
+
+    def _close(self, node: _Node) -> None:
+        """Count what follows without a gap on what was counted. Who was forgotten leaves none."""
+        for version in sorted(node.ahead):
+            if node.ahead[version] <= max(node.seen, self._forgotten):
+                node.seen = max(node.seen, version)
+            if version <= node.seen:
+                del node.ahead[version]
+                self._gaps -= 1
+
+    def _tell(self) -> None:
+        seen = tuple(sorted((by, node.seen) for by, node in self._nodes.items() if node.seen))
+        if seen != self.seen:
+            self.seen = seen
+
+
+def _place(purge: Purge) -> CacheKey | str | None:
+    return purge.label if purge.key is None else purge.key

@@ -24,7 +24,7 @@ for microseconds, so worker threads may put, purge and attach while the event lo
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from threading import Lock
@@ -68,7 +68,14 @@ class Hot:
     """Since they were last written down; reset by the store's writer."""
     lives: int = 0
     """Rounds it will survive in the proven queue."""
+    checked: int = -1
+    """The `changes` of the purges that it was last compared with."""
+    expires_at: Timestamp = field(init=False)
+    """Of the entry, or earlier: a soft purge made it stale."""
     memory: "Memory | None" = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.expires_at = self.entry.expires_at
 
     def attach(self, name: str, form: object) -> None:
         """Keep a rendering: bytes, or a tuple in which bytes count. Not kept if far too large."""
@@ -154,7 +161,7 @@ class Memory:
         if hot is None:
             self._misses += 1
             return None
-        if hot.entry.expires_at <= now:
+        if hot.expires_at <= now:
             self._misses += 1
             self.remove([hot.id])
             return None
@@ -175,6 +182,10 @@ class Memory:
         """The place of this very entry, if it still has one. Counts nothing."""
         hot = self._slots.get((entry.scope, entry.key))
         return hot if hot is not None and hot.entry is entry else None
+
+    def held(self, scope: Scope, key: CacheKey) -> Hot | None:
+        """What is there under that key, fresh or not. Counts nothing."""
+        return self._slots.get((scope, key))
 
     def by_id(self, id_: int) -> Hot | None:
         return self._by_id.get(id_)
@@ -225,18 +236,27 @@ class Memory:
                 if (hot := self._by_id.get(id_)) is not None:
                     self._remove(hot)
 
-    def purge(self, purge: Purge, last_id: int) -> list[int]:
-        """Remove what `purge` covers, up to `last_id`; the lock is held for a batch at a time."""
+    def sweep(self, purges: Sequence[Purge], doomed: Callable[[int, Entry], bool]) -> Iterator[int]:
+        """Remove what `purges` may cover and is `doomed`; the lock is held for a batch at a time.
+
+        Yields the ids removed.
+        """
         with self._lock:
-            ids = iter([id_ for id_ in self._by_id if id_ <= last_id])
-        removed: list[int] = []
+            ids = iter(self._ids_under(purges))
         while batch := list(islice(ids, _SWEEP_BATCH)):
+            removed = []
             with self._lock:
                 for hot in [hot for id_ in batch if (hot := self._by_id.get(id_))]:
-                    if purge.covers(hot.entry):
+                    if doomed(hot.id, hot.entry):
                         self._remove(hot)
                         removed.append(hot.id)
-        return removed
+            yield from removed
+
+    def _ids_under(self, purges: Sequence[Purge]) -> list[int]:
+        if any(purge.scope is None or purge.key is None for purge in purges):
+            return list(self._by_id)
+        places = [(purge.scope, purge.key) for purge in purges if purge.scope and purge.key]
+        return [hot.id for place in places if (hot := self._slots.get(place))]
 
     @property
     def complete(self) -> bool:

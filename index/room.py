@@ -24,6 +24,9 @@ much as the largest, by proof of use. A flood of what nobody asks for again gets
 displaces itself, while small scopes that use theirs compete by value. No newcomer is refused: one
 that is not kept is not found by meaning either.
 
+What is pinned leaves when all that is not has left, whatever its turn and its scope. No more than
+half of the room can be pinned; what is pinned beyond that counts like everything else.
+
 What each scope holds is a row of the table `room`, which triggers keep in the transaction of the
 entries themselves, so it is right after every crash and costs no memory for any number of scopes.
 """
@@ -60,6 +63,7 @@ class Room:
     def __init__(self, max_bytes: int, tenant_share: float) -> None:
         self.margin_bytes = max_bytes // _MARGIN
         self.limit_bytes = max_bytes - self.margin_bytes
+        self.pinned_bytes_max = max_bytes // 2
         self._share_bytes = int(max_bytes * tenant_share)
         self.age = 0.0
         self._seen: dict[int, None] = {}
@@ -67,7 +71,7 @@ class Room:
     def adopt(self, connection: sqlite3.Connection) -> None:
         """Go on where the file has come to: at the turn of who would leave next."""
         self.age = 0.0
-        for _, _, turn in _lowest(connection, self._over_share(connection), 1):
+        for _, _, turn, _ in _lowest(connection, self._over_share(connection), 1):
             self.age = turn
 
     def nearly_full(self, file_bytes: int) -> bool:
@@ -104,8 +108,12 @@ class Room:
             _recount(connection)
             dues.clear()
             return self.victims(connection, nbytes, dues)
+        if scope is not None and lowest[0][3]:  # all that it has left is pinned: others go first
+            lowest = _lowest(connection, None, _VICTIMS_MAX)
         ids, freed = [], 0
-        for id_, size, turn in lowest:
+        for id_, size, turn, pinned in lowest:
+            if pinned and not lowest[0][3]:
+                break
             ids.append(id_)
             freed += size
             self.age = max(self.age, turn)
@@ -150,11 +158,12 @@ def _recount(connection: sqlite3.Connection) -> None:
 
 def _lowest(
     connection: sqlite3.Connection, scope: bytes | None, count: int
-) -> list[tuple[int, int, float]]:
-    """id, size and turn of those to leave next: of `scope`, or of all."""
+) -> list[tuple[int, int, float, bool]]:
+    """id, size, turn and whether pinned of those to leave next: of `scope`, or of all."""
     among = "" if scope is None else "WHERE scope = ?1"
     rows = connection.execute(
-        f"SELECT id, size, turn FROM entry {among} ORDER BY turn, id LIMIT ?2", (scope, count)
+        f"SELECT id, size, turn, pinned FROM entry {among} ORDER BY pinned, turn, id LIMIT ?2",
+        (scope, count),
     )
     # No checksum proves these: what a flipped bit made no number of must not stop the eviction.
     return [
@@ -162,6 +171,7 @@ def _lowest(
             id_,
             size if isinstance(size, int) else 0,
             turn if isinstance(turn, float) and isfinite(turn) else 0.0,
+            bool(pinned),
         )
-        for id_, size, turn in rows.fetchall()
+        for id_, size, turn, pinned in rows.fetchall()
     ]

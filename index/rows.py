@@ -8,6 +8,11 @@ CRC-32's four cost 4 us more for a 2 kB answer and leave nothing to luck.
 Text is kept as bytes and every column's type is checked: a flipped bit may turn a blob into a
 number, and must then be a row that is dropped, not an exception on the way of a request.
 
+Who fetched an answer, when, knowing which purges, how far it may travel and what it may be purged
+by are one column, `origin`, in MessagePack: some 60 bytes with one node's purges known, 25 more for
+each further one. Strings are in it as they are, so that a purge by label looks for the bytes and
+unpacks what has them.
+
 Bodies are not compressed. zlib saves 42 % of a 2 kB answer and 54 % of a 30 kB one, but costs
 80-120 us to write and 20 us to read where the whole row costs 60 and 25; disk is the cheaper one.
 """
@@ -17,18 +22,31 @@ import sqlite3
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
+import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
+from index.entry import (
+    CacheKey,
+    Entry,
+    NodeName,
+    PartitionKey,
+    Purge,
+    Question,
+    Scope,
+    Seen,
+    Timestamp,
+    Version,
+)
 from index.reading import packed
 
-FORMAT = 3
+FORMAT = 4
 """Raised by whoever changes a table, a column or a checksum: other files are then set aside."""
 
-_NUMBERS = struct.Struct("<qddqIIII")
+_NUMBERS = struct.Struct("<qddqIIIII")
 _LENGTHS = struct.Struct("<HI")
 """Of a question's partition and text, which its packed reading follows."""
 _OVERHEAD_BYTES = 400
@@ -37,6 +55,15 @@ _TOKENS_A_BYTE = 0.25
 """Of an answer whose upstream did not say."""
 _TOKENS_MAX = 1 << 24
 """No model reads or writes as many at once: whoever counted more did not count."""
+
+
+COLUMNS = (
+    "e.id, e.scope, e.key, e.model, e.stored_at, e.expires_at, e.tokens, e.question, e.origin,"
+    " e.checksum, b.body"
+)
+"""What `decode` wants of the tables entry e and body b."""
+
+_ROTTEN = (TypeError, ValueError, struct.error, msgpack.UnpackException)
 
 
 class RottenRow(Exception):  # noqa: N818  a finding about the disk, not a fault of the caller
@@ -51,8 +78,10 @@ class Stored:
     entry: Entry
 
 
-EntryColumns = tuple[int, bytes, bytes, bytes, float, float, int, int, float, bytes | None, bytes]
-"""id, scope, key, model, stored_at, expires_at, size, tokens, worth, question, checksum."""
+EntryColumns = tuple[
+    int, bytes, bytes, bytes, float, float, int, int, float, bytes | None, bytes, bytes
+]
+"""id, scope, key, model, stored_at, expires_at, size, tokens, worth, question, origin, checksum."""
 
 
 def encode(stored: Stored, vector_bytes: int = 0) -> EntryColumns:
@@ -64,7 +93,8 @@ def encode(stored: Stored, vector_bytes: int = 0) -> EntryColumns:
     entry = stored.entry
     scope, model = as_bytes(entry.scope), as_bytes(entry.model)
     question = _question_bytes(entry.question, found=vector_bytes > 0)
-    texts = len(scope) + len(entry.key) + len(model) + len(question or b"")
+    origin = _origin_bytes(entry)
+    texts = len(scope) + len(entry.key) + len(model) + len(question or b"") + len(origin)
     size = texts + len(entry.body) + vector_bytes + _OVERHEAD_BYTES
     tokens = entry.tokens if 0 < entry.tokens <= _TOKENS_MAX else 0
     checksum = _entry_checksum(
@@ -76,6 +106,7 @@ def encode(stored: Stored, vector_bytes: int = 0) -> EntryColumns:
         entry.expires_at,
         tokens,
         question,
+        origin,
         entry.body,
     )
     return (
@@ -89,18 +120,21 @@ def encode(stored: Stored, vector_bytes: int = 0) -> EntryColumns:
         tokens,
         (tokens or _TOKENS_A_BYTE * len(entry.body)) / size,
         question,
+        origin,
         checksum,
     )
 
 
 def decode(columns: tuple[Any, ...]) -> Stored:
-    """`columns`: id, scope, key, model, stored_at, expires_at, tokens, question, checksum, body."""
+    """`columns`: those of `COLUMNS`."""
     try:
-        id_, scope, key, model, stored_at, expires_at, tokens, question, checksum, body = columns
+        id_, scope, key, model, stored_at, expires_at = columns[:6]
+        tokens, question, origin, checksum, body = columns[6:]
         if _entry_checksum(
-            id_, scope, key, model, stored_at, expires_at, tokens, question, body
+            id_, scope, key, model, stored_at, expires_at, tokens, question, origin, body
         ) != checksum or not isinstance(body, bytes):
             raise RottenRow(id_)
+        stored_by, version, seen, reach, labels, pinned = _origin(origin)
         entry = Entry(
             scope=Scope(_text(scope)),
             key=CacheKey(key),
@@ -110,8 +144,14 @@ def decode(columns: tuple[Any, ...]) -> Stored:
             expires_at=Timestamp(expires_at),
             question=None if question is None else _question(question),
             tokens=tokens,
+            stored_by=stored_by,
+            version=version,
+            seen=seen,
+            reach=reach,
+            labels=labels,
+            pinned=pinned,
         )
-    except (TypeError, ValueError, struct.error) as exc:
+    except _ROTTEN as exc:
         raise RottenRow(columns[0]) from exc
     return Stored(id_, entry)
 
@@ -125,22 +165,23 @@ def question_text(question: Any) -> tuple[str, bytes] | None:
         return _question(question).text, question[
             _LENGTHS.size + sum(_LENGTHS.unpack_from(question)) :
         ]
-    except (TypeError, ValueError, struct.error):
+    except _ROTTEN:
         return None
 
 
 def encode_vector(
-    id_: int, partition: bytes, vector: NDArray[np.float32]
-) -> tuple[int, bytes, bytes, bytes]:
-    """The columns of `vec`: id, partition, float16 values, checksum."""
+    id_: int, partition: bytes, vector: NDArray[np.float32], *, proven: bool
+) -> tuple[int, bytes, bytes, int, bytes]:
+    """The columns of `vec`: id, partition, float16 values, whether proven, checksum."""
     values = vector.astype(np.float16).tobytes()
-    return id_, bytes(partition), values, _vector_checksum(id_, partition, values)
+    checksum = _vector_checksum(id_, partition, values, proven)
+    return id_, bytes(partition), values, int(proven), checksum
 
 
 def decode_vectors(
     rows: Sequence[tuple[Any, ...]], dimensions: int
 ) -> tuple[list[int], NDArray[np.float32]]:
-    """Which of `rows` (id, partition, emb, checksum) are sound, and their vectors (n, d).
+    """Which of `rows` (id, partition, emb, proven, checksum) are sound, and their vectors (n, d).
 
     Many at once, as a start reads them all; of float16 values, unit length again (see `rounded`).
     """
@@ -155,39 +196,50 @@ def decode_vectors(
 
 def _whole(row: tuple[Any, ...], dimensions: int) -> bool:
     try:
-        id_, partition, values, checksum = row
+        id_, partition, values, proven, checksum = row
         size = dimensions * np.dtype(np.float16).itemsize
-        return len(values) == size and _vector_checksum(id_, partition, values) == checksum
-    except (TypeError, ValueError, struct.error):
+        return len(values) == size and (
+            _vector_checksum(id_, partition, values, proven) == checksum
+        )
+    except _ROTTEN:
         return False
 
 
 def insert(
-    connection: sqlite3.Connection, stored: Stored, vector: NDArray[np.float32] | None, age: float
+    connection: sqlite3.Connection,
+    stored: Stored,
+    vector: NDArray[np.float32] | None,
+    *,
+    proven: bool,
+    age: float,
+    pinned_bytes_max: int,
 ) -> list[int]:
     """Store one entry in place of the one with its scope and key; the ids of what it replaced.
 
-    `age` is that of the cache: index/room.py says what comes of it.
+    `proven`: the vector was made here. `age` is that of the cache, and what is pinned beyond
+    `pinned_bytes_max` is kept like everything else: index/room.py says what comes of both.
     """
     beside = None
     if vector is not None and stored.entry.question is not None:
-        beside = encode_vector(stored.id, stored.entry.question.partition, vector)
-    id_, scope, key, model, stored_at, expires_at, size, tokens, worth, question, checksum = encode(
-        stored, len(beside[2]) if beside else 0
-    )
+        partition = stored.entry.question.partition
+        beside = encode_vector(stored.id, partition, vector, proven=proven)
+    columns: tuple[Any, ...] = encode(stored, len(beside[2]) if beside else 0)
+    id_, scope, key, model, stored_at, expires_at, size, tokens, worth, *rest = columns
+    question, origin, checksum = rest
+    pinned = stored.entry.pinned and _pinned_bytes(connection) + size <= pinned_bytes_max
     replaced = connection.execute("SELECT id FROM entry WHERE scope=? AND key=?", (scope, key))
     replaced_ids = [old for (old,) in replaced.fetchall()]
     delete(connection, replaced_ids)
     connection.execute(
-        "INSERT INTO entry VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
+        "INSERT INTO entry VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
         (
             *(id_, scope, key, model, stored_at, expires_at),
-            *(size, tokens, worth, age + worth, question, checksum),
+            *(size, tokens, worth, age + worth, int(pinned), question, origin, checksum),
         ),
     )
     connection.execute("INSERT INTO body VALUES(?, ?)", (id_, stored.entry.body))
     if beside:
-        connection.execute("INSERT INTO vec VALUES(?, ?, ?, ?)", beside)
+        connection.execute("INSERT INTO vec VALUES(?, ?, ?, ?, ?)", beside)
     return replaced_ids
 
 
@@ -202,18 +254,44 @@ def delete(connection: sqlite3.Connection, ids: Sequence[int]) -> int:
     return count
 
 
-def covered(purge: Purge, last_id: int) -> tuple[str, tuple[Any, ...]]:
-    """The query for the ids that `purge` covers, and its values."""
-    return (
-        "SELECT id FROM entry WHERE id <= ?1 AND (?2 IS NULL OR scope = ?2)"
-        " AND (?3 IS NULL OR model = ?3) AND (?4 IS NULL OR key = ?4)",
-        (
-            last_id,
-            None if purge.scope is None else as_bytes(purge.scope),
-            None if purge.model is None else as_bytes(purge.model),
-            purge.key,
-        ),
-    )
+def candidates(purge: Purge) -> tuple[str, tuple[Any, ...]]:
+    """The condition, with its values, for the rows of `entry` that `purge` may cover.
+
+    All that it covers are among them, and few others; without a label, none.
+    """
+    wanted: list[tuple[str, tuple[Any, ...]]] = []
+    if purge.scope is not None:
+        wanted.append(("scope = ?", (as_bytes(purge.scope),)))
+    if purge.key is not None:
+        wanted.append(("key = ?", (purge.key,)))
+    if purge.label is not None:
+        label, (kind, _, name) = as_bytes(purge.label), purge.label.partition(":")
+        match kind:
+            case "model":
+                wanted.append(("(model = ? OR instr(origin, ?))", (as_bytes(name), label)))
+            case "by":
+                wanted.append(("instr(origin, ?)", (as_bytes(name),)))
+            case _:
+                wanted.append(("instr(origin, ?)", (label,)))
+    conditions = " AND ".join(condition for condition, _ in wanted) or "1"
+    return conditions, tuple(value for _, values in wanted for value in values)
+
+
+def outline(columns: tuple[Any, ...]) -> Stored | None:
+    """What a purge asks of a row, from `id, scope, key, model, origin`; None if it is rotten.
+
+    Unproven, and never to be served: the rest of the entry is missing.
+    """
+    try:
+        id_, scope, key, model, origin = columns
+        stored_by, version, seen, reach, labels, pinned = _origin(origin)
+        entry = Entry(
+            Scope(_text(scope)), CacheKey(key), _text(model), b"", Timestamp(0), Timestamp(0), None,
+            0, stored_by, version, seen, reach, labels, pinned,
+        )  # fmt: skip
+    except _ROTTEN:
+        return None
+    return Stored(id_, entry)
 
 
 def rounded(vectors: NDArray[Any]) -> NDArray[np.float32]:
@@ -239,23 +317,25 @@ def _entry_checksum(
     expires_at: float,
     tokens: int,
     question: bytes | None,
+    origin: bytes,
     body: bytes,
 ) -> bytes:
     asked = b"" if question is None else b"?" + question
     digest = hashlib.blake2b(digest_size=16, person=b"promptedge/entry")
     digest.update(
         _NUMBERS.pack(
-            id_, stored_at, expires_at, tokens, len(scope), len(key), len(model), len(asked)
+            *(id_, stored_at, expires_at, tokens),
+            *(len(scope), len(key), len(model), len(asked), len(origin)),
         )
     )
-    for part in (scope, key, model, asked, body):
+    for part in (scope, key, model, asked, origin, body):
         digest.update(part)
     return digest.digest()
 
 
-def _vector_checksum(id_: int, partition: bytes, values: bytes) -> bytes:
+def _vector_checksum(id_: int, partition: bytes, values: bytes, proven: int) -> bytes:
     digest = hashlib.blake2b(digest_size=16, person=b"promptedge/vec")
-    digest.update(_NUMBERS.pack(id_, 0.0, 0.0, 0, len(partition), len(values), 0, 0))
+    digest.update(_NUMBERS.pack(id_, 0.0, 0.0, proven, len(partition), len(values), 0, 0, 0))
     digest.update(partition)
     digest.update(values)
     return digest.digest()
@@ -274,6 +354,52 @@ def _question(blob: bytes) -> Question:
     partition, text = _LENGTHS.unpack_from(blob)
     start = _LENGTHS.size + partition
     return Question(PartitionKey(blob[_LENGTHS.size : start]), _text(blob[start : start + text]))
+
+
+def _origin_bytes(entry: Entry) -> bytes:
+    blob: bytes = msgpack.packb(
+        (
+            entry.stored_by,
+            entry.version,
+            _seen_bytes(entry.seen),
+            entry.reach,
+            entry.labels,
+            entry.pinned,
+        ),
+        unicode_errors="surrogatepass",
+    )
+    return blob
+
+
+_Origin = tuple[NodeName, Version, Seen, tuple[str, ...], tuple[str, ...], bool]
+
+
+def _origin(blob: bytes) -> _Origin:
+    """Raises one of `_ROTTEN`."""
+    stored_by, version, seen, reach, labels, pinned = msgpack.unpackb(
+        blob, use_list=False, unicode_errors="surrogatepass"
+    )
+    if not (isinstance(stored_by, str) and isinstance(version, int) and isinstance(labels, tuple)):
+        raise TypeError(blob)
+    return stored_by, version, _seen(seen), reach, labels, pinned  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=64)
+def _seen_bytes(seen: Seen) -> bytes:
+    blob: bytes = msgpack.packb(seen)
+    return blob
+
+
+@lru_cache(maxsize=4096)
+def _seen(blob: bytes) -> Seen:
+    """Many entries share what was known when they were fetched: one tuple for all of them."""
+    unpacked = msgpack.unpackb(blob, use_list=False)
+    return tuple((NodeName(str(by)), Version(int(version))) for by, version in unpacked)
+
+
+def _pinned_bytes(connection: sqlite3.Connection) -> int:
+    (nbytes,) = connection.execute("SELECT bytes FROM pinned").fetchone()
+    return int(nbytes)
 
 
 def as_bytes(text: str) -> bytes:

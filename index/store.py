@@ -27,8 +27,17 @@ from numpy.typing import NDArray
 
 from index.database import ERRORS, CacheFile, DirectoryInUse, damaged, lock, wall_clock
 from index.entry import CacheKey, Entry, PartitionKey, Purge, Scope
-from index.rows import RottenRow, Stored, covered, decode, decode_vectors, question_text
-from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, Writer
+from index.rows import (
+    COLUMNS,
+    RottenRow,
+    Stored,
+    candidates,
+    decode,
+    decode_vectors,
+    outline,
+    question_text,
+)
+from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, T, Writer
 
 __all__ = ["DirectoryInUse", "Store", "StoreSettings", "StoreStats", "VectorBatch"]
 
@@ -37,10 +46,7 @@ WAITING_MAX = 256
 
 _READERS_KEPT = 4
 _VECTORS_AT_ONCE = 2048
-_COLUMNS = (
-    "SELECT e.id, e.scope, e.key, e.model, e.stored_at, e.expires_at, e.tokens, e.question,"
-    " e.checksum, b.body FROM entry e LEFT JOIN body b ON b.id = e.id "
-)
+_ENTRIES = f"SELECT {COLUMNS} FROM entry e LEFT JOIN body b ON b.id = e.id "
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,8 @@ class VectorBatch:
     partition: PartitionKey
     ids: list[int]
     vectors: NDArray[np.float32]
+    unproven: list[int]
+    """Those of the ids whose vector came from elsewhere and was not compared yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +126,13 @@ class Store:
             self.last_id += 1
             return self.last_id
 
-    def put(self, id_: int, entry: Entry, vector: NDArray[np.float32] | None) -> bool:
+    def put(
+        self, id_: int, entry: Entry, vector: NDArray[np.float32] | None, *, proven: bool = True
+    ) -> bool:
         """Queue `entry` in place of the one with its scope and key; False when it was dropped."""
         if len(entry.body) > self.settings.entry_max_bytes:
             return False
-        return self._writer.submit(Put(id_, entry, vector))
+        return self._writer.submit(Put(id_, entry, vector, proven))
 
     def get(self, scope: Scope, key: CacheKey) -> Stored | None:
         if (put := self._writer.pending.get((scope, key))) is not None:
@@ -137,6 +147,16 @@ class Store:
         else:
             self._misses += 1
         return found
+
+    def newest(self, scope: Scope, key: CacheKey) -> Entry | None:
+        """What would be replaced under that key, without its answer, unproven; or with it, when it
+        is still to be written."""
+        if (put := self._writer.pending.get((scope, key))) is not None:
+            return put.entry
+        where, values = candidates(Purge(scope=scope, key=key))
+        rows = self._rows(f"SELECT id, scope, key, model, origin FROM entry WHERE {where}", values)
+        found = outline(rows[0]) if rows else None
+        return None if found is None else found.entry
 
     def waiting(self, partition: PartitionKey) -> list[Put]:
         """Questions of the partition that are still to be written, newest first, with vectors."""
@@ -167,7 +187,8 @@ class Store:
     def hottest(self, count_max: int) -> Iterator[tuple[Stored, bool]]:
         """Those to keep longest first, and whether each was ever asked for again."""
         turns = self._rows(
-            "SELECT id, hits FROM entry ORDER BY turn DESC, id DESC LIMIT ?", (count_max,)
+            "SELECT id, hits FROM entry ORDER BY pinned DESC, turn DESC, id DESC LIMIT ?",
+            (count_max,),
         )
         for id_, hits in turns:
             if (stored := self.by_id(id_)) is not None:
@@ -179,7 +200,7 @@ class Store:
         The last id seen is 0 when there are no more.
         """
         rows = self._rows(
-            "SELECT id, partition, emb, checksum FROM vec WHERE id > ? AND id <= ?"
+            "SELECT id, partition, emb, proven, checksum FROM vec WHERE id > ? AND id <= ?"
             f" ORDER BY id LIMIT {_VECTORS_AT_ONCE}",
             (after, last_id),
         )
@@ -190,7 +211,12 @@ class Store:
         for place, at in enumerate(sound):
             places.setdefault(PartitionKey(rows[at][1]), []).append(place)
         batches = [
-            VectorBatch(partition, [rows[sound[place]][0] for place in found], vectors[found])
+            VectorBatch(
+                partition,
+                [rows[sound[place]][0] for place in found],
+                vectors[found],
+                [rows[sound[place]][0] for place in found if not rows[sound[place]][3]],
+            )
             for partition, found in places.items()
         ]
         return batches, rows[-1][0] if rows else 0
@@ -204,9 +230,16 @@ class Store:
         with suppress(sqlite3.Error, OSError):  # then nothing can be stored, nor is it
             self._writer.run(lambda: self._writer.use_encoder(fingerprint)).result()
 
-    def purge(self, purge: Purge, last_id: int) -> "Future[set[int]]":
-        """Delete what `purge` covers, up to `last_id`; done when it is on disk. The ids deleted."""
-        return self._writer.run(lambda: self._writer.purge(purge, last_id))
+    def aside(self, work: Callable[[], T]) -> "Future[T]":
+        """Do `work` on the writer's thread, after all that was put before. Raises StoreClosed."""
+        return self._writer.run(work)
+
+    def sweep(self, purges: Sequence[Purge], doomed: Callable[[int, Entry], bool]) -> set[int]:
+        """Delete what `purges` may cover and is `doomed`; on disk when it returns. The ids deleted.
+
+        To be called on the writer's thread; `doomed` is given entries without their answers.
+        """
+        return self._writer.sweep(purges, doomed)
 
     def flush(self) -> None:
         """Wait until what was put before is committed, or dropped."""
@@ -236,8 +269,13 @@ class Store:
         self._examiner.start()
 
     def count(self, purge: Purge) -> int:
-        """How many stored entries `purge` would remove."""
-        return len(self._rows(*covered(purge, self.last_id)))
+        """How many stored entries `purge` covers."""
+        where, values = candidates(purge)
+        if purge.label is None:
+            rows = self._rows(f"SELECT count(*) FROM entry WHERE {where}", values)
+            return int(rows[0][0]) if rows else 0
+        rows = self._rows(f"SELECT id, scope, key, model, origin FROM entry WHERE {where}", values)
+        return sum(purge.covers(found.entry) for row in rows if (found := outline(row)))
 
     @property
     def stats(self) -> StoreStats:
@@ -260,6 +298,8 @@ class Store:
         assert bodies == entries
         assert vectors <= entries
         assert len(entries) == self._counters.entries
+        pinned = self._rows("SELECT ifnull(sum(size), 0) FROM entry WHERE pinned", ())
+        assert pinned == self._rows("SELECT bytes FROM pinned", ())
         held = self._rows("SELECT scope, sum(size) FROM entry GROUP BY scope", ())
         assert sorted(held) == sorted(self._rows("SELECT scope, bytes FROM room", ()))
         assert self._counters.file_bytes <= self.settings.max_bytes
@@ -290,7 +330,7 @@ class Store:
     # Reading.
 
     def _entry(self, where: str, values: tuple[Any, ...]) -> Stored | None:
-        for row in self._rows(_COLUMNS + where, values):
+        for row in self._rows(_ENTRIES + where, values):
             try:
                 return decode(row)
             except RottenRow:

@@ -11,9 +11,10 @@ answering, drops what it is given and counts it, and tries again every `retry_s`
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import islice
 from threading import Condition, Thread
 from time import monotonic  # noqa: TID251  ticks and retries of this thread, no decision
 from typing import Annotated, Any, Protocol, TypeVar
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from index.database import CacheFile, Transaction, Unreadable, damaged, pragma
 from index.entry import CacheKey, Entry, Purge, Scope
 from index.room import Dues, Room, measure
-from index.rows import Stored, covered, delete, insert
+from index.rows import Stored, candidates, delete, insert, outline
 
 log = logging.getLogger("promptedge.store")
 
@@ -37,6 +38,7 @@ _EXPIRE_ROWS = 200
 _EVICTIONS_MAX = 10
 """Helpings of evictions after one group, so that a long one does not keep the next from disk."""
 _DELETE_ROWS = 500
+_SWEEP_ROWS = 2_000
 _VACUUM_PAGES = 256
 _PROBE_BYTES = 64 << 10
 _PUT_OVERHEAD_BYTES = 512
@@ -83,6 +85,8 @@ class Put:
     id: int
     entry: Entry
     vector: NDArray[np.float32] | None
+    proven: bool = True
+    """Was the vector made here, or compared with one that was?"""
 
     @property
     def nbytes(self) -> int:
@@ -210,25 +214,46 @@ class Writer:
 
     # On the writer's thread, through `run`.
 
-    def purge(self, purge: Purge, last_id: int) -> set[int]:
-        """Delete what `purge` covers up to `last_id`, forced to disk; the ids deleted.
+    def sweep(self, purges: Sequence[Purge], doomed: Callable[[int, Entry], bool]) -> set[int]:
+        """Delete what `purges` may cover and is `doomed`, forced to disk; the ids deleted.
 
-        A purge that cannot be written wins all the same: then the whole file goes.
+        `doomed` is given entries without their answers. A purge that cannot be written wins all
+        the same: then the whole file goes.
         """
-        ids: list[int] = []
+        swept: set[int] = set()
         try:
             connection = self._opened()
-            found = connection.execute(*covered(purge, last_id))
-            ids = [id_ for (id_,) in found.fetchall()]
             connection.execute("PRAGMA synchronous=FULL")
-            for batch in _batches(ids, _DELETE_ROWS):
+            ids = self._doomed(connection, purges, doomed)
+            while batch := list(islice(ids, _DELETE_ROWS)):
                 self._delete(connection, batch)
-                self._write_waiting()
+                swept.update(batch)
             connection.execute("PRAGMA synchronous=NORMAL")
         except (sqlite3.Error, OSError) as exc:
             self._start_over("purge", exc, keep=False)
-        self._counters.purged += len(ids)
-        return set(ids)
+        self._counters.purged += len(swept)
+        return swept
+
+    def _doomed(
+        self,
+        connection: sqlite3.Connection,
+        purges: Iterable[Purge],
+        doomed: Callable[[int, Entry], bool],
+    ) -> Iterator[int]:
+        for purge in purges:
+            where, values = candidates(purge)
+            reached = -1
+            while rows := connection.execute(
+                f"SELECT id, scope, key, model, origin FROM entry WHERE {where} AND id > ?"
+                " ORDER BY id LIMIT ?",
+                (*values, reached, _SWEEP_ROWS),
+            ).fetchall():
+                for row in rows:
+                    stored = outline(row)
+                    if stored is None or doomed(stored.id, stored.entry):
+                        yield row[0]
+                reached = rows[-1][0]
+                self._write_waiting()  # what waits must not wait for the end of this
 
     def drop_rotten(self, id_: int) -> None:
         self._counters.rotten += self._delete(self._opened(), [id_])
@@ -336,7 +361,14 @@ class Writer:
         with Transaction(connection):
             for put in puts:
                 stored = Stored(put.id, put.entry)
-                replaced += insert(connection, stored, put.vector, self._room.age)
+                replaced += insert(
+                    connection,
+                    stored,
+                    put.vector,
+                    proven=put.proven,
+                    age=self._room.age,
+                    pinned_bytes_max=self._room.pinned_bytes_max,
+                )
         gone = set(replaced)
         self._counters.entries += len(puts) - len(replaced)
         self._counters.written += len(puts)

@@ -84,7 +84,7 @@ def fill(data: Path, embeds: Encoder, about: list[str], now: float) -> None:
             texts = [wording(subject) for subject in about[start : start + EMBED_AT_ONCE]]
             for at, (text, vector) in enumerate(zip(texts, embeds.embed(texts), strict=True)):
                 entry = _entry(text, start + at, secret, embeds.fingerprint, now)
-                answers.put(entry, vector, began=answers.begin())
+                answers.put(entry, vector)
             if start % PUT_AT_ONCE == 0:
                 answers.flush()
         answers.flush()
@@ -110,7 +110,7 @@ def pad(data: Path, embeds: Encoder, count: int, now: float) -> None:
                 question = Question(PartitionKey(bytes(32)), f"what is known of subject {number}?")
                 key = CacheKey(b"%032d" % number)
                 entry = replace(blank, key=key, question=question)
-                answers.put(entry, vector, began=answers.begin())
+                answers.put(entry, vector)
             answers.flush()
         stored = answers.stats.store.entries
         assert stored >= count, f"only {stored} of {count} entries were stored"

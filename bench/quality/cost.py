@@ -67,7 +67,7 @@ def _filled(directory: Path, texts: list[str], vectors: Vectors, embedder: Embed
         key = CacheKey(b"%032d" % number)
         expires_at = Timestamp(_NOW + 1e6)
         entry = Entry(_SCOPE, key, "m", _BODY, _NOW, expires_at, question, len(_BODY) // 4)
-        while not answers.put(entry, vector, began=answers.begin()):
+        while not answers.put(entry, vector):
             answers.flush()
     answers.flush()
     assert answers.stats.vectors == len(texts)

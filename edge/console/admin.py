@@ -31,8 +31,8 @@ class Operated(Protocol):
 
     def status(self) -> Mapping[str, Any]: ...
 
-    async def purge(self, purge: Purge, *, dry_run: bool) -> int:
-        """How many answers went, or would go."""
+    async def purge(self, purge: Purge, *, soft: bool = False, dry_run: bool = False) -> int:
+        """How many answers went, became stale (`soft`), or would (`dry_run`)."""
 
     def explain(self, request_id: str) -> Mapping[str, Any] | None:
         """How one of the latest requests was decided; None if it is not remembered."""
@@ -147,7 +147,8 @@ def _purge_of(asked: dict[str, Any], key_of: Callable[[Scope, str, bytes], Cache
     key = None
     if "request" in asked:
         key = key_of(scope or Scope("shared"), "/v1/chat/completions", _body(asked["request"]))
-    return Purge(scope=scope, model=model, key=key)
+    label = None if model is None else f"model:{model}"
+    return Purge(scope=scope, label=label, key=key)
 
 
 def _scope_of(tenant: Any) -> Scope:

@@ -347,7 +347,7 @@ async def test_row_40_a_purge_during_a_fill_is_not_undone_by_it(
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(house.ask(chat("x", stream=stream)))
         await house.upstreams.called(1)
-        await asyncio.to_thread(house.answers.purge, Purge(model="test-model"))
+        await house.purge(Purge(label="model:test-model"))
         gate.set()
     assert asking.result().status == 200
     assert "stored" not in asking.result().headers["cache-status"]
@@ -387,7 +387,7 @@ async def test_a_purge_of_others_does_not_touch_a_fill(house: Indoors) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(house.ask("x"))
         await house.upstreams.called(1)
-        await asyncio.to_thread(house.answers.purge, Purge(scope=Scope("tenant:other")))
+        await house.purge(Purge(scope=Scope("tenant:other")))
         gate.set()
     assert await stored(house)
 

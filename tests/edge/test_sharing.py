@@ -88,7 +88,7 @@ async def test_a_tenants_own_answer_comes_first(house: Indoors) -> None:
 async def test_a_purge_of_everything_empties_the_pool(house: Indoors) -> None:
     for tenant in "abc":
         await asked(house, tenant)
-    house.answers.purge(Purge())
+    await house.purge(Purge())
     assert "fwd=miss" in (await asked(house, "d"))[0]
 
 

@@ -37,12 +37,14 @@ from edge.routing import Upstream, UpstreamSettings
 from edge.rules import HttpSettings, Rules
 from edge.sharing import Sharing, SharingSettings
 from index.answers import Answers
+from index.clock import HybridClock
 from index.decision import DecisionSettings
-from index.entry import Instant, Timestamp
+from index.entry import Instant, NodeName, Purge, Timestamp
 from index.memory import MemorySettings
 from index.store import StoreSettings
 from tests.fakes.doors import CHAT, JSON, Answer, CutError, request_body
 from tests.fakes.encoder import WordEncoder
+from tests.fakes.entries import Purger
 from tests.fakes.upstream import chunks, completion, sse
 
 SECRET = b"s" * 32
@@ -169,6 +171,7 @@ class Indoors:
     chance: Chance
     checks: Checks
     decisions: Decisions
+    purge: Callable[[Purge], Coroutine[Any, Any, int]]
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, prompt: Any, /, **fields: str) -> Answer:
@@ -260,6 +263,11 @@ async def indoors(
             def refill(ask: Ask, flight: Flight) -> Coroutine[Any, Any, None]:
                 return fill(ask, flight)
 
+            purger = Purger()
+
+            async def purge(what: Purge) -> int:
+                return await asyncio.to_thread(answers.purge, purger(what))
+
             numbers = iter(range(1, 10**9))
 
             def new_id() -> str:
@@ -289,6 +297,8 @@ async def indoors(
                 metrics=metrics,
                 checks=checks,
                 sharing=Sharing(SharingSettings()),
+                name=NodeName("edge"),
+                clock=HybridClock(),
             )
             rules = Rules("edge", HttpSettings(), cache, routes)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
@@ -304,7 +314,7 @@ async def indoors(
                 fill,
                 metrics,
                 decisions,
-                Feedback(answers, decisions, reader, collapse.renew),
+                Feedback(answers, decisions, reader, collapse.renew, purge),
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=new_id,
@@ -325,6 +335,7 @@ async def indoors(
                 chance,
                 checks,
                 decisions,
+                purge,
                 running,
             )
             for task in (*running, *beside):

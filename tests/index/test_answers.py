@@ -16,8 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from index.answers import Answers
 from index.decision import DecisionSettings, Match, Miss
-from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
-from index.generations import REMEMBERED_MAX, Generations
+from index.entry import CacheKey, Entry, PartitionKey, Purge, Purged, Question, Scope, Timestamp
 from index.memory import MemorySettings
 from index.reading import read
 from index.store import StoreSettings
@@ -26,6 +25,7 @@ from tests.fakes.entries import (
     NOW,
     PARTITION,
     SHARED,
+    Purger,
     as_after_kill,
     entry,
     key,
@@ -49,7 +49,7 @@ def opened(directory: Path, memory: MemorySettings | None = None) -> Iterator[An
 
 
 def put(answers: Answers, one: Entry, axis: int = 0) -> None:
-    assert answers.put(one, vector(axis), began=answers.begin())
+    assert answers.put(one, vector(axis))
 
 
 def ask(answers: Answers, scope: Scope = SHARED, partition: PartitionKey = PARTITION) -> object:
@@ -99,7 +99,7 @@ def test_what_waits_to_be_written_is_found_by_meaning(tmp_path: Path) -> None:
     match = ask(answers)
     assert isinstance(match, Match)
     assert match.entry is refreshed
-    assert answers.purge(Purge()) == 1
+    assert answers.purge(Purger()(Purge())) == 1
     assert isinstance(ask(answers), Miss)
     answers.close()
 
@@ -173,7 +173,7 @@ def test_a_vector_that_is_none_is_not_stored(tmp_path: Path) -> None:
     with opened(tmp_path) as answers:
         for axis, spoilt in enumerate([vector(0) * 2, vector(0) * float("nan"), vector(0)[:3]]):
             one = entry(axis, question=QUESTION)
-            assert answers.put(one, spoilt, began=answers.begin())
+            assert answers.put(one, spoilt)
         answers.flush()
         assert ask(answers) == Miss("no-candidate")
         answers.check()
@@ -217,7 +217,7 @@ def test_purged_is_gone_from_everywhere(tmp_path: Path) -> None:
         answers.flush()
         put(answers, entry("s", scope=A))  # still on its way to disk
         assert answers.count(Purge(scope=B)) == 1
-        assert answers.purge(Purge(scope=A)) == 2
+        assert answers.purge(Purger()(Purge(scope=A))) == 2
         assert not remembers(answers, "q", A)
         assert not remembers(answers, "s", A)
         assert ask(answers, A) == Miss("no-candidate")
@@ -232,12 +232,12 @@ def test_purged_is_gone_from_everywhere(tmp_path: Path) -> None:
 
 def test_an_answer_on_its_way_since_before_a_purge_is_not_kept(tmp_path: Path) -> None:
     with opened(tmp_path) as answers:
-        began = answers.begin()
-        answers.purge(Purge(model="m"))
-        assert not answers.put(entry("q"), None, began=began)
+        seen = answers.begin()
+        answers.purge(Purger()(Purge(label="model:m")))
+        assert not answers.put(entry("q", seen=seen), None)
         assert not remembers(answers, "q")
-        assert answers.put(entry("q", model="other"), None, began=began)
-        assert answers.put(entry("r"), None, began=answers.begin())
+        assert answers.put(entry("q", model="other", seen=seen), None)
+        assert answers.put(entry("r", seen=answers.begin()), None)
         assert remembers(answers, "r")
 
 
@@ -260,7 +260,7 @@ def test_a_row_read_before_a_purge_does_not_come_back_after_it(tmp_path: Path) -
         worker = Thread(target=lambda: results.append(answers.fetch(SHARED, key("q"), NOW)))
         worker.start()
         read.wait()
-        assert answers.purge(Purge()) == 1
+        assert answers.purge(Purger()(Purge())) == 1
         purged.set()
         worker.join()
         assert results == [None]
@@ -280,12 +280,12 @@ def test_a_fetch_during_a_purge_does_not_outlive_it(tmp_path: Path) -> None:
 
         answers._store._writer.run(hold)
         held.wait()
-        purger = Thread(target=answers.purge, args=[Purge()])
+        purger = Thread(target=answers.purge, args=[Purger()(Purge())])
         purger.start()
         while not answers.begin():
             held.wait(0.001)
         fetched = answers.fetch(SHARED, key("q"), NOW)
-        put(answers, entry("r"))
+        put(answers, entry("r", seen=answers.begin()))
         free.set()
         purger.join()
         assert fetched is None
@@ -297,35 +297,11 @@ def test_what_is_in_memory_alone_is_purged_as_well(tmp_path: Path) -> None:
     answers = Answers.open(
         tmp_path, StoreSettings(entry_max_bytes=10), MemorySettings(), DecisionSettings()
     )
-    assert not answers.put(entry("q", b"x" * 11), None, began=answers.begin())
+    assert not answers.put(entry("q", b"x" * 11), None)
     assert answers.recall(SHARED, key("q"), NOW) is not None
-    assert answers.purge(Purge()) == 1
+    assert answers.purge(Purger()(Purge())) == 1
     assert not remembers(answers, "q")
     answers.close()
-
-
-def test_generations_settle_in_any_order() -> None:
-    generations = Generations()
-    one = entry("q")
-    first = generations.begin(Purge(key=key("q")), last_id=5)
-    second = generations.begin(Purge(scope=A), last_id=9)
-    assert generations.settled == 0
-    assert generations.dead(one, generations.settled, id_=5)
-    assert not generations.dead(one, generations.settled, id_=6), "put after the purge began"
-    generations.finish(second)
-    assert generations.settled == 0
-    generations.finish(first)
-    assert generations.settled == generations.latest == 2
-    assert not generations.dead(one, generations.settled, id_=5)
-
-
-def test_forgotten_purges_make_everything_older_dead() -> None:
-    generations = Generations()
-    began = generations.latest
-    for n in range(REMEMBERED_MAX + 1):
-        generations.finish(generations.begin(Purge(key=key(n)), last_id=n))
-    assert generations.dead(entry("never purged"), began)
-    assert not generations.dead(entry("never purged"), generations.latest)
 
 
 # Against a model. A store may forget; it may not invent.
@@ -348,7 +324,9 @@ class AnswersAgainstDict(RuleBasedStateMachine):
         self.now = NOW
         self.version = 0
         self.model: dict[tuple[Scope, CacheKey], Entry] = {}
-        self.on_their_way: list[tuple[int, Entry]] = []
+        self.purger = Purger()
+        self.told: list[Purged] = []
+        self.on_their_way: list[Entry] = []
         self.start()
 
     def start(self) -> None:
@@ -357,6 +335,7 @@ class AnswersAgainstDict(RuleBasedStateMachine):
             self.directory, StoreSettings(), self.memory, DecisionSettings()
         )
         self.answers.warm_vectors("e", DIMENSIONS)
+        self.answers.restore(self.told)
 
     def entry(self, scope: Scope, name: int, model: str, ttl_s: float) -> Entry:
         self.version += 1
@@ -369,23 +348,24 @@ class AnswersAgainstDict(RuleBasedStateMachine):
             ttl_s=ttl_s,
             question=f"what is the capital of {TOPICS[name]}?",
             partition=partition_of(scope),
+            seen=self.answers.begin(),
         )
 
     @rule(scope=SCOPES, name=NAMES, model=MODELS, ttl_s=st.sampled_from([10, 1_000]))
     def put(self, scope: Scope, name: int, model: str, ttl_s: float) -> None:
         one = self.entry(scope, name, model, ttl_s)
-        assert self.answers.put(one, vector(name), began=self.answers.begin())
+        assert self.answers.put(one, vector(name))
         self.model[scope, one.key] = one
 
     @rule(scope=SCOPES, name=NAMES, model=MODELS)
     def set_out(self, scope: Scope, name: int, model: str) -> None:
-        self.on_their_way.append((self.answers.begin(), self.entry(scope, name, model, 1_000)))
+        self.on_their_way.append(self.entry(scope, name, model, 1_000))
 
     @rule()
     def arrive(self) -> None:
         if self.on_their_way:
-            began, one = self.on_their_way.pop()
-            if self.answers.put(one, None, began=began):  # type: ignore[arg-type]
+            one = self.on_their_way.pop()
+            if self.answers.put(one, None):
                 self.model[one.scope, one.key] = one
 
     @rule(scope=SCOPES, name=NAMES)
@@ -419,24 +399,24 @@ class AnswersAgainstDict(RuleBasedStateMachine):
 
     @rule(
         scope=st.none() | SCOPES,
-        model=st.none() | MODELS,
+        label=st.none() | MODELS.map("model:{}".format),
         name=st.none() | NAMES,
     )
-    def purge(self, scope: Scope | None, model: str | None, name: int | None) -> None:
-        purge = Purge(scope, model, None if name is None else key(name))
+    def purge(self, scope: Scope | None, label: str | None, name: int | None) -> None:
+        purge = Purge(scope, label, None if name is None else key(name))
         gone = [where for where, one in self.model.items() if purge.covers(one)]
-        counted = self.answers.purge(purge)
+        assert self.answers.count(purge) == len(gone)
+        self.told.append(self.purger(purge))
+        counted = self.answers.purge(self.told[-1])
         assert counted == len(gone)
         for where in gone:
             del self.model[where]
-        self.on_their_way = [
-            (began, one) for began, one in self.on_their_way if self.outlives(began, one, purge)
-        ]
+        self.on_their_way = [one for one in self.on_their_way if self.outlives(one, purge)]
 
-    def outlives(self, began: int, one: Entry, purge: Purge) -> bool:
+    def outlives(self, one: Entry, purge: Purge) -> bool:
         if not purge.covers(one):
             return True
-        assert not self.answers.put(one, None, began=began)  # type: ignore[arg-type]
+        assert not self.answers.put(one, None)
         return False
 
     @rule()

@@ -15,7 +15,7 @@ from index.entry import Entry, Purge, Scope
 from index.memory import OVERHEAD_BYTES, Memory, MemorySettings
 from index.room import Room
 from index.store import Store, StoreSettings
-from tests.fakes.entries import NOW, SHARED, entry, key
+from tests.fakes.entries import NOW, SHARED, Purger, entry, key, swept
 
 MAX_BYTES = 2 << 20
 A, B, C = Scope("tenant:a"), Scope("tenant:b"), Scope("tenant:c")
@@ -160,7 +160,7 @@ def test_what_is_younger_than_a_restart_outlives_what_is_older(tmp_path: Path) -
         for n in range(1, 5):
             turnover(on, first=n * 10_000)
         on.put(*(made(n, scope=A, tokens=1_000) for n in range(90)))
-        on.store.purge(Purge(scope=A), on.store.last_id).result()
+        swept(on.store, Purger()(Purge(scope=A))).result()
     with disk(tmp_path) as on:
         on.put(*(made(n, tokens=1_000) for n in range(60)))  # there is room
         on.put(*(made(n, tokens=1_000) for n in range(1_000, 1_200)))  # there is none
@@ -259,7 +259,7 @@ def test_a_count_that_the_disk_spoilt_is_made_again(tmp_path: Path) -> None:
         turnover(on, scope=B)
         assert 18 <= on.held(B) <= 22
         assert on.held(A) > 70
-        on.store.purge(Purge(scope=A), on.store.last_id).result()
+        swept(on.store, Purger()(Purge(scope=A))).result()
 
 
 def test_a_step_costs_the_same_however_many_entries_and_scopes_there_are(tmp_path: Path) -> None:

@@ -31,26 +31,26 @@ from index.decision import DecisionSettings
 from index.entry import Purge
 from index.memory import MemorySettings
 from index.store import StoreSettings
-from tests.fakes.entries import DIMENSIONS, entry, key, vector
+from tests.fakes.entries import DIMENSIONS, Purger, entry, key, vector
 from tests.index.test_kill9 import body
 
 directory, first, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 settings = StoreSettings(checkpoint_bytes=1 << 20, tick_s=0.05)
 answers = Answers.open(directory, settings, MemorySettings(max_bytes=1 << 20), DecisionSettings())
 answers.warm_vectors("e", DIMENSIONS)
-random, waiting, n = Random(seed), deque(), first
+random, waiting, n, purger = Random(seed), deque(), first, Purger()
 calm = seed % 2 == 0  # an answer now and then, whose group is itself; or more than a group holds
 print("ready", flush=True)
 while True:
     for _ in range(1 if calm else random.randrange(1, 60)):
-        one = entry(n, body(n), question=f"what is number {n}?")
-        assert answers.put(one, vector(n), began=answers.begin())
+        one = entry(n, body(n), question=f"what is number {n}?", seen=answers.begin())
+        assert answers.put(one, vector(n))
         waiting.append((time.monotonic(), n))
         n += 1
     if random.random() < 0.1:
         gone = random.randrange(first, n)
         print("purging", gone, flush=True)
-        answers.purge(Purge(key=key(gone)))
+        answers.purge(purger(Purge(key=key(gone)), now=time.time()))
         print("purged", gone, flush=True)
     time.sleep(random.random() * (0.03 if calm else 0.01))
     while waiting and time.monotonic() - waiting[0][0] >= 0.1:

@@ -145,11 +145,12 @@ def test_hits_are_reported_once() -> None:
     assert memory.touched() == []
 
 
-def test_purges_what_is_covered_up_to_an_id() -> None:
+def test_sweeps_what_is_doomed() -> None:
     memory = room_for(1_000)
     fill(memory, A, range(400))
     fill(memory, B, range(400, 800))
-    assert sorted(memory.purge(Purge(scope=A), last_id=300)) == list(range(1, 301))
+    removed = memory.sweep([Purge(scope=A)], lambda id_, one: one.scope == A and id_ <= 300)
+    assert sorted(removed) == list(range(1, 301))
     assert held(memory, A, range(400)) == 100
     assert held(memory, B, range(400, 800)) == 400
     memory.check()
@@ -179,6 +180,6 @@ def test_bookkeeping_survives_anything(random: Random) -> None:
             case 4:
                 memory.remove([random.randrange(1, id_ + 1)])
             case _:
-                memory.purge(Purge(scope=scope, key=key(name)), id_)
+                list(memory.sweep([Purge(scope=scope, key=key(name))], lambda *_: True))
                 assert memory.get(scope, key(name), NOW) is None
         memory.check()

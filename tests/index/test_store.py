@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -17,7 +17,17 @@ import pytest
 
 from index.entry import Entry, Purge, Scope
 from index.store import DirectoryInUse, Store, StoreSettings
-from tests.fakes.entries import DIMENSIONS, NOW, SHARED, as_after_kill, entry, key, vector
+from tests.fakes.entries import (
+    DIMENSIONS,
+    NOW,
+    SHARED,
+    Purger,
+    as_after_kill,
+    entry,
+    key,
+    swept,
+    vector,
+)
 
 SEEDS = int(os.environ.get("BIT_ROT_SEEDS", "120"))
 CUTS = int(os.environ.get("WAL_CUTS", "60"))
@@ -465,7 +475,7 @@ def test_freed_pages_are_given_back(tmp_path: Path) -> None:
     with opened(tmp_path, StoreSettings(tick_s=0.001)) as store:
         put(store, *(entry(n, b"x" * 4_000) for n in range(500)))
         store.flush()
-        assert store.purge(Purge(), store.last_id).result() == set(range(1, 501))
+        assert swept(store, Purger()(Purge())).result() == set(range(1, 501))
 
         def small() -> bool:
             pages = store._rows("PRAGMA page_count", ())[0][0]
@@ -517,19 +527,20 @@ def test_a_purge_is_on_disk_when_it_returns(tmp_path: Path) -> None:
     a = Scope("tenant:a")
     with opened(tmp_path / "alive") as store:
         put(store, entry(1, scope=a), entry(2), entry(3, model="other"), entry(4, scope=a))
-        last_id = store.last_id
-        purged: Future[set[int]] = store.purge(Purge(scope=a), last_id)
-        put(store, entry(5, scope=a))
-        assert purged.result() == {1, 4}
-        assert store.count(Purge(model="other")) == 1
-        assert store.purge(Purge(model="other"), store.last_id).result() == {3}
+        purged = Purger()(Purge(scope=a))
+        ids = swept(store, purged)
+        after = entry(5, scope=a, seen=((purged.by, purged.version),))
+        put(store, after)
+        assert ids.result() == {1, 4}
+        assert store.count(Purge(label="model:other")) == 1
+        assert swept(store, Purger()(Purge(label="model:other"))).result() == {3}
         store.flush()
         copy = as_after_kill(tmp_path / "alive", tmp_path / "copy")
         store.check()
     with opened(copy) as store:
         assert [got(store, 1, a), got(store, 4, a), got(store, 3)] == [None] * 3
         assert got(store, 2) == entry(2)
-        assert got(store, 5, a) == entry(5, scope=a), "put after the purge"
+        assert got(store, 5, a) == after, "put after the purge"
 
 
 # A disk that takes nothing.
@@ -606,6 +617,6 @@ def test_a_purge_wins_on_a_full_disk(small_disk: Path) -> None:
         put(store, *(entry(n, os.urandom(20_000)) for n in range(150)))
         store.flush()
         fill_up(small_disk / "ballast")
-        store.purge(Purge(model="m"), store.last_id).result()
+        swept(store, Purger()(Purge(label="model:m"))).result()
         assert [got(store, n) for n in range(150)] == [None] * 150
         store.check()

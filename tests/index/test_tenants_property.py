@@ -23,11 +23,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from index.answers import Answers
 from index.decision import DecisionSettings, Miss
-from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
-from index.generations import Generation
+from index.entry import CacheKey, Entry, PartitionKey, Purge, Purged, Question, Scope, Timestamp
 from index.memory import MemorySettings
 from index.store import StoreSettings
-from tests.fakes.entries import DIMENSIONS, NOW, as_after_kill, entry, key, vector
+from tests.fakes.entries import DIMENSIONS, NOW, Purger, as_after_kill, entry, key, vector
 
 settings.register_profile("daily", max_examples=25, stateful_step_count=25, deadline=None)
 settings.register_profile("nightly", settings.get_profile("daily"), max_examples=10_000)
@@ -58,7 +57,9 @@ class Tenants(RuleBasedStateMachine):
         self.now = NOW
         self.made = 0
         self.latest: dict[tuple[Scope, CacheKey], Entry] = {}
-        self.on_their_way: list[tuple[Generation, Entry]] = []
+        self.purger = Purger()
+        self.told: list[Purged] = []
+        self.on_their_way: list[Entry] = []
         self.purged: set[bytes] = set()
         self.served: Counter[str] = Counter()
         self.start()
@@ -66,6 +67,7 @@ class Tenants(RuleBasedStateMachine):
     def start(self) -> None:
         self.answers = Answers.open(self.directory, FILE, MEMORY, DecisionSettings())
         self.answers.warm_vectors("one-hot", DIMENSIONS)
+        self.answers.restore(self.told)
 
     def question(self, scope: Scope, name: int) -> Question:
         partition = scope.encode().ljust(32) if self.apart else b"everybody's".ljust(32)
@@ -83,6 +85,7 @@ class Tenants(RuleBasedStateMachine):
             ttl_s=1_000,
             question=question.text,
             partition=question.partition,
+            seen=self.answers.begin(),
         )
 
     def sees(self, how: str, scope: Scope, found: Entry) -> None:
@@ -94,32 +97,31 @@ class Tenants(RuleBasedStateMachine):
 
     # What tenants do.
 
-    def keep(self, one: Entry, name: int, began: Generation) -> None:
-        if self.answers.put(one, vector(name), began=began):
+    def keep(self, one: Entry, name: int) -> None:
+        if self.answers.put(one, vector(name)):
             assert one.body not in self.purged, "it was on its way when it was purged"
             self.latest[one.scope, one.key] = one
 
     @rule(scope=TENANTS, name=NAMES, model=MODELS)
     def put(self, scope: Scope, name: int, model: str) -> None:
-        self.keep(self.answer(scope, name, model), name, self.answers.begin())
+        self.keep(self.answer(scope, name, model), name)
 
     @rule(scope=TENANTS, model=MODELS)
     def flood(self, scope: Scope, model: str) -> None:
         """More than there is room for: others have to leave, or the first of these."""
         for n in range(8):
             one = self.answer(scope, n % len(TOPICS), model, LARGE_BYTES)
-            self.keep(renamed(one, f"flood-{n}"), n % len(TOPICS), self.answers.begin())
+            self.keep(renamed(one, f"flood-{n}"), n % len(TOPICS))
             self.answers.flush()
 
     @rule(scope=TENANTS, name=NAMES, model=MODELS)
     def set_out(self, scope: Scope, name: int, model: str) -> None:
-        self.on_their_way.append((self.answers.begin(), self.answer(scope, name, model)))
+        self.on_their_way.append(self.answer(scope, name, model))
 
     @rule()
     def arrive(self) -> None:
         if self.on_their_way:
-            began, one = self.on_their_way.pop(0)
-            self.keep(one, 0, began)
+            self.keep(self.on_their_way.pop(0), 0)
 
     @rule(scope=TENANTS, name=NAMES)
     def recall(self, scope: Scope, name: int) -> None:
@@ -152,9 +154,11 @@ class Tenants(RuleBasedStateMachine):
 
     @rule(scope=st.none() | TENANTS, model=st.none() | MODELS, name=st.none() | NAMES)
     def purge(self, scope: Scope | None, model: str | None, name: int | None) -> None:
-        purge = Purge(scope, model, None if name is None else key(name))
-        self.answers.purge(purge)
-        self.purged.update(one.body for _, one in self.on_their_way if purge.covers(one))
+        label = None if model is None else f"model:{model}"
+        purge = Purge(scope, label, None if name is None else key(name))
+        self.told.append(self.purger(purge))
+        self.answers.purge(self.told[-1])
+        self.purged.update(one.body for one in self.on_their_way if purge.covers(one))
         gone = [where for where, one in self.latest.items() if purge.covers(one)]
         for where in gone:
             del self.latest[where]
