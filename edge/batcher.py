@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.answers import Opinion
+from index.answers import Embed, Opinion
 from index.decision import Match, Miss
 from index.embedding import Embedder
 from index.entry import Question, Scope, Timestamp
@@ -26,7 +26,9 @@ BATCH_MAX = 8
 QUEUE_MAX = 256
 
 Vector = NDArray[np.float32]
-Similar = Callable[[Scope, Question, Vector, Timestamp, str, Opinion | None], Match | Miss]
+Similar = Callable[
+    [Scope, Question, Vector, Timestamp, str, Opinion | None, Embed | None], Match | Miss
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Batcher:
 
     @property
     def fingerprint(self) -> str:
-        """Which encoder makes the vectors; part of every partition."""
+        """Which encoder makes the vectors."""
         return self._embedder.fingerprint if self._embedder else ""
 
     def load(self, embedder: Embedder) -> None:
@@ -159,6 +161,22 @@ class Batcher:
             for job, one in zip(batch, tokens, strict=True)
         ]
 
+    def _embed(self, text: str) -> Vector | None:
+        """The vector of a stored question, on the worker thread."""
+        assert self._embedder is not None
+        tokens = self._embedder.read(text)
+        return None if tokens.reason else self._embedder.embed_tokens([tokens])[0]
+
+    async def embed_idly(self, questions: Sequence[Question]) -> list[Vector | None] | None:
+        """Vectors of stored questions, made while nobody waits; None when somebody does."""
+        if self._embedder is None or self._busy:
+            return None
+
+        def embedded() -> list[Vector | None]:
+            return [self._embed(asked.text) for asked in questions]
+
+        return await asyncio.get_running_loop().run_in_executor(self._worker, embedded)
+
     def _opinion(self, asked: str, cached: Sequence[str]) -> Sequence[float]:
         """What the verifier says; nothing when it is late or falls over: then it is a miss."""
         assert self._verifier is not None
@@ -175,7 +193,9 @@ class Batcher:
             return Verdict(Miss("not-asked"), vector, embed_s)
         began = self._stopwatch()
         opinion = self._opinion if self._verifier else None
-        found = self._similar(job.scope, job.question, vector, self._clock(), job.kind, opinion)
+        found = self._similar(
+            job.scope, job.question, vector, self._clock(), job.kind, opinion, self._embed
+        )
         return Verdict(found, vector, embed_s, self._stopwatch() - began)
 
 

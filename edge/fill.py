@@ -173,7 +173,6 @@ class Fill:
             query.call.prompt,
             query.scope,
             self._secret,
-            self._batcher.fingerprint,
             query.route.classes,
         )
         memo.time_bound = routed.time_bound

@@ -53,7 +53,7 @@ class Insight:
         except ClientError as exc:
             raise ValueError(exc.message) from exc
         rules = route(asked.model, self._routes, self._cache)
-        routed = prompt.route(asked, scope, self._secret, self._batcher.fingerprint, rules.classes)
+        routed = prompt.route(asked, scope, self._secret, rules.classes)
         kind = kind_of(scope, rules, routed.cls)
         decided = Decided("", scope, prompt.exact_key(asked, scope, self._secret))
         if routed.asked is None:

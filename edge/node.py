@@ -52,7 +52,17 @@ from index import embedding, verifier
 from index.answers import Answers
 from index.clock import HybridClock
 from index.eligibility import check_overrides
-from index.entry import CacheKey, Instant, NodeName, Purge, Purged, Scope, Timestamp, Version
+from index.entry import (
+    CacheKey,
+    Instant,
+    NodeName,
+    Purge,
+    Purged,
+    Question,
+    Scope,
+    Timestamp,
+    Version,
+)
 from index.model_files import ModelError
 from index.prompt import exact_key
 
@@ -61,6 +71,10 @@ log = logging.getLogger("node")
 MODELS_REFRESH_S = 300.0
 MODELS_RETRY_S = 5.0
 ALT_SVC_MAX_AGE_S = 900
+EMBEDDED_AT_ONCE = 4
+"""A prompt that comes meanwhile waits for these: some 10 ms."""
+EMBED_PAUSE_S = 0.05
+EMBED_LOOK_S = 2.0
 LOCAL_MODEL_RESTART_S = 2.0
 """How long to wait before a local model that died is started again."""
 
@@ -318,6 +332,26 @@ class Node:
         self._semantic = "ready"
         self.semantic_settled.set()
         log.info("event=semantic_ready model=%s", self.config.embedding.model)
+        await self._embed_idly()
+
+    async def _embed_idly(self) -> None:
+        """Give stored questions without a vector one, when nobody waits: those that came from nodes
+        with another encoder, and those that were embedded by another of ours."""
+        loop = asyncio.get_running_loop()
+        waiting: list[tuple[int, Question]] = []
+        while True:
+            if not waiting:
+                waiting = await loop.run_in_executor(
+                    self._readers, self.answers.unembedded, EMBEDDED_AT_ONCE
+                )
+            made = await self._batcher.embed_idly([asked for _, asked in waiting])
+            if made is not None:
+                for (id_, asked), vector in zip(waiting, made, strict=True):
+                    if vector is not None:
+                        self.answers.embedded(id_, asked, vector)
+            pause_s = EMBED_PAUSE_S if waiting else EMBED_LOOK_S
+            waiting = [] if made is not None else waiting
+            await asyncio.sleep(pause_s)
 
     async def _load_verifier(self, directory: Path) -> None:
         """A second opinion, if there is one: without it there are fewer hits, and none is wrong."""

@@ -13,9 +13,8 @@ nowhere. Memory may hold more than the file while answers wait to be written, or
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from enum import Enum, auto
-from math import isfinite
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 from time import sleep
@@ -24,8 +23,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from index.acceptance import Accepted, fit, order
 from index.calibration import Calibration
 from index.decision import (
+    Candidate,
     DecisionSettings,
     Judged,
     Match,
@@ -36,11 +37,10 @@ from index.decision import (
     weigh,
 )
 from index.entry import (
-    LABEL_CHARS_MAX,
-    LABELS_MAX,
     TTL_MAX_S,
     CacheKey,
     Entry,
+    Hint,
     NodeName,
     Purge,
     Purged,
@@ -51,6 +51,7 @@ from index.entry import (
     Version,
 )
 from index.generations import Generations
+from index.hints import agree, hint, hinted
 from index.labels import Labels
 from index.memory import OVERHEAD_BYTES, Hot, Memory, MemorySettings, MemoryStats
 from index.questions import Nearest, Questions
@@ -62,7 +63,7 @@ from index.writer import Follower, Put, StoreClosed
 
 log = logging.getLogger("promptedge.answers")
 
-KEYS = "1"
+KEYS = "2"
 """Names the rules that cache keys are made by. Raised with them: answers kept under keys that
 nobody can ask for again are then set aside, with the file they are in."""
 
@@ -91,26 +92,20 @@ _TURN_S = 0.0005
 DOUBTS = 2
 """Candidates that a second opinion is asked about; each costs two runs of a cross-encoder."""
 
-AHEAD_MAX_S = 60.0
-"""An answer that claims to be made later than this from now was made by a wrong clock."""
 REMEMBERED_S = TTL_MAX_S + 86_400.0
 """Purges are kept until all that they could cover has expired, by a day more for wrong clocks."""
 
+LIARS_MAX = 1_024
+"""Nodes whose false hints are counted."""
+
+Offer = tuple[Entry, Hint | None]
+"""What one node gives another."""
+
+Embed = Callable[[str], NDArray[np.float32] | None]
+"""The vector of a text, made here; None when the encoder cannot read all of it."""
+
 Opinion = Callable[[str, Sequence[str]], Sequence[float]]
 """Probabilities that a question has the same answer as each of some others; none if it is late."""
-
-
-class Accepted(Enum):
-    """What became of an answer from another node."""
-
-    STORED = auto()
-    OLDER = auto()
-    """The same answer or a newer one is here."""
-    DEAD = auto()
-    """It was purged."""
-    EXPIRED = auto()
-    UNFIT = auto()
-    """No honest node says such a thing of an answer, or it is too large for this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +119,10 @@ class AnswersStats:
     vectors_stored: int
     """How many the file held when they began to be rebuilt; of these `vectors_loaded` are ready."""
     vectors_loaded: int
+    vectors_unproven: int
+    """Those that came from other nodes and were not compared yet."""
+    false_hints: int
+    """Answers dropped as the vector that came with them was not of their question."""
     semantic_ready: bool
     preloaded: int
 
@@ -147,6 +146,12 @@ class Answers:
         self._waiting = Waiting()
         self._closing = False
         self._semantic_hits = self._refused = self._preloaded = 0
+        self._encoder = ""
+        self._looked_through = 0
+        self.false_hints: Counter[NodeName] = Counter()
+        """Answers dropped because their vector was not of their question, by who fetched them."""
+        self.on_false_hint: Callable[[Entry], None] = lambda _: None
+        """Called for each of them, on the thread that embeds."""
         self._preload_ended = False
         self._vectors_stored = self._vectors_loaded = 0
         self.semantic_ready = False
@@ -197,32 +202,35 @@ class Answers:
         with self._lock:
             if self._generations.dead(entry):
                 return False
-            return self._put(entry, vector)
+            return self._put(entry, vector, proven=True)
 
-    def accept(self, entry: Entry, now: Timestamp) -> Accepted:
-        """Remember an answer that another node fetched, unless there is a newer one."""
-        if not _fit(entry, now) or len(entry.body) > self._store.settings.entry_max_bytes:
+    def accept(self, entry: Entry, now: Timestamp, hint: Hint | None = None) -> Accepted:
+        """Remember an answer that another node fetched, unless there is a newer one.
+
+        Found by meaning as soon as what is put, if the hint is of our encoder; else when there was
+        time to embed its question (`unembedded`).
+        """
+        if not fit(entry, now) or len(entry.body) > self._store.settings.entry_max_bytes:
             return Accepted.UNFIT
         held = self._held(entry.scope, entry.key)
+        questions, vector = self._questions, None
+        if hint is not None and questions is not None and hint.encoder == self._encoder:
+            vector = hinted(hint, questions.dimensions)
         with self._lock:
             if self._generations.dead(entry):
                 return Accepted.DEAD
             if not self._fresh(entry, now):
                 return Accepted.EXPIRED
-            if (
-                held is not None
-                and not self._generations.dead(held)
-                and _order(held) >= _order(entry)
-            ):
+            if held and order(held) >= order(entry) and not self._generations.dead(held):
                 return Accepted.OLDER
-            self._put(entry, None)
+            self._put(entry, vector, proven=False)
             return Accepted.STORED
 
     def newest(self, scope: Scope, key: CacheKey) -> tuple[Version, NodeName] | None:
         """What an answer has to be newer than to be accepted."""
         held = self._held(scope, key)
         with self._lock:
-            return None if held is None or self._generations.dead(held) else _order(held)
+            return None if held is None or self._generations.dead(held) else order(held)
 
     # Purges, from any thread.
 
@@ -281,11 +289,13 @@ class Answers:
         now: Timestamp,
         kind: str,
         opinion: Opinion | None = None,
+        embed: Embed | None = None,
     ) -> Match | Miss:
         """The answered question that may best stand for this one, and its answer.
 
         `kind` names the class of prompts whose record the decision rests on (`index.control`);
-        `opinion` is asked about candidates that would be a miss without it.
+        `opinion` is asked about candidates that would be a miss without it; with `embed`, those
+        that came from other nodes with a vector are proven, without it they are passed over.
         """
         questions = self._questions
         if questions is None:
@@ -304,11 +314,15 @@ class Answers:
             chosen = decision.chosen.candidate
             stored = self._by_id(chosen.id)
             if stored is not None and self._may_stand_for(stored, scope, question, chosen.text):
+                if not questions.is_proven(chosen.id):
+                    ours = self._prove(questions, stored, embed)
+                    near = _judged_by(ours, vector, chosen, near)
+                    continue
                 entry = self._admit(stored, now)
                 if entry is not None:
                     self._semantic_hits += 1
                     return Match(entry, "semantic", decision)
-            near = [one for one in near if one.id != chosen.id]
+            near = _judged_by(None, vector, chosen, near)
 
     def weigh(
         self, question: Question, vector: NDArray[np.float32], kind: str
@@ -329,6 +343,8 @@ class Answers:
             stored = self._by_id(one.candidate.id)
             if (
                 stored
+                and self._questions is not None
+                and self._questions.is_proven(stored.id)
                 and self._may_stand_for(stored, scope, question, one.candidate.text)
                 and not self.dead(stored.entry)
             ):
@@ -344,6 +360,46 @@ class Answers:
             self._merge(purged)
             swept = self._waiting.swept(purged)
         return swept.result()
+
+    def unembedded(self, count_max: int) -> list[tuple[int, Question]]:
+        """Stored questions that have no vector, to be embedded when there is time; each is named
+        once, and once more after a restart."""
+        if not self.semantic_ready:
+            return []
+        found = self._store.unembedded(self._looked_through, count_max)
+        if found:
+            self._looked_through = found[-1][0]
+        return found
+
+    def embedded(self, id_: int, asked: Question, vector: NDArray[np.float32]) -> None:
+        """From soon on the entry is found by meaning, if it is there still."""
+        questions = self._questions
+        if questions is None or not self._usable(vector):
+            return
+
+        def add() -> None:  # on the writer's thread, in step with the file
+            if self._store.put_vector(id_, asked.partition, vector):
+                questions.embedded(id_, asked.partition, vector)
+
+        self._aside(add)
+
+    def held(self, scope: Scope, key: CacheKey, now: Timestamp) -> Offer | None:
+        """What is here under that key, for another node: fresh, and with its vector's hint."""
+        hot = self._memory.held(scope, key)
+        stored = Stored(hot.id, hot.entry) if hot else self._store.get(scope, key)
+        return self._offered(stored, now) if stored else None
+
+    def hottest(self, count_max: int, now: Timestamp) -> Iterator[Offer]:
+        """What another node should have first: what is pinned, and then by value."""
+        for stored, _ in self._store.hottest(count_max):
+            if (offer := self._offered(stored, now)) is not None:
+                yield offer
+
+    def everything(self, now: Timestamp) -> Iterator[Offer]:
+        """All that is fresh on disk, read as it is asked for."""
+        for stored in self._store.all():
+            if (offer := self._offered(stored, now)) is not None:
+                yield offer
 
     def count(self, purge: Purge) -> int:
         """How many entries `purge` would remove, those that are being written included."""
@@ -379,6 +435,7 @@ class Answers:
         Vectors of another encoder are dropped. Returns when all that were stored can be found.
         """
         self._store.use_encoder(fingerprint)
+        self._encoder = fingerprint
         questions = Questions(self._store, self._vectors, dimensions, TEXTS_MAX_BYTES)
         self._vectors_stored = self._store.count_vectors()
         with self._lock:
@@ -406,6 +463,8 @@ class Answers:
             vectors=len(self._questions or ()),
             vectors_stored=self._vectors_stored,
             vectors_loaded=self._vectors_loaded,
+            vectors_unproven=self._questions.unproven if self._questions else 0,
+            false_hints=self.false_hints.total(),
             semantic_ready=self.semantic_ready,
             preloaded=self._preloaded,
         )
@@ -452,15 +511,61 @@ class Answers:
         self._store.close()
         self.labels.close()
 
+    def __len__(self) -> int:
+        """Answers on disk."""
+        return self._store.stats.entries
+
     def __repr__(self) -> str:
         return f"<Answers {self._memory!r} {self._store!r} {len(self._questions or ())} vectors>"
 
-    def _put(self, entry: Entry, vector: NDArray[np.float32] | None) -> bool:
+    def _put(self, entry: Entry, vector: NDArray[np.float32] | None, *, proven: bool) -> bool:
         id_ = self._store.next_id()
         self._memory.put(id_, entry)
         if entry.question is not None:
             self.labels.replaced(entry.question)
-        return self._store.put(id_, entry, vector if self._usable(vector) else None)
+        usable = vector if self._usable(vector) else None
+        return self._store.put(id_, entry, usable, proven=proven)
+
+    def _offered(self, stored: Stored, now: Timestamp) -> Offer | None:
+        with self._lock:
+            if not self._fresh(stored.entry, now):
+                return None
+        questions = self._questions
+        found = questions and self._store.vector(stored, questions.dimensions)
+        told = hint(self._encoder, found[0]) if found and found[1] else None
+        return stored.entry, told
+
+    def _prove(
+        self, questions: Questions, stored: Stored, embed: Embed | None
+    ) -> NDArray[np.float32] | None:
+        """Our own vector of the question of an entry whose vector came with it.
+
+        None when there is none; when the two do not agree, the entry goes.
+        """
+        found = embed and self._store.vector(stored, questions.dimensions)
+        asked = stored.entry.question
+        if not embed or not found or asked is None:
+            return None
+        ours = embed(asked.text)
+        if ours is None or not agree(ours, found[0]):
+            self._drop(stored)
+            return None
+        questions.prove(stored.id, asked.partition, ours)
+        self._aside(lambda: self._store.put_vector(stored.id, asked.partition, ours))
+        return ours
+
+    def _drop(self, stored: Stored) -> None:
+        self._memory.remove([stored.id])
+        self._store.drop(stored.id)
+        by = stored.entry.stored_by
+        if by in self.false_hints or len(self.false_hints) < LIARS_MAX:
+            self.false_hints[by] += 1
+        log.warning("event=false_hint stored_by=%s action=dropped", by)
+        self.on_false_hint(stored.entry)
+
+    def _aside(self, work: Callable[[], object]) -> None:
+        with suppress(StoreClosed):
+            self._store.aside(work)
 
     def _admit(self, stored: Stored, now: Timestamp) -> Entry | None:
         """Make resident what was asked for, unless it expired or was purged."""
@@ -546,21 +651,18 @@ class Answers:
         return proven
 
 
-def _order(entry: Entry) -> tuple[Version, NodeName]:
-    """Of two answers with one scope and key, the last writer's wins."""
-    return entry.version, entry.stored_by
-
-
-def _fit(entry: Entry, now: Timestamp) -> bool:
-    """May an answer from elsewhere say this of itself?"""
-    life_s = entry.expires_at - entry.stored_at
-    return (
-        isfinite(life_s)
-        and life_s <= TTL_MAX_S
-        and entry.stored_at <= now + AHEAD_MAX_S
-        and len(entry.labels) <= LABELS_MAX
-        and all(len(label) <= LABEL_CHARS_MAX for label in entry.labels)
-    )
+def _judged_by(
+    ours: NDArray[np.float32] | None,
+    asked: NDArray[np.float32],
+    chosen: Candidate,
+    near: Sequence[Candidate],
+) -> list[Candidate]:
+    """The candidates with one judged by our vector of it, or left out if there is none."""
+    others = [one for one in near if one.id != chosen.id]
+    if ours is None:
+        return others
+    judged = replace(chosen, similarity=float(rounded(ours) @ rounded(asked)))
+    return sorted([judged, *others], key=lambda one: one.similarity, reverse=True)
 
 
 class _InStep:

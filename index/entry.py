@@ -11,7 +11,7 @@ CacheKey = NewType("CacheKey", bytes)
 """32 bytes: keyed BLAKE2b of scope and canonical request. Never shown to a client."""
 
 PartitionKey = NewType("PartitionKey", bytes)
-"""32 bytes: as `CacheKey`, without the last user text, with the encoder."""
+"""32 bytes: as `CacheKey`, without the last user text."""
 
 Scope = NewType("Scope", str)
 """Who may share an answer: `shared`, or `tenant:NAME`. A hard border, checked on the entry too."""
@@ -85,6 +85,16 @@ class Entry:
     def has(self, label: str) -> bool:
         """May it be purged by `label`? Every entry has that of its model and of its node."""
         return label in self.labels or label in (f"model:{self.model}", f"by:{self.stored_by}")
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A question's vector as another node's encoder made it: for finding, not for believing."""
+
+    encoder: str
+    """Its fingerprint; of use to who has the same."""
+    codes: bytes
+    """One signed byte a dimension (`index.codes`)."""
 
 
 @dataclass(frozen=True, slots=True)

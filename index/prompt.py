@@ -1,8 +1,8 @@
 """A request reduced to what may change its answer.
 
 Three things come out of a request body: the *exact key* (everything in it, and who may share the
-answer), the *partition* (the same without the last user text, but with the encoder), and that last
-text, which alone is ever compared by meaning. Unknown parameters are part of both keys: what we do
+answer), the *partition* (the same without the last user text), and that last text, which alone is
+ever compared by meaning. Unknown parameters are part of both keys: what we do
 not know may change the answer, so it must be equal (security finding A5).
 
 The keys are BLAKE2b keyed with a secret of the fleet, so that knowing a prompt is not enough to ask
@@ -101,7 +101,6 @@ def route(
     prompt: Prompt,
     scope: Scope,
     secret: bytes,
-    encoder: str,
     overrides: Mapping[str, PromptClass] = _NO_OVERRIDES,
 ) -> Routed:
     """What class this prompt is of, and its questions. Never raises.
@@ -119,7 +118,7 @@ def route(
     def asked(messages: Sequence[Any], *names: str) -> Question:
         kept = {**request, "messages": messages}
         frame = json.dumps(kept, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-        parts = (scope, prompt.operation, encoder, frame, *names)
+        parts = (scope, prompt.operation, frame, *names)
         return Question(PartitionKey(_digest(secret, b"partition", *parts)), last)
 
     whole = asked(turns.framed)

@@ -56,6 +56,7 @@ class Questions:
         # Held over "read from the file, add" and over "remove": a row that is deleted in between
         # would otherwise leave its vector behind.
         self._in_step = Lock()
+        self._unproven: set[int] = set()
         self._texts: OrderedDict[int, tuple[str, bytes]] = OrderedDict()
         self._texts_bytes = 0
         self._texts_max_bytes = texts_max_bytes
@@ -102,6 +103,7 @@ class Questions:
             batches, reached = self._store.vectors(self.dimensions, last_id, after)
             for batch in batches:
                 self._vectors.load(batch.partition, batch.ids, batch.vectors)
+                self._unproven.update(batch.unproven)
         return reached
 
     def settle(self) -> bool:
@@ -114,15 +116,38 @@ class Questions:
             if put.vector is not None and put.entry.question is not None:
                 by_partition.setdefault(put.entry.question.partition, []).append(put)
                 text = put.entry.question.text
-                self._remember(put.id, (text, packed(text)))
+                if put.proven:
+                    self._remember(put.id, (text, packed(text)))
         with self._in_step:
             for partition, group in by_partition.items():
+                self._unproven.update(put.id for put in group if not put.proven)
                 vectors = np.stack([put.vector for put in group if put.vector is not None])
                 self._vectors.add(partition, [put.id for put in group], rounded(vectors))
+
+    def is_proven(self, id_: int) -> bool:
+        """Was its vector made here, or compared with one that was?"""
+        return id_ not in self._unproven
+
+    def prove(self, id_: int, partition: PartitionKey, vector: NDArray[np.float32]) -> None:
+        """Take our vector of it for the one that came with it, unless it has left meanwhile."""
+        with self._in_step:
+            if id_ in self._unproven:
+                self._unproven.discard(id_)
+                self._vectors.add(partition, [id_], rounded(vector)[None])
+
+    def embedded(self, id_: int, partition: PartitionKey, vector: NDArray[np.float32]) -> None:
+        """An entry that the file holds has a vector now. In step with the file."""
+        with self._in_step:
+            self._vectors.add(partition, [id_], rounded(vector)[None])
+
+    @property
+    def unproven(self) -> int:
+        return len(self._unproven)
 
     def remove(self, ids: Sequence[int]) -> None:
         with self._in_step:
             self._vectors.remove(ids)
+            self._unproven.difference_update(ids)
         with self._texts_lock:
             for id_ in ids:
                 if (kept := self._texts.pop(id_, None)) is not None:
@@ -132,6 +157,7 @@ class Questions:
         """The file was lost, and what pointed into it goes with it."""
         with self._in_step:
             self._vectors = self._empty(self.dimensions)
+            self._unproven.clear()
         with self._texts_lock:
             self._texts.clear()
             self._texts_bytes = 0
@@ -140,6 +166,7 @@ class Questions:
         """Audit against the ids that have a vector in the file."""
         self._vectors.check()
         assert len(self._vectors) == len(ids)
+        assert self._unproven <= ids
         with self._texts_lock:
             assert self._texts_bytes == sum(map(_cost, self._texts.values()))
 

@@ -84,15 +84,16 @@ EntryColumns = tuple[
 """id, scope, key, model, stored_at, expires_at, size, tokens, worth, question, origin, checksum."""
 
 
-def encode(stored: Stored, vector_bytes: int = 0) -> EntryColumns:
+def encode(stored: Stored, vector_bytes: int = 0, *, found: bool = False) -> EntryColumns:
     """The columns of `entry`; the body goes into its own table, so that counting stays cheap.
 
     `size` is what the entry takes in the file, with a vector of `vector_bytes`, about; `worth` is
-    the tokens that one hit saves for each byte of it.
+    the tokens that one hit saves for each byte of it. What is `found` by meaning has the reading
+    of its question beside it.
     """
     entry = stored.entry
     scope, model = as_bytes(entry.scope), as_bytes(entry.model)
-    question = _question_bytes(entry.question, found=vector_bytes > 0)
+    question = _question_bytes(entry.question, found=found)
     origin = _origin_bytes(entry)
     texts = len(scope) + len(entry.key) + len(model) + len(question or b"") + len(origin)
     size = texts + len(entry.body) + vector_bytes + _OVERHEAD_BYTES
@@ -154,6 +155,14 @@ def decode(columns: tuple[Any, ...]) -> Stored:
     except _ROTTEN as exc:
         raise RottenRow(columns[0]) from exc
     return Stored(id_, entry)
+
+
+def question_of(blob: Any) -> Question | None:
+    """What is in a `question` column, unproven; None if it is rotten."""
+    try:
+        return _question(blob)
+    except _ROTTEN:
+        return None
 
 
 def question_text(question: Any) -> tuple[str, bytes] | None:
@@ -223,7 +232,8 @@ def insert(
     if vector is not None and stored.entry.question is not None:
         partition = stored.entry.question.partition
         beside = encode_vector(stored.id, partition, vector, proven=proven)
-    columns: tuple[Any, ...] = encode(stored, len(beside[2]) if beside else 0)
+    nbytes = len(beside[2]) if beside else 0
+    columns: tuple[Any, ...] = encode(stored, nbytes, found=beside is not None and proven)
     id_, scope, key, model, stored_at, expires_at, size, tokens, worth, *rest = columns
     question, origin, checksum = rest
     pinned = stored.entry.pinned and _pinned_bytes(connection) + size <= pinned_bytes_max

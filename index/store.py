@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.database import ERRORS, CacheFile, DirectoryInUse, damaged, lock, wall_clock
-from index.entry import CacheKey, Entry, PartitionKey, Purge, Scope
+from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope
 from index.rows import (
     COLUMNS,
     RottenRow,
@@ -35,6 +35,7 @@ from index.rows import (
     decode,
     decode_vectors,
     outline,
+    question_of,
     question_text,
 )
 from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, T, Writer
@@ -46,6 +47,8 @@ WAITING_MAX = 256
 
 _READERS_KEPT = 4
 _VECTORS_AT_ONCE = 2048
+_IDS_AT_ONCE = 1_000
+_VECTORS = "SELECT id, partition, emb, proven, checksum FROM vec"
 _ENTRIES = f"SELECT {COLUMNS} FROM entry e LEFT JOIN body b ON b.id = e.id "
 
 
@@ -165,6 +168,7 @@ class Store:
             put
             for put in reversed(puts)
             if put.vector is not None
+            and put.proven
             and put.entry.question is not None
             and put.entry.question.partition == partition
         ]
@@ -184,6 +188,47 @@ class Store:
         rows = self._rows(f"SELECT id, question FROM entry WHERE id IN ({marks})", tuple(ids))
         return {id_: found for id_, blob in rows if (found := question_text(blob)) is not None}
 
+    def vector(self, stored: Stored, dimensions: int) -> tuple[NDArray[np.float32], bool] | None:
+        """The vector of an entry's question, if it has one, and whether it is proven."""
+        put = self._writer.pending.get((stored.entry.scope, stored.entry.key))
+        if put is not None and put.id == stored.id:
+            return None if put.vector is None else (put.vector, put.proven)
+        rows = self._rows(f"{_VECTORS} WHERE id=?", (stored.id,))
+        sound, vectors = decode_vectors(rows, dimensions)
+        if rows and not sound:
+            self._rot(stored.id)
+        return (vectors[0], bool(rows[0][3])) if sound else None
+
+    def put_vector(self, id_: int, partition: PartitionKey, vector: NDArray[np.float32]) -> bool:
+        """Store the vector of an entry that is there; False when it has left. For the writer's
+        thread."""
+        return self._writer.put_vector(id_, partition, vector)
+
+    def drop(self, id_: int) -> None:
+        """Delete an entry, soon."""
+        with suppress(StoreClosed):
+            self._writer.run(lambda: self._writer.drop(id_))
+
+    def unembedded(self, after: int, count_max: int) -> list[tuple[int, Question]]:
+        """Questions without a vector, unproven, of ids above `after`."""
+        rows = self._rows(
+            "SELECT e.id, e.question FROM entry e LEFT JOIN vec v ON v.id = e.id"
+            " WHERE e.id > ? AND e.question IS NOT NULL AND v.id IS NULL ORDER BY e.id LIMIT ?",
+            (after, count_max),
+        )
+        return [(id_, asked) for id_, blob in rows if (asked := question_of(blob)) is not None]
+
+    def all(self) -> Iterator[Stored]:
+        """Every entry, by and by: what comes and goes meanwhile may be among them or not."""
+        reached = -1
+        while ids := self._rows(
+            "SELECT id FROM entry WHERE id > ? ORDER BY id LIMIT ?", (reached, _IDS_AT_ONCE)
+        ):
+            for (id_,) in ids:
+                if (stored := self._entry("WHERE e.id=?", (id_,))) is not None:
+                    yield stored
+            reached = ids[-1][0]
+
     def hottest(self, count_max: int) -> Iterator[tuple[Stored, bool]]:
         """Those to keep longest first, and whether each was ever asked for again."""
         turns = self._rows(
@@ -200,8 +245,7 @@ class Store:
         The last id seen is 0 when there are no more.
         """
         rows = self._rows(
-            "SELECT id, partition, emb, proven, checksum FROM vec WHERE id > ? AND id <= ?"
-            f" ORDER BY id LIMIT {_VECTORS_AT_ONCE}",
+            f"{_VECTORS} WHERE id > ? AND id <= ? ORDER BY id LIMIT {_VECTORS_AT_ONCE}",
             (after, last_id),
         )
         sound, vectors = decode_vectors(rows, dimensions)

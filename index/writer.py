@@ -24,9 +24,9 @@ from annotated_types import Gt, Interval
 from numpy.typing import NDArray
 
 from index.database import CacheFile, Transaction, Unreadable, damaged, pragma
-from index.entry import CacheKey, Entry, Purge, Scope
+from index.entry import CacheKey, Entry, PartitionKey, Purge, Scope
 from index.room import Dues, Room, measure
-from index.rows import Stored, candidates, delete, insert, outline
+from index.rows import Stored, candidates, delete, encode_vector, insert, outline
 
 log = logging.getLogger("promptedge.store")
 
@@ -257,6 +257,21 @@ class Writer:
 
     def drop_rotten(self, id_: int) -> None:
         self._counters.rotten += self._delete(self._opened(), [id_])
+
+    def put_vector(self, id_: int, partition: PartitionKey, vector: NDArray[np.float32]) -> bool:
+        """Store a vector that was made here, in place of one that was not; False when its entry
+        has left."""
+        connection = self._opened()
+        with Transaction(connection):
+            if not connection.execute("SELECT 1 FROM entry WHERE id=?", (id_,)).fetchall():
+                return False
+            columns = encode_vector(id_, partition, vector, proven=True)
+            connection.execute("REPLACE INTO vec VALUES(?, ?, ?, ?, ?)", columns)
+        return True
+
+    def drop(self, id_: int) -> None:
+        """Somebody found that it must not be here."""
+        self._delete(self._opened(), [id_])
 
     def use_encoder(self, fingerprint: str) -> None:
         """Vectors of another encoder are of no use; their entries still are."""

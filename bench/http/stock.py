@@ -83,7 +83,7 @@ def fill(data: Path, embeds: Encoder, about: list[str], now: float) -> None:
         for start in range(0, len(about), EMBED_AT_ONCE):
             texts = [wording(subject) for subject in about[start : start + EMBED_AT_ONCE]]
             for at, (text, vector) in enumerate(zip(texts, embeds.embed(texts), strict=True)):
-                entry = _entry(text, start + at, secret, embeds.fingerprint, now)
+                entry = _entry(text, start + at, secret, now)
                 answers.put(entry, vector)
             if start % PUT_AT_ONCE == 0:
                 answers.flush()
@@ -122,9 +122,9 @@ def _opened(data: Path, embeds: Encoder) -> Answers:
     return answers
 
 
-def _entry(text: str, number: int, secret: bytes, fingerprint: str, now: float) -> Entry:
+def _entry(text: str, number: int, secret: bytes, now: float) -> Entry:
     asked = OpenAiChat().parse(chat(text)).prompt
-    question = prompt.route(asked, SHARED, secret, fingerprint).question
+    question = prompt.route(asked, SHARED, secret).question
     assert question is not None, f"{text} is not matched by meaning"
     body = answer(number)
     assert len(body) == ANSWER_BYTES

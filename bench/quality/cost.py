@@ -84,7 +84,7 @@ def _decisions(answers: Answers, asked: list[str], embedder: Embedder) -> Iterat
         decide = partial(answers.similar, _SCOPE, question, vector, _NOW, "semantic")
         read.cache_clear()
         reasons.cache_clear()
-        _timed(steps, partial(_routed, text, embedder.fingerprint))
+        _timed(steps, partial(_routed, text))
         hits += isinstance(_timed(steps, decide), Match)
         _timed(steps, decide)
         for name, us in zip(_STEPS, steps, strict=True):
@@ -99,9 +99,9 @@ def _decisions(answers: Answers, asked: list[str], embedder: Embedder) -> Iterat
     )
 
 
-def _routed(text: str, fingerprint: str) -> None:
+def _routed(text: str) -> None:
     canonical = json.dumps({"messages": [{"role": "user", "content": text}], "model": "m"})
-    route(Prompt("chat", "m", canonical.encode()), _SCOPE, b"bench", fingerprint)
+    route(Prompt("chat", "m", canonical.encode()), _SCOPE, b"bench")
 
 
 def _timed(took_us: list[float], work: Callable[[], T]) -> T:

@@ -77,8 +77,7 @@ class Gate:
         messages = [*turn.history, {"role": "user", "content": turn.text}]
         canonical = json.dumps({"messages": messages, "model": "m"}, sort_keys=True)
         prompt = Prompt("chat", "m", canonical.encode())
-        fingerprint = self._embedder.fingerprint
-        routed = route(prompt, Scope("shared"), b"bench", fingerprint, self._overrides)
+        routed = route(prompt, Scope("shared"), b"bench", self._overrides)
         if routed.asked is None:
             return Gated(None, routed.cls, f"{routed.cls}:{routed.reason}")
         unread = self._embedder.inspect(routed.asked.text)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.batcher import BATCH_MAX, QUEUE_MAX, Batcher, Verdict
-from index.answers import Opinion
+from index.answers import Embed, Opinion
 from index.decision import Match, Miss
 from index.embedding import Tokens
 from index.entry import PartitionKey, Question, Scope, Timestamp
@@ -57,6 +57,7 @@ def similar(
     now: Timestamp,
     kind: str,
     opinion: Opinion | None = None,
+    embed: Embed | None = None,
 ) -> Match | Miss:
     assert kind == KIND
     if question.text == "found":
@@ -186,3 +187,17 @@ async def test_without_a_search_only_the_vector_is_made(batcher: Batcher, encode
     verdict = await batcher.similar(SCOPE, question, KIND, search=False)
     assert verdict.found == Miss("not-asked")
     assert verdict.vector is not None
+
+
+async def test_stored_questions_are_embedded_while_nobody_waits(
+    batcher: Batcher, encoder: Encoder
+) -> None:
+    stored = [Question(PartitionKey(b"p" * 32), text) for text in ("abc", "unknown")]
+    first = asking(batcher, "a")
+    await begun(batcher)
+    assert await batcher.embed_idly(stored) is None
+    encoder.gate.set()
+    await first
+    made = await batcher.embed_idly(stored)
+    assert made is not None
+    assert [None if vector is None else int(vector[0]) for vector in made] == [3, None]

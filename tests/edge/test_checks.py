@@ -20,7 +20,6 @@ from index.entry import Question, Scope
 from index.labels import Labels, Verdict
 from index.prompt import route
 from tests.fakes.doors import Answer, chat
-from tests.fakes.encoder import WordEncoder
 from tests.fakes.entries import as_after_kill
 from tests.fakes.indoors import SECRET, Exchange, Indoors, Script, answer, down, indoors
 from tests.fakes.upstream import completion
@@ -141,7 +140,7 @@ async def test_what_was_refuted_is_not_served_when_the_fresh_answer_is_gone(
 def question_of(text: str) -> Question:
     """What the node makes of it."""
     call = OpenAiChat((), 2.0).parse(json.dumps(chat(text)).encode())
-    found = route(call.prompt, Scope("shared"), SECRET, WordEncoder.fingerprint).asked
+    found = route(call.prompt, Scope("shared"), SECRET).asked
     assert found is not None
     return found
 

@@ -10,7 +10,8 @@ from threading import Event
 
 import pytest
 
-from index.answers import AHEAD_MAX_S, Accepted, Answers
+from index.acceptance import AHEAD_MAX_S, Accepted
+from index.answers import Answers
 from index.decision import DecisionSettings
 from index.entry import (
     LABEL_CHARS_MAX,

@@ -20,7 +20,6 @@ from index.prompt import Prompt, Routed, exact_key, route
 SECRET = bytes(range(32))
 SHARED = Scope("shared")
 VECTORS = Path(__file__).parents[1] / "vectors" / "keys.json"
-ENCODER = "encoder-1"
 
 BASE: dict[str, Any] = {
     "model": "m",
@@ -82,15 +81,13 @@ def key(request: Any, scope: Scope = SHARED, secret: bytes = SECRET) -> CacheKey
     return exact_key(prompt(request), scope, secret)
 
 
-def asked(
-    request: Any, scope: Scope = SHARED, secret: bytes = SECRET, encoder: str = ENCODER
-) -> Question | str:
-    routed = route(prompt(request), scope, secret, encoder)
+def asked(request: Any, scope: Scope = SHARED, secret: bytes = SECRET) -> Question | str:
+    routed = route(prompt(request), scope, secret)
     return routed.question or routed.reason
 
 
-def partition(request: Any, scope: Scope = SHARED, encoder: str = ENCODER) -> bytes:
-    found = asked(request, scope, encoder=encoder)
+def partition(request: Any, scope: Scope = SHARED) -> bytes:
+    found = asked(request, scope)
     assert isinstance(found, Question), found
     return found.partition
 
@@ -304,9 +301,8 @@ def test_everything_else_is_in_it() -> None:
         partition(alone),
         partition(BASE, Scope("tenant:a")),
         partition(BASE, Scope("tenant:b")),
-        partition(BASE, encoder="encoder-2"),
     }
-    assert len(others | partitions) == len(FRAME) + 6
+    assert len(others | partitions) == len(FRAME) + 5
 
 
 @settings(max_examples=60)
@@ -400,14 +396,14 @@ def test_what_is_about_now_is_time_bound_whatever_else_it_is(
             request["messages"][3]["content"] = value
         else:
             request[path] = value
-    assert route(prompt(request), SHARED, SECRET, ENCODER).time_bound is bound
+    assert route(prompt(request), SHARED, SECRET).time_bound is bound
 
 
 # Classes
 
 
 def routed(request: Any, overrides: dict[str, str] | None = None) -> Routed:
-    return route(prompt(request), SHARED, SECRET, ENCODER, check_overrides(overrides or {}))
+    return route(prompt(request), SHARED, SECRET, check_overrides(overrides or {}))
 
 
 def chat(*texts: str, system: str | None = "Be brief.", **parameters: Any) -> dict[str, Any]:
@@ -526,6 +522,6 @@ def test_golden_vectors(case: dict[str, Any]) -> None:
     made = OpenAiChat().parse(case["body"].encode()).prompt
     assert made.canonical.decode() == case["canonical"]
     assert exact_key(made, scope, secret).hex() == case["key"]
-    routed = route(made, scope, secret, case["encoder"])
+    routed = route(made, scope, secret)
     got = routed.question.partition.hex() if routed.question else routed.reason
     assert got == case["partition"]
