@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from index.clock import ClockSkew, Now, wall_of
-from index.entry import Entry, NodeName, Purged, Version
+from index.entry import Entry, Hint, NodeName, Purged, Version
 from sync import admission
 from sync.admission import PURGES_KEPT_S
 from sync.frames import Header, opened, peek
-from sync.messages import Enrolments, Entries, Hint, Message, MessageError, Presence, Table
+from sync.messages import Enrolments, Entries, Message, MessageError, Presence, Table
 from sync.roster import Enrolment, Roster
 from sync.seams import Kept, Log, Shelf
 from sync.tables import closed

@@ -20,6 +20,7 @@ import msgpack
 from index.entry import (
     CacheKey,
     Entry,
+    Hint,
     NodeName,
     PartitionKey,
     Purge,
@@ -74,16 +75,6 @@ class State(IntEnum):
     JOINING = 1
     UP = 2
     LEAVING = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Hint:
-    """A question's vector as its sender's encoder made it: for finding, not for believing."""
-
-    encoder: str
-    """Fingerprint; of use to who has the same."""
-    codes: bytes
-    """One signed byte a dimension (`index.codes`)."""
 
 
 Item = tuple[Entry, Hint | None]

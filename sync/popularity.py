@@ -20,8 +20,8 @@ from typing import Final
 import numpy as np
 
 from index.clock import Now
-from index.entry import CacheKey, Entry, Instant, Version
-from sync.messages import Hint, Item
+from index.entry import CacheKey, Entry, Hint, Instant, Version
+from sync.messages import Item
 from sync.settings import SyncSettings
 
 WIDTH: Final = 1 << 18

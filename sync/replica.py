@@ -28,7 +28,17 @@ from enum import Enum
 from typing import Final, NamedTuple, assert_never
 
 from index.clock import ClockSkew, Now, at
-from index.entry import EVERYWHERE, Entry, Instant, NodeName, Purge, Purged, Timestamp, Version
+from index.entry import (
+    EVERYWHERE,
+    Entry,
+    Hint,
+    Instant,
+    NodeName,
+    Purge,
+    Purged,
+    Timestamp,
+    Version,
+)
 from sync import admission
 from sync.admission import PURGES_KEPT_S
 from sync.bus import Bus, Publication
@@ -39,7 +49,6 @@ from sync.messages import (
     BODY_BYTES_MAX,
     Enrolments,
     Entries,
-    Hint,
     Item,
     Kind,
     Message,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from index.entry import (
     CacheKey,
     Entry,
+    Hint,
     NodeName,
     PartitionKey,
     Purge,
@@ -17,7 +18,7 @@ from index.entry import (
     Version,
 )
 from sync.dialogue import Aside, Batch, DialogueMessage, Heard, Hello, Start
-from sync.messages import Enrolments, Entries, Hint, Item, Message, Presence, State, Table
+from sync.messages import Enrolments, Entries, Item, Message, Presence, State, Table
 from tests.fakes.fleet import node
 
 BY = node("fra-1")

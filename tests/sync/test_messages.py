@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.entry import EVERYWHERE, Entry, NodeName, Purged, Scope, Timestamp, Version
+from index.entry import EVERYWHERE, Entry, Hint, NodeName, Purged, Scope, Timestamp, Version
 from sync.dialogue import DialogueMessage, read, written
 from sync.frames import Forged, UnknownVersion, opened, peek, signed
 from sync.messages import (
     PAYLOAD_BYTES_MAX,
     Enrolments,
     Entries,
-    Hint,
     Message,
     MessageError,
     UnknownKind,

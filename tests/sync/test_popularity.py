@@ -7,8 +7,7 @@ from random import Random
 import pytest
 
 from index.clock import Now
-from index.entry import EVERYWHERE, CacheKey, Entry, Instant, Version
-from sync.messages import Hint
+from index.entry import EVERYWHERE, CacheKey, Entry, Hint, Instant, Version
 from sync.popularity import (
     PUSHED_BYTES_MAX,
     WAITING_MAX,
