@@ -266,6 +266,7 @@ class Replica:
             case Role.BUS:
                 cursor = self._cursor(end.peer)
                 self._buses[end.peer] = Bus(self.own.name, cursor.position)
+                self._aside(end, self._unconfirmed_frames())
             case _:
                 assert_never(end.role)
         self._present_soon()
@@ -614,6 +615,20 @@ class Replica:
             self.roster.digest,
         )
         self._tell([self._say(presence)[1]])
+
+    def _unconfirmed_frames(self) -> list[bytes]:
+        """Our latest purges that some node has not said it applied: a bus that comes back may
+        never have had them, and keeps them for those who are away."""
+        theirs = (
+            dict(peer.presence.seen).get(self.own.name, 0)
+            for peer in self.peers
+            if self.roster.member(peer.name) is not None
+        )
+        known = min(theirs, default=0)
+        own = (one for one in self.log.purges() if one.purged.by == self.own.name)
+        missed = [one for one in own if one.purged.version > known]
+        missed.sort(key=lambda one: one.purged.version)
+        return [one.frame for one in missed[-MADE_MAX:]]
 
     def _tell_roster(self, end: End) -> None:
         lines = self.roster.lines()

@@ -8,4 +8,6 @@ streams      what is kept, and how it comes to be
 reading      one source, in order, from a cursor of our own
 publishing   many frames on their way at once, each acknowledged
 lag          how far behind every node's words we are
+session      a connection, and all that runs on it
+driver       one session after another: what a node runs
 """

@@ -16,10 +16,11 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -57,6 +58,17 @@ class Connection(Client):
         super().__init__()
         self._must_encrypt = must_encrypt
         self._public_nkey = nkey(login.public_key) if login else None
+        self.ended = asyncio.Event()
+        """Set when the connection is broken."""
+
+    @property
+    def heard(self) -> int:
+        """Counts what came from the server: messages, and answers to pings."""
+        return self.stats["in_msgs"] + self._pongs_received
+
+    async def ping(self) -> None:
+        """Ask for a sign of life."""
+        await self._send_ping(asyncio.get_running_loop().create_future())
 
     def _connect_command(self) -> bytes:
         stream = self._transport._io_writer if isinstance(self._transport, TcpTransport) else None
@@ -69,6 +81,17 @@ class Connection(Client):
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms
         )
         return super()._connect_command()
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        """As in nats-py, which swallows the cancellation of who waits here."""
+        flushed = asyncio.get_running_loop().create_future()
+        if not self.is_connected or self._flush_queue is None:
+            flushed.set_result(None)
+            return flushed
+        await self._flush_queue.put(flushed)
+        if force_flush:
+            await flushed
+        return flushed
 
     async def abandon(self) -> None:
         """Close without a word to the server: takes no time, even when the link is dead."""
@@ -85,9 +108,8 @@ async def connect(
     login: Login | None,
     name: str,
     inbox: str,
-    lost: Callable[[], Awaitable[None]],
 ) -> Connection:
-    """A connection to the server at `url`; `lost` is called when it breaks.
+    """A connection to the server at `url`.
 
     Raises:
         NatsError: there is none, or it does not let us in.
@@ -102,6 +124,9 @@ async def connect(
         if client.is_connected:
             log.warning("event=nats_error server=%s error=%s", shown(url), spoken(error))
 
+    async def on_closed() -> None:
+        client.ended.set()
+
     jwt, sign = (login.jwt, login.sign) if login else (None, None)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -109,7 +134,7 @@ async def connect(
                 [url],
                 name=name,
                 error_cb=on_error,
-                closed_cb=lost,
+                closed_cb=on_closed,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,
@@ -125,7 +150,7 @@ async def connect(
     except (OSError, nats.errors.Error, TimeoutError) as exc:
         await client.abandon()
         cause = refusals[-1] if refusals else exc
-        raise NatsError(f"{shown(url)}: {spoken(cause)}") from exc
+        raise NatsError(spoken(cause)) from exc
     except asyncio.CancelledError:
         await client.abandon()
         raise
@@ -171,7 +196,9 @@ def shown(url: str) -> str:
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
-def spoken(error: BaseException) -> str:
+def spoken(error: BaseException | None) -> str:
     """An error in words: nats-py's often have a class and nothing else."""
+    if error is None:
+        return "closed"
     text = str(error).removeprefix("nats: ").strip()
     return text if text else type(error).__name__

@@ -7,7 +7,7 @@ break has the same id: the server knows it by that for two minutes, who applies 
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nats.aio.client import Client
@@ -19,19 +19,17 @@ from index.entry import Instant
 log = logging.getLogger("nats")
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A message is in its stream."""
+@dataclass(slots=True)
+class _Job:
+    """What is done when all its messages are kept."""
 
     position: int
-    """As `publish` was told."""
-    subject: str
-    sequence: int
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    position: int
+    job: _Job
     subject: str
     at: Instant
 
@@ -39,30 +37,48 @@ class _Sent:
 class Publishing:
     """For one connection."""
 
-    def __init__(self, client: Client, inbox: str, kept: Callable[[Kept], None]) -> None:
+    def __init__(self, client: Client, inbox: str, acked: Callable[[int], None]) -> None:
+        """`acked` is given a position when everything up to it is in its stream."""
         self._client = client
         self._inbox = f"{inbox}.kept"
-        self._kept = kept
+        self._acked = acked
         self._number = 0
         self._sent: dict[str, _Sent] = {}
         """By the last token of the reply subject, oldest first."""
+        self._jobs: dict[int, _Job] = {}
+        """By position, in the order they were given."""
+        self.sequences: dict[str, int] = {}
+        """By subject: the number of the last message that its stream has."""
 
     async def start(self) -> None:
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
 
     async def publish(
-        self, subject: str, payload: bytes, message_id: str, position: int, now: Instant
+        self,
+        subjects: Sequence[str],
+        payload: bytes,
+        message_id: str,
+        now: Instant,
+        position: int = 0,
     ) -> None:
-        """Hand it to the connection, which waits while more than its buffer is unsent."""
-        self._number += 1
-        number = str(self._number)
-        self._sent[number] = _Sent(position, subject, now)
-        await self._client.publish(
-            subject,
-            payload,
-            reply=f"{self._inbox}.{number}",
-            headers={api.Header.MSG_ID.value: message_id},
-        )
+        """Hand it to the connection, which waits while more than its buffer is unsent.
+
+        A position of 0 is not reported: whoever publishes makes sure in another way.
+        """
+        job = _Job(position, len(subjects))
+        if position:
+            self._jobs[position] = job
+        for at, subject in enumerate(subjects):
+            self._number += 1
+            number = str(self._number)
+            self._sent[number] = _Sent(job, subject, now)
+            await self._client.publish(
+                subject,
+                payload,
+                reply=f"{self._inbox}.{number}",
+                headers={api.Header.MSG_ID.value: f"{message_id}:{at}" if at else message_id},
+            )
+        self._report()
 
     def waiting_since(self) -> Instant | None:
         """When the oldest message was sent that has not been acknowledged."""
@@ -74,11 +90,22 @@ class Publishing:
         if sent is None:
             return
         sequence, why = _sequence(message)
-        if sequence is None:  # it stays among the sent, and ends the connection when it is old
+        if sequence is None:  # it stays among the sent, and ends the session when it is old
             log.warning("event=not_kept subject=%s why=%s", sent.subject, why)
             return
         del self._sent[number]
-        self._kept(Kept(sent.position, sent.subject, sequence))
+        self.sequences[sent.subject] = max(sequence, self.sequences.get(sent.subject, 0))
+        sent.job.missing -= 1
+        self._report()
+
+    def _report(self) -> None:
+        """Acknowledge what is complete, in order."""
+        done = 0
+        while self._jobs and not (first := next(iter(self._jobs.values()))).missing:
+            done = first.position
+            del self._jobs[done]
+        if done:
+            self._acked(done)
 
 
 def _sequence(message: Msg) -> tuple[int | None, str]:

@@ -47,13 +47,10 @@ def configured(*members: Enrolment) -> str:
 
 @asynccontextmanager
 async def connected(server: NatsServer, name: str) -> AsyncIterator[Connection]:
-    async def lost() -> None:
-        pass
-
     who = key(name)
     login = Login(who.public_key().public_bytes_raw(), who.sign)
     own = NodeName("operator") if name == "operator" else node(name)
-    client = await connect(server.url, NatsSettings(), login, own, inbox(own), lost)
+    client = await connect(server.url, NatsSettings(), login, own, inbox(own))
     try:
         yield client
     finally:
@@ -230,10 +227,7 @@ async def test_a_seed_from_a_file_logs_in(server: NatsServer, tmp_path: Path) ->
     login = login_from(seed)
     assert login.public_key == EU.public_key
 
-    async def lost() -> None:
-        pass
-
-    client = await connect(server.url, NatsSettings(), login, EU.name, inbox(EU.name), lost)
+    client = await connect(server.url, NatsSettings(), login, EU.name, inbox(EU.name))
     assert client.is_connected
     await client.abandon()
 

@@ -33,11 +33,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NatsServe
 
 
 async def connected(server: NatsServer, node: NodeName = HERE) -> Connection:
-    async def lost() -> None:
-        pass
-
     settings = NatsSettings(urls=(server.url,), max_bytes=1 << 20)
-    client = await connect(server.url, settings, None, node, inbox(node), lost)
+    client = await connect(server.url, settings, None, node, inbox(node))
     await streams.found(client, SUBJECTS, settings)
     return client
 

@@ -1,0 +1,224 @@
+"""The replica's bus, for as long as the node runs: one session after another.
+
+Whatever goes wrong ends a session, and the next one begins from the cursors and from what was not
+acknowledged. Nothing is kept in a connection, so nothing is lost with it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from random import Random
+from typing import Final, NoReturn
+
+import nats.errors
+
+from index.clock import Now
+from index.entry import NodeName, Version
+from sync import seams
+from sync.bus import Publication
+from sync.jetstream.client import Connection, Login, NatsError, connect, shown, spoken
+from sync.jetstream.lag import Lag
+from sync.jetstream.reading import Cursor
+from sync.jetstream.session import Session
+from sync.jetstream.settings import NatsSettings
+from sync.jetstream.subjects import Source, Subjects, inbox
+from sync.replica import End, Replica, Role
+from sync.roster import Enrolment
+
+log = logging.getLogger("nats")
+
+BUS: Final = End(NodeName("nats"), Role.BUS)
+
+RETRY_S = 0.3
+RETRY_MAX_S = 5.0
+"""Between sessions: at first so much, and more while servers refuse."""
+RIPE_S = 1.0
+"""A cursor is written down so long after what it stands for was applied, which is on disk then."""
+FLEET_CHARS = 16
+"""Of the fleet's id, in subjects."""
+SERVER_MIN = (2, 11)
+FAREWELL_S = 1.0
+
+
+class JetStream:
+    """Runs on the event loop that the replica lives on."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        settings: NatsSettings,
+        login: Login,
+        *,
+        now: Callable[[], Now],
+        chance: Random,
+        stirred: Callable[[], None],
+        truncated: Callable[[], None],
+    ) -> None:
+        """`stirred` is called when the replica was told something: it may have something to say.
+        `truncated`: answers were missed that the stream no longer has; another node has them."""
+        self._replica = replica
+        self._settings = settings
+        self._login = login
+        self._now = now
+        self._chance = chance
+        self._stirred = stirred
+        self._truncated = truncated
+        self._news = asyncio.Event()
+        self._lag = Lag()
+        self._session: Session | None = None
+        self._client: Connection | None = None
+        self._applied: dict[NodeName, seams.Cursor] = {}
+        self._ripe: dict[NodeName, seams.Cursor] = {}
+        self._complaint = ""
+        self.server = ""
+        """Address and version of the server we are connected to; empty: none."""
+        self.sessions = 0
+        """How many there have been: connections that came about."""
+
+    def subjects(self) -> Subjects:
+        return Subjects(self._settings.prefix, self._replica.roster.fleet.hex()[:FLEET_CHARS])
+
+    def stir(self) -> None:
+        """The replica may have something for the bus."""
+        self._news.set()
+
+    def lag_s(self) -> dict[str, float]:
+        """How far behind each node's words we are, in seconds, by the name it has in subjects."""
+        read = self._session.positions() if self._session else {}
+        return self._lag.seconds(read, self._now().wall)
+
+    async def run(self) -> NoReturn:
+        wait_s = RETRY_S
+        while True:
+            for url in self._settings.urls:
+                before = self.sessions
+                try:
+                    await self._connect(url)
+                except NatsError as exc:
+                    self._complain(f"{shown(url)}: {exc}")
+                wait_s = min(2 * wait_s, RETRY_MAX_S) if self.sessions == before else RETRY_S
+            await asyncio.sleep(wait_s * (0.5 + self._chance.random()))
+
+    async def say_farewell(self) -> None:
+        """Have the last words heard, if anybody hears. To be called before `run` is cancelled."""
+        try:
+            async with asyncio.timeout(FAREWELL_S):
+                if self._session is not None and self._client is not None:
+                    await self._session.say()
+                    await self._client.flush()
+        except (TimeoutError, nats.errors.Error, OSError) as exc:
+            log.info("event=farewell_unheard why=%s", spoken(exc))
+
+    def keep_cursors(self) -> None:
+        """Write down how far was read. To be called when all of it is on disk."""
+        self._replica.log.keep_cursors({**self._ripe, **self._applied})
+
+    def __repr__(self) -> str:
+        return f"<JetStream {self.server or 'not connected'}, {self.sessions} sessions>"
+
+    # A session, and between two.
+
+    async def _connect(self, url: str) -> None:
+        """Raises NatsError, at the latest when the connection breaks."""
+        member = self.member()
+        if member is None:
+            raise NatsError("this node is in no roster: nobody would hear it")
+        own = member.name
+        client = await connect(url, self._settings, self._login, own, inbox(own))
+        try:
+            session = Session(
+                client,
+                self._settings,
+                self.subjects(),
+                member,
+                self,
+                self._news,
+                self._lag,
+                self._now,
+            )
+            await self._carry(session, client, url)
+        except ExceptionGroup as group:
+            expected, bugs = group.split((NatsError, nats.errors.Error, OSError))
+            if bugs is not None or expected is None:
+                raise
+            raise NatsError(spoken(_first(expected))) from group
+        except (nats.errors.Error, OSError) as exc:
+            raise NatsError(spoken(exc)) from exc
+        finally:
+            await client.abandon()
+
+    async def _carry(self, session: Session, client: Connection, url: str) -> None:
+        await session.open()
+        self._greet(client, url)
+        self._session, self._client = session, client
+        self._replica.linked(BUS, self._now())
+        self._stirred()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(session.run(), name="nats session")
+                tasks.create_task(self._ripen(), name="nats cursors")
+        finally:
+            self._session, self._client, self.server = None, None, ""
+            self._replica.unlinked(BUS, self._now())
+
+    def _greet(self, client: Connection, url: str) -> None:
+        told = client.connected_server_version
+        version = f"{told.major}.{told.minor}.{told.patch}"
+        if (told.major, told.minor) < SERVER_MIN:
+            log.warning("event=old_server server=%s version=%s", shown(url), version)
+        self.server = f"{shown(url)} {version}"
+        self.sessions += 1
+        self._complaint = ""
+        log.info("event=connected server=%s version=%s", shown(url), version)
+
+    def _complain(self, why: str) -> None:
+        """A server that is down for an hour is in the log once."""
+        level = logging.DEBUG if why == self._complaint else logging.WARNING
+        log.log(level, "event=no_nats why=%s", why)
+        self._complaint = why
+
+    async def _ripen(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(RIPE_S)
+            if self._ripe:
+                self._replica.log.keep_cursors(self._ripe)
+            self._ripe, self._applied = self._applied, {}
+
+    # What a session carries.
+
+    def heard(self, frame: bytes) -> None:
+        self._replica.receive(BUS, frame, self._now())
+        self._stirred()
+
+    def to_say(self) -> list[Publication]:
+        return self._replica.to_bus()
+
+    def acked(self, position: Version) -> None:
+        self._replica.acked(BUS, position, self._now())
+        self._stirred()
+
+    def member(self) -> Enrolment | None:
+        return self._replica.roster.member(self._replica.own.name)
+
+    def cursor(self, source: Source) -> Cursor | None:
+        name = _name(source)
+        kept = self._applied.get(name) or self._ripe.get(name) or self._replica.log.cursor(name)
+        return Cursor(kept.position, int.from_bytes(kept.run)) if kept.position else None
+
+    def advanced(self, source: Source, cursor: Cursor) -> None:
+        run = cursor.kept_ns.to_bytes(8)
+        self._applied[_name(source)] = seams.Cursor(Version(cursor.sequence), run)
+
+    def truncated(self, source: Source) -> None:
+        self._truncated()
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """What went wrong first, out of groups in groups."""
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
+
+
+def _name(source: Source) -> NodeName:
+    """Under which the log keeps a cursor: no node's name has a slash."""
+    return NodeName(f"{BUS.peer}/{source.name}")
