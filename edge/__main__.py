@@ -8,6 +8,7 @@ promptedge explain  ask a running node why it served an answer by meaning, or di
 promptedge invite   let one node join the fleet of a running one
 promptedge join     make the node in a directory a member of a fleet
 promptedge revoke   shut a node out of the fleet, now
+promptedge nats-permissions, promptedge nats-streams   what NATS servers must know, and keep
 """
 
 import argparse
@@ -22,7 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edge.commands import membership
+from edge.commands import membership, nats
 from edge.commands.calling import (
     EXIT_FAILED,
     EXIT_OK,
@@ -212,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="everything, as JSON")
     one.set_defaults(run=explain)
     membership.add(commands)
+    nats.add(commands)
     return parser
 
 

@@ -404,6 +404,18 @@ class Outbox:
         self._purges[name] = one
 
 
+def lines_in(directory: Path) -> list[bytes]:
+    """The roster on disk, whoever owns it now. Raises OSError."""
+    try:
+        file = sqlite3.connect(f"{(directory / NAME).absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            return [line for (line,) in file.execute("SELECT line FROM line")]
+        finally:
+            file.close()
+    except sqlite3.Error as exc:
+        raise OSError(f"{directory / NAME}: {exc}") from exc
+
+
 def name_of(purged: Purged) -> bytes:
     """What two acts share of which the later says it all."""
     named = (purged.by, *astuple(purged.purge), purged.soft)

@@ -1,9 +1,11 @@
 """What a fleet may use up, and where it meets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge, Gt
+
+from sync.jetstream.settings import NatsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +36,4 @@ class SyncSettings:
     """Nodes that may listen to this one at a time."""
     fetches_max: Annotated[int, Ge(1)] = 32
     """Requests of one node that are answered at a time; the next gets a 503."""
+    nats: NatsSettings = field(default_factory=NatsSettings)

@@ -34,8 +34,6 @@ RETRY_MAX_S = 5.0
 """Between sessions: at first so much, and more while servers refuse."""
 RIPE_S = 1.0
 """A cursor is written down so long after what it stands for was applied, which is on disk then."""
-FLEET_CHARS = 16
-"""Of the fleet's id, in subjects."""
 SERVER_MIN = (2, 11)
 FAREWELL_S = 1.0
 
@@ -76,7 +74,7 @@ class JetStream:
         """How many there have been: connections that came about."""
 
     def subjects(self) -> Subjects:
-        return Subjects(self._settings.prefix, self._replica.roster.fleet.hex()[:FLEET_CHARS])
+        return Subjects.of(self._settings.prefix, self._replica.roster.fleet)
 
     def stir(self) -> None:
         """The replica may have something for the bus."""

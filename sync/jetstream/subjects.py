@@ -23,6 +23,7 @@ from index.entry import NodeName, Reach, Scope
 FORMAT = "1"
 """Of the subjects and of what is said on them. Another number is another fleet."""
 
+FLEET_CHARS = 16
 _ESCAPED = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -43,7 +44,11 @@ class Subjects:
 
     prefix: str
     fleet: str
-    """The fleet's id, in hexadecimal."""
+    """The beginning of the fleet's id, in hexadecimal."""
+
+    @classmethod
+    def of(cls, prefix: str, fleet: bytes) -> "Subjects":
+        return cls(prefix, fleet.hex()[:FLEET_CHARS])
 
     @property
     def root(self) -> str:
