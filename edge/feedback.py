@@ -40,7 +40,7 @@ class Feedback:
         decisions: Decisions,
         reader: Executor,
         renew: Callable[[], None],
-        purge: Callable[[Purge], Coroutine[Any, Any, int]],
+        purge: Callable[[Purge], Coroutine[Any, Any, None]],
     ) -> None:
         """`renew` sees to it that what is in flight is not handed to those who come now."""
         self._answers = answers

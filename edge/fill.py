@@ -29,10 +29,10 @@ from edge.routing import Upstream, order
 from edge.sharing import Sharing
 from index import prompt
 from index.answers import Answers
-from index.clock import HybridClock
 from index.decision import Match, Miss
 from index.eligibility import PromptClass
 from index.entry import (
+    EVERYWHERE,
     SHARED,
     CacheKey,
     Entry,
@@ -42,6 +42,7 @@ from index.entry import (
     Scope,
     Seen,
     Timestamp,
+    Version,
 )
 
 log = logging.getLogger("fill")
@@ -77,6 +78,26 @@ class Learner(Protocol):
     def miss(self, query: Query, decided: Decided, body: bytes) -> None: ...
 
 
+class Others(Protocol):
+    """The other nodes of the fleet; see `edge.fleet`."""
+
+    @property
+    def name(self) -> NodeName:
+        """This node's."""
+
+    def stamp(self) -> Version:
+        """For an answer that is complete now: what orders it among all nodes' answers."""
+
+    def asked(self, entry: Entry) -> None:
+        """Somebody was given it."""
+
+    def stored(self, entry: Entry) -> None:
+        """It was fetched from an upstream, and is here now."""
+
+    async def find(self, scope: Scope, key: CacheKey) -> Entry | None:
+        """The answer to that very request, if another node has it at hand; it is then here too."""
+
+
 @dataclass(slots=True)
 class _Memo:
     """What a fill has to remember until it can store."""
@@ -109,8 +130,7 @@ class Fill:
         metrics: Metrics,
         checks: Learner,
         sharing: Sharing,
-        name: NodeName,
-        clock: HybridClock,
+        others: Others,
     ) -> None:
         self._answers = answers
         self._batcher = batcher
@@ -124,15 +144,14 @@ class Fill:
         self._metrics = metrics
         self._checks = checks
         self._sharing = sharing
-        self._name = name
-        self._clock = clock
+        self._others = others
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
         """Fill `flight`. What goes wrong becomes its outcome; only cancellation is raised."""
         try:
             decided = Decided(ask.request_id, ask.query.scope, ask.query.key)
             memo = _Memo(self._answers.begin(), decided)
-            match = await self._look_up(ask, memo, flight)
+            match = await self._look_up(ask, memo, flight) or await self._from_others(ask, memo)
             if match is not None:
                 flight.settle(Found(match))
             elif ask.query.allowed.only_if_cached:
@@ -196,6 +215,17 @@ class Fill:
             return found
         self._missed(memo, flight, found if isinstance(found, Miss) else Miss("too-old"))
         return None
+
+    async def _from_others(self, ask: Ask, memo: _Memo) -> Match | None:
+        query = ask.query
+        if not query.allowed.lookup or memo.bypass:
+            return None
+        began = self._monotonic()
+        entry = await self._others.find(query.scope, query.key)
+        if entry is None or not young_enough(query, entry, self._wall()):
+            return None
+        ask.timings.steps["peer"] = self._monotonic() - began
+        return Match(entry, "exact")
 
     def _missed(self, memo: _Memo, flight: Flight, miss: Miss) -> None:
         memo.decided = flight.decided = memo.decided.missed(miss)
@@ -315,11 +345,13 @@ class Fill:
             expires_at=Timestamp(now + ttl_s),
             question=memo.question,
             tokens=ask.query.dialect.tokens(answer),
-            stored_by=self._name,
-            version=self._clock.tick(now),
+            stored_by=self._others.name,
+            version=self._others.stamp(),
             seen=memo.seen,
+            reach=EVERYWHERE,
         )
         stored = self._answers.put(entry, memo.vector)
+        self._others.stored(entry)
         self._share(ask, memo, entry, answer)
         self._checks.miss(ask.query, memo.decided, body)
         return stored

@@ -17,13 +17,13 @@ from edge.decisions import Decided, Decisions
 from edge.dialects.events import HEARTBEAT
 from edge.errors import ClientError, EdgeError, StreamCut
 from edge.feedback import Feedback
-from edge.fill import Fill, young_enough
+from edge.fill import Fill, Others, young_enough
 from edge.intake import Intake, etag
 from edge.metrics import Metrics
 from edge.request import EventStream, Fields, Head, Reply, Request, Response
 from edge.rules import Rules
 from index.answers import Answers
-from index.entry import SHARED, CacheKey, Instant, Timestamp
+from index.entry import SHARED, CacheKey, Instant, Seen, Timestamp
 from index.memory import Hot
 
 log = logging.getLogger("http")
@@ -45,6 +45,7 @@ class PromptHandler:
         metrics: Metrics,
         decisions: Decisions,
         told: Feedback,
+        others: Others,
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
@@ -59,6 +60,7 @@ class PromptHandler:
         self._metrics = metrics
         self._decisions = decisions
         self._feedback = told
+        self._others = others
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
@@ -136,7 +138,9 @@ class PromptHandler:
             return await self._join(ask, again=True)
 
     async def _join(self, ask: Ask, *, again: bool = False) -> Reply:
-        flight, led = self._collapse.join(_flight_key(ask), lambda f: self._fill(ask, f))
+        flight, led = self._collapse.join(
+            _flight_key(ask, self._answers.seen), lambda f: self._fill(ask, f)
+        )
         flight.hold()
         handed_over = False
         try:
@@ -183,13 +187,16 @@ class PromptHandler:
             hot.attach(form, made)
         body, tag = made
         self._answers.touch(hot)
+        self._others.asked(entry)
         self._count(kind, ask)
         detail = "shared" if shared else "" if kind == "exact" else kind
-        fields = (
+        fields: Fields = (
             ("cache-status", status.hit(self._node, entry.expires_at - now, detail)),
             ("age", str(max(0, int(now - entry.stored_at)))),
             ("etag", tag),
         )
+        if entry.stored_by != self._others.name:
+            fields = (*fields, ("x-promptedge-stored-by", entry.stored_by))
         return Response(200, self._fields(ask, fields, kind), body)
 
     def _filled(self, ask: Ask, flight: Flight, whole: Whole, *, led: bool) -> Response:
@@ -297,10 +304,13 @@ class _LeaderFailedError(Exception):
     """The flight that was joined failed; whoever leads the next one may do better."""
 
 
-def _flight_key(ask: Ask) -> object:
-    """Requests that may share a fill; None for one that has wishes of its own."""
+def _flight_key(ask: Ask, seen: Seen) -> object:
+    """Requests that may share a fill; None for one that has wishes of its own.
+
+    What was asked after a purge shares nothing with what was asked before: it has seen more.
+    """
     wishes = ask.query.allowed
     plain = wishes.lookup and wishes.store and wishes.age_max_s is None
     if not plain or wishes.only_if_cached:
         return None
-    return (ask.query.scope, ask.query.key, wishes.mode)
+    return (ask.query.scope, ask.query.key, wishes.mode, seen)

@@ -22,6 +22,8 @@ OUTCOMES = ("exact", "semantic", "miss", "collapsed", "request", "bypass", "refu
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
+NODE_STATES = ("alive", "suspect", "dead", "leaving")
+
 CLASS_GAUGES = {
     "max_error": "Share of semantic hits that may be wrong.",
     "error_estimate": "Share of semantic hits that were wrong, estimated from checked ones.",
@@ -49,6 +51,28 @@ class _Classes(Collector):
             for kind, values in found:
                 family.add_metric([kind], values[name])
             yield family
+
+
+class _Nodes(Collector):
+    def __init__(self, read: Callable[[], Iterable[tuple[str, str, float]]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        found = list(self._read())
+        lag = GaugeMetricFamily(
+            "promptedge_sync_lag_seconds",
+            "For how long something that another node told may have been missing here.",
+            labels=["origin"],
+        )
+        nodes = GaugeMetricFamily(
+            "promptedge_sync_nodes", "Other nodes of the fleet, by how they are.", labels=["state"]
+        )
+        for origin, _, lag_s in found:
+            lag.add_metric([origin], lag_s)
+        states = [state for _, state, _ in found]
+        for state in NODE_STATES:
+            nodes.add_metric([state], states.count(state))
+        yield from (lag, nodes)
 
 
 class Metrics:
@@ -108,6 +132,10 @@ class Metrics:
     def watch_classes(self, read: Callable[[], Iterable[tuple[str, Mapping[str, float]]]]) -> None:
         """Gauges by class of prompts, which are the operator's tenants and routes."""
         self.registry.register(_Classes(read))
+
+    def watch_fleet(self, read: Callable[[], Iterable[tuple[str, str, float]]]) -> None:
+        """Of each other node: its name, which the operator gave it, its state, and its lag."""
+        self.registry.register(_Nodes(read))
 
     def totals(self) -> dict[str, int]:
         """Requests by outcome, for people."""

@@ -30,6 +30,7 @@ from edge.batcher import Batcher
 from edge.checks import Checks
 from edge.collapse import Collapse, Flight
 from edge.config import Config, ConfigError, KeySettings
+from edge.console import membership
 from edge.console.admin import AdminServer
 from edge.cors import Cors
 from edge.decisions import Decisions
@@ -37,6 +38,7 @@ from edge.dialects.openai_chat import OpenAiChat
 from edge.errors import EdgeError, UpstreamError
 from edge.feedback import Feedback
 from edge.fill import Fill
+from edge.fleet import Fleet, Purging
 from edge.handler import PromptHandler
 from edge.insight import Insight
 from edge.intake import Intake
@@ -50,18 +52,14 @@ from edge.wire.http3 import Http3Wire
 from edge.wire.upstream import UpstreamClient, key_of
 from index import embedding, verifier
 from index.answers import Answers
-from index.clock import HybridClock
 from index.eligibility import check_overrides
 from index.entry import (
     CacheKey,
     Instant,
-    NodeName,
     Purge,
-    Purged,
     Question,
     Scope,
     Timestamp,
-    Version,
 )
 from index.model_files import ModelError
 from index.prompt import exact_key
@@ -125,9 +123,6 @@ class Node:
         self._semantic = "loading" if config.cache.mode == "semantic" else "off"
         self._local = "off"
         self._metrics = Metrics()
-        self._name = NodeName(config.node.name)
-        self._clock = HybridClock()
-        self._purged_at = Version(0)
 
     async def run(self) -> None:
         """Serve until told to stop, then drain. Returns when everything is closed."""
@@ -140,7 +135,7 @@ class Node:
             self._build(stack, data)
             async with asyncio.TaskGroup() as self._tasks:
                 await self._open(stack, sockets)
-                self._spawn_background()
+                await self._spawn_background()
                 self.state = "ready"
                 log.info("event=ready name=%s %s", self.config.node.name, self._where())
                 self.started.set()
@@ -167,6 +162,18 @@ class Node:
         stack.callback(self.answers.close)
         stack.callback(self._readers.shutdown)
         stack.callback(self._embedding_worker.shutdown)
+        self.fleet = Fleet(
+            data,
+            config.node.name,
+            config.sync,
+            self._secret,
+            self.answers,
+            self._readers,
+            self._spawn,
+            wall=wall,
+            monotonic=monotonic,
+        )
+        stack.push_async_callback(self.fleet.close)
         self._client = UpstreamClient(config.node.name)
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
@@ -202,8 +209,7 @@ class Node:
             metrics=self._metrics,
             checks=self._checks,
             sharing=Sharing(config.sharing),
-            name=self._name,
-            clock=self._clock,
+            others=self.fleet,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
         rules = Rules(config.node.name, config.http, config.cache, config.routes)
@@ -230,7 +236,8 @@ class Node:
             self._fill,
             self._metrics,
             decisions,
-            Feedback(self.answers, decisions, self._readers, self._collapse.renew, self.purge),
+            Feedback(self.answers, decisions, self._readers, self._collapse.renew, self._forget),
+            self.fleet,
             wall=wall,
             monotonic=monotonic,
             new_id=new_id,
@@ -260,7 +267,7 @@ class Node:
     ) -> None:
         """Open the listeners: the operator's first, so that a probe sees a node that starts."""
         config = self.config
-        admin = AdminServer(sockets["admin"], self, self._metrics)
+        admin = AdminServer(sockets["admin"], self, self._metrics, membership.routes(self.fleet))
         stack.push_async_callback(admin.stop)
         await admin.start()
         for upstream in self._upstreams:
@@ -300,12 +307,13 @@ class Node:
 
     # What goes on beside serving.
 
-    def _spawn_background(self) -> None:
+    async def _spawn_background(self) -> None:
         if self.config.cache.mode == "semantic" or any(
             route.mode == "semantic" for route in self.config.routes
         ):
             self._spawn(self._load_embedder(), "load embedder")
             self._spawn(self._checks.run(), "checks")
+        await self.fleet.start()
         self._spawn(self._warm_memory(), "warm memory")
         if not self._upstreams:
             self._spawn(self._run_local_model(), "local model")
@@ -325,6 +333,7 @@ class Node:
             return
         self._semantic = "warming"
         self._batcher.load(embedder)
+        self.fleet.encodes_with(embedder.fingerprint)
         await self._load_verifier(directory)
         await loop.run_in_executor(
             self._readers, self.answers.warm_vectors, embedder.fingerprint, embedder.dimensions
@@ -447,6 +456,7 @@ class Node:
         """`/readyz` says no first; then the wires say goodbye; then what is in flight finishes."""
         self.state = "draining"
         log.info("event=draining inflight=%d", sum(wire.in_flight for wire in self._wires.values()))
+        await self._unless_at_once(self.fleet.leave())
         await self._unless_at_once(asyncio.sleep(self.config.node.drain_delay_s))
         for wire in self._wires.values():
             wire.drain()
@@ -475,12 +485,14 @@ class Node:
             "name": self.config.node.name,
             "semantic": self._semantic,
             "local_model": self._local,
+            "fleet": "ready" if self.fleet.filled.is_set() else "filling",
             "upstreams": {
                 upstream.name: "up" if upstream.health.available(monotonic()) else "down"
                 for upstream in self._upstreams
             },
         }
-        return self.state == "ready" and self._local != "not installed", facts
+        serves = self.state == "ready" and self._local != "not installed"
+        return serves and self.fleet.filled.is_set(), facts
 
     def status(self) -> Mapping[str, Any]:
         _, facts = self.readiness()
@@ -491,23 +503,26 @@ class Node:
             "cache": self.answers.report(),
             "bounds": self._insight.bounds(),
             "connections": {name: wire.connections for name, wire in self._wires.items()},
+            "fleet": self.fleet.facts(),
         }
 
-    async def purge(self, purge: Purge, *, soft: bool = False, dry_run: bool = False) -> int:
-        loop = asyncio.get_running_loop()
+    async def purge(
+        self, purge: Purge, *, soft: bool = False, dry_run: bool = False, wait_s: float = 0.0
+    ) -> Purging:
         if dry_run:
-            return await loop.run_in_executor(self._readers, self.answers.count, purge)
-        version = self._clock.tick(wall())
-        purged = Purged(purge, self._name, version, self._purged_at, soft)
-        self._purged_at = version
-        self.answers.merge(purged)
-        self._collapse.renew()
-        count = await loop.run_in_executor(self._readers, self.answers.purge, purged)
+            loop = asyncio.get_running_loop()
+            return Purging(await loop.run_in_executor(self._readers, self.answers.count, purge))
+        done = await self.fleet.purge(purge, soft=soft, wait_s=wait_s)
         log.warning(
-            "event=purged entries=%d scope=%s label=%s soft=%s",
-            count, purge.scope, purge.label, soft,
+            "event=purged entries=%d scope=%s label=%s soft=%s confirmed=%d unconfirmed=%s",
+            done.matched, purge.scope, purge.label, soft,
+            len(done.confirmed), ",".join(done.unconfirmed) or "-",
         )  # fmt: skip
-        return count
+        return done
+
+    async def _forget(self, purge: Purge) -> None:
+        """For who was told that an answer is wrong: gone here on return, elsewhere soon after."""
+        await self.purge(purge)
 
     def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:
         try:
@@ -537,8 +552,9 @@ class Node:
         watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
         watch("refuted_pairs", "Pairs proven wrong.", lambda: self.answers.labels.refuted)
         self._metrics.watch_classes(self._insight.gauges)
-        for name, what, read in self.answers.gauges():
+        for name, what, read in (*self.answers.gauges(), *self.fleet.gauges()):
             watch(name, what, read)
+        self._metrics.watch_fleet(self.fleet.lags)
 
 
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:

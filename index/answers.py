@@ -401,6 +401,10 @@ class Answers:
             if (offer := self._offered(stored, now)) is not None:
                 yield offer
 
+    def outlines(self) -> Iterator[Entry]:
+        """What is on disk, without answers and times: expired and dead ones may be among them."""
+        yield from (stored.entry for stored in self._store.outlines())
+
     def count(self, purge: Purge) -> int:
         """How many entries `purge` would remove, those that are being written included."""
         self._store.flush()

@@ -229,6 +229,16 @@ class Store:
                     yield stored
             reached = ids[-1][0]
 
+    def outlines(self) -> Iterator[Stored]:
+        """What identifies every entry, unproven and without its answer, by and by."""
+        reached = -1
+        while rows := self._rows(
+            "SELECT id, scope, key, model, origin FROM entry WHERE id > ? ORDER BY id LIMIT ?",
+            (reached, _IDS_AT_ONCE),
+        ):
+            yield from (found for row in rows if (found := outline(row)) is not None)
+            reached = rows[-1][0]
+
     def hottest(self, count_max: int) -> Iterator[tuple[Stored, bool]]:
         """Those to keep longest first, and whether each was ever asked for again."""
         turns = self._rows(

@@ -48,7 +48,7 @@ class Hearing:
         roster: Roster,
         log: Log,
         shelf: Shelf,
-        accepted: Callable[[Entry, Hint | None], None],
+        accepted: Callable[[Entry], None],
     ) -> None:
         self.dropped: Counter[str] = Counter()
         """Messages, frames and answers that were not taken, by reason."""
@@ -159,10 +159,10 @@ class Hearing:
         return news
 
     def _keep(self, entry: Entry, hint: Hint | None, now: Now) -> bool:
-        became = self._shelf.accept(entry, now.wall).name
+        became = self._shelf.accept(entry, now.wall, hint).name
         self.taken[became] += 1
         if became == "STORED":
-            self._accepted(entry, hint)
+            self._accepted(entry)
         return became == "STORED"
 
     def _purge(self, purged: Purged, frame: bytes, now: Now) -> Kept:

@@ -3,7 +3,8 @@
     POST /v1/join     a newcomer with a token's secret; a member for its next certificate
     GET  /v1/feed     a WebSocket: the log of this node (`sync.connection`)
     POST /v1/fetch    {"scope", "key"}: a frame with that answer, or 404
-    GET  /v1/digest   what this node holds, as far as the asker may know
+    GET  /v1/digest   what this node holds, as far as the asker may know (`sync.digest`); with
+                      `salt` and `added`, what is more than the part told before
 
 Who has no certificate of the fleet gets no further than `/v1/join`. Who has one is looked up in the
 roster for every request, so that a revoked node is a stranger at once.
@@ -43,8 +44,11 @@ class Served(Protocol):
     async def fetch(self, peer: Enrolment, scope: Scope, key: CacheKey) -> bytes | None:
         """A frame of entries with that answer; None if it is not here, or not for that peer."""
 
-    async def digest(self, peer: Enrolment) -> bytes | None:
-        """What is here, as far as that peer may know; None if there is no digest."""
+    async def digest(self, peer: Enrolment, salt: bytes, added: int) -> bytes | None:
+        """What is here, as far as that peer may know; None if there is no digest.
+
+        For who knows the digest of that salt up to so many that were added: only what is more.
+        """
 
 
 class Feeds(Protocol):
@@ -180,7 +184,12 @@ class Listener:
 
     async def _digest(self, request: web.Request) -> web.Response:
         with self._asked_by(request) as member:
-            return _bytes(await self._served.digest(member))
+            try:
+                salt = bytes.fromhex(request.query.get("salt", ""))
+                added = int(request.query.get("added", "0"))
+            except ValueError as exc:
+                raise Refused("salt is hexadecimal, added a number") from exc
+            return _bytes(await self._served.digest(member, salt, added))
 
 
 _TEXTS = TypeAdapter(dict[str, str])

@@ -74,13 +74,16 @@ class PeerClient:
             log.debug("event=not_fetched peer=%s why=%s", peer.name, exc)
             return None
 
-    async def digest(self, peer: Peer) -> bytes | None:
+    async def digest(self, peer: Peer, salt: bytes = b"", added: int = 0) -> bytes | None:
         """What the peer holds, as far as it may tell us; None if it has no digest.
+
+        Of the digest of that salt, only what came after so many were added.
 
         Raises:
             Unanswered: it could not be asked.
         """
-        return await self._ask("GET", peer, "/v1/digest", DIGEST_BYTES_MAX)
+        path = f"/v1/digest?salt={salt.hex()}&added={added}"
+        return await self._ask("GET", peer, path, DIGEST_BYTES_MAX)
 
     async def renew(self, peer: Peer, request: str) -> bytes:
         """The next certificate, PEM. Raises Unanswered."""

@@ -31,7 +31,6 @@ from index.clock import ClockSkew, Now, at
 from index.entry import (
     EVERYWHERE,
     Entry,
-    Hint,
     Instant,
     NodeName,
     Purge,
@@ -119,7 +118,7 @@ class Replica:
         log: Log,
         shelf: Shelf,
         now: Now,
-        accepted: Callable[[Entry, Hint | None], None] = lambda entry, hint: None,
+        accepted: Callable[[Entry], None] = lambda entry: None,
     ) -> None:
         """`accepted` is told of every answer of another node's that was news.
 
@@ -354,6 +353,11 @@ class Replica:
         """Answers of others, by what became of them."""
         return dict(self._hearing.taken)
 
+    @property
+    def unheard(self) -> int:
+        """Batches that readers have not said they applied."""
+        return sum(reader.unheard for reader in self._readers.values())
+
     def current(self, source: NodeName) -> bool:
         """Do we hold all that a node's log holds for us, as far as we know?"""
         one = self._sources.get(source)
@@ -437,8 +441,8 @@ class Replica:
     def _snapshot(self, peer: NodeName) -> Iterator[tuple[bytes, ...]]:
         """The hottest answers that a peer may have, in frames of ours."""
         hottest = (
-            (entry, None)
-            for entry in self.shelf.hottest(SNAPSHOT_ENTRIES)
+            (entry, hint)
+            for entry, hint in self.shelf.hottest(SNAPSHOT_ENTRIES, self._now.wall)
             if admission.may_keep(self.roster.member(peer), entry.scope, entry.reach)
             and self._fit(entry, ENTRY_BYTES_MAX)
         )

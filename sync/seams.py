@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from index.entry import Entry, NodeName, Purged, Reach, Scope, Seen, Timestamp, Version
+from index.entry import Entry, Hint, NodeName, Purged, Reach, Scope, Seen, Timestamp, Version
 
 _NOTHING = Version(0)
 
@@ -19,7 +19,7 @@ class Shelf(Protocol):
     def seen(self) -> Seen:
         """The purges applied without a gap: what a fetch notes when it begins."""
 
-    def accept(self, entry: Entry, now: Timestamp) -> Enum:
+    def accept(self, entry: Entry, now: Timestamp, hint: Hint | None = None) -> Enum:
         """Keep an answer of another node's, unless it is dead, expired or older than what is held.
 
         Returns what became of it; the name of that is `STORED` when it is news.
@@ -36,7 +36,7 @@ class Shelf(Protocol):
     def forget(self, now: Timestamp) -> None:
         """Drop purges so old that all they covered has expired."""
 
-    def hottest(self, count_max: int) -> Iterator[Entry]:
+    def hottest(self, count_max: int, now: Timestamp) -> Iterator[tuple[Entry, Hint | None]]:
         """What is most worth having, best first."""
 
     def __len__(self) -> int:

@@ -20,7 +20,21 @@ from index.entry import CacheKey, Purge, Scope
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """A purge may name a request as large as any that was answered."""
 
+CONFIRM_S = 2.0
+"""How long other nodes have to confirm a purge before they are named as those that have not."""
+
 NO_STORE = {"cache-control": "no-store"}
+
+
+class Purged(Protocol):
+    """See `edge.fleet.Purging`."""
+
+    @property
+    def matched(self) -> int: ...
+    @property
+    def confirmed(self) -> Sequence[str]: ...
+    @property
+    def unconfirmed(self) -> Sequence[str]: ...
 
 
 class Operated(Protocol):
@@ -31,8 +45,11 @@ class Operated(Protocol):
 
     def status(self) -> Mapping[str, Any]: ...
 
-    async def purge(self, purge: Purge, *, soft: bool = False, dry_run: bool = False) -> int:
-        """How many answers went, became stale (`soft`), or would (`dry_run`)."""
+    async def purge(
+        self, purge: Purge, *, soft: bool = False, dry_run: bool = False, wait_s: float = 0.0
+    ) -> Purged:
+        """Purge on every node, or mark stale (`soft`), or only count here (`dry_run`). Others have
+        `wait_s` to confirm it."""
 
     def explain(self, request_id: str) -> Mapping[str, Any] | None:
         """How one of the latest requests was decided; None if it is not remembered."""
@@ -100,8 +117,14 @@ class AdminServer:
         except (ValueError, ClientError) as exc:
             return _error(400, f"{str(exc).rstrip('.')}. {_PURGE_HELP}")
         dry_run = asked.get("dry_run") is True
-        count = await self._node.purge(purge, dry_run=dry_run)
-        return _json(200, {"matched": count, "purged": 0 if dry_run else count})
+        done = await self._node.purge(purge, dry_run=dry_run, wait_s=CONFIRM_S)
+        told = {
+            "matched": done.matched,
+            "purged": 0 if dry_run else done.matched,
+            "confirmed": list(done.confirmed),
+            "unconfirmed": list(done.unconfirmed),
+        }
+        return _json(200, told)
 
     async def _explain(self, request: web.Request) -> web.Response:
         name = request.query.get("request_id", "")

@@ -29,6 +29,10 @@ async def plain(node: Node) -> AsyncIterator[Door]:
         yield every[0]
 
 
+NOBODY: dict[str, Any] = {"confirmed": [], "unconfirmed": []}
+"""There are no other nodes."""
+
+
 async def purge(admin: aiohttp.ClientSession, **what: Any) -> tuple[int, Any]:
     async with admin.post("/admin/purge", json=what) as response:
         return response.status, await response.json()
@@ -109,9 +113,15 @@ async def test_what_was_purged_is_a_miss_and_the_rest_a_hit(
     for prompt in prompts.values():
         await ask(plain, prompt)
     what, gone = PURGES[name]
-    assert await purge(admin, **what, dry_run=True) == (200, {"matched": len(gone), "purged": 0})
+    assert await purge(admin, **what, dry_run=True) == (
+        200,
+        {"matched": len(gone), "purged": 0, **NOBODY},
+    )
     assert (await ask(plain, prompts["one"])).cache.get("hit") is True
-    assert await purge(admin, **what) == (200, {"matched": len(gone), "purged": len(gone)})
+    assert await purge(admin, **what) == (
+        200,
+        {"matched": len(gone), "purged": len(gone), **NOBODY},
+    )
     for key, prompt in prompts.items():
         hit = (await ask(plain, prompt)).cache.get("hit", False)
         assert hit is (key not in gone)
@@ -172,7 +182,7 @@ async def test_an_answer_to_megabytes_can_be_purged(
     await ask(plain, prompt)
     body = io.BytesIO(json.dumps({"request": prompt}).encode())
     async with admin.post("/admin/purge", data=body, headers=JSON) as response:
-        assert await response.json() == {"matched": 1, "purged": 1}
+        assert await response.json() == {"matched": 1, "purged": 1, **NOBODY}
 
 
 @pytest.mark.parametrize(

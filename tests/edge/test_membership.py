@@ -16,6 +16,7 @@ from edge.console.membership import Invitation, Revocation, routes
 from edge.identity import fleet_secret
 from edge.membership import announced, is_loopback, settings_of
 from edge.metrics import Metrics
+from edge.node import wall
 from index.database import CacheFile, lock
 from index.entry import NodeName, Timestamp
 from sync import tokens
@@ -29,6 +30,7 @@ from tests.fakes.members import NOW, SECRET, Member, listening, member
 @pytest.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Member]:
     async with listening(member(tmp_path / "host", "fra-1")) as one:
+        one.wall = wall()  # commands have the real clock
         yield one
 
 

@@ -37,11 +37,11 @@ from edge.routing import Upstream, UpstreamSettings
 from edge.rules import HttpSettings, Rules
 from edge.sharing import Sharing, SharingSettings
 from index.answers import Answers
-from index.clock import HybridClock
 from index.decision import DecisionSettings
-from index.entry import Instant, NodeName, Purge, Timestamp
+from index.entry import Instant, Purge, Timestamp
 from index.memory import MemorySettings
 from index.store import StoreSettings
+from tests.fakes.alone import Alone
 from tests.fakes.doors import CHAT, JSON, Answer, CutError, request_body
 from tests.fakes.encoder import WordEncoder
 from tests.fakes.entries import Purger
@@ -268,11 +268,15 @@ async def indoors(
             async def purge(what: Purge) -> int:
                 return await asyncio.to_thread(answers.purge, purger(what))
 
+            async def forget(what: Purge) -> None:
+                await purge(what)
+
             numbers = iter(range(1, 10**9))
 
             def new_id() -> str:
                 return f"test-{next(numbers)}"
 
+            others = Alone(clock.wall)
             settings = answers.labels.settings
             checks = Checks(
                 answers,
@@ -297,8 +301,7 @@ async def indoors(
                 metrics=metrics,
                 checks=checks,
                 sharing=Sharing(SharingSettings()),
-                name=NodeName("edge"),
-                clock=HybridClock(),
+                others=others,
             )
             rules = Rules("edge", HttpSettings(), cache, routes)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
@@ -314,7 +317,8 @@ async def indoors(
                 fill,
                 metrics,
                 decisions,
-                Feedback(answers, decisions, reader, collapse.renew, purge),
+                Feedback(answers, decisions, reader, collapse.renew, forget),
+                others,
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=new_id,

@@ -50,7 +50,7 @@ class Shelf:
             await self.pause()
         return self.frames.get((scope, key))
 
-    async def digest(self, peer: Enrolment) -> bytes | None:
+    async def digest(self, peer: Enrolment, salt: bytes, added: int) -> bytes | None:
         return self.digested
 
 

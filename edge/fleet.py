@@ -1,0 +1,458 @@
+"""This node's part in its fleet, as the rest of the edge sees it; a fleet of one until others join.
+
+    handler, fill ── asked, stored, fetch ──►┐
+    operator ─────── purge, invite, revoke ─►│ Fleet ── Replica ── Feed, or JetStream ── others
+    node ─────────── start, run, leave ─────►┘
+
+Everything here runs on the event loop. The replica decides; the transport carries; what is asked
+for often enough is offered to the others, and what they hold is asked for before an upstream is.
+"""
+
+import asyncio
+import datetime as dt
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from edge import listen, membership
+from edge.console.membership import Invitation, Revocation
+from edge.neighbours import Neighbours
+from index.answers import Answers
+from index.clock import HybridClock, Now
+from index.entry import CacheKey, Entry, Instant, NodeName, Purge, Purged, Scope, Timestamp, Version
+from sync.credentials import Credentials
+from sync.enrolment import Registrar
+from sync.feed import Feed
+from sync.invites import Invites, Terms
+from sync.listener import Listener
+from sync.messages import State
+from sync.outbox import Outbox
+from sync.peer_client import Peer, PeerClient
+from sync.popularity import Popularity
+from sync.renewal import keep_renewed
+from sync.replica import Replica
+from sync.roster import Enrolment, Roster
+from sync.settings import SyncSettings
+from sync.voice import Own
+
+log = logging.getLogger("fleet")
+
+OFFER_S = 0.02
+"""What becomes popular within so long is told together."""
+CONFIRM_POLL_S = 0.005
+FILL_S = 10.0
+"""How long a node that joins may take to be told the hottest answers before it says it is ready."""
+ALONE_S = 2.0
+"""How long it waits for the first other node to be reached at all."""
+LEAVE_S = 2.0
+"""How long a node that leaves waits for the others to hear what it has told."""
+
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Purging:
+    """What a purge did."""
+
+    matched: int
+    """Answers that it removed here, or would."""
+    confirmed: tuple[NodeName, ...] = ()
+    """Other nodes that have applied it, as they said."""
+    unconfirmed: tuple[NodeName, ...] = ()
+    """Nodes that have not said so by the deadline. They apply it when they hear of it, before they
+    are told anything else."""
+
+
+class Fleet:
+    def __init__(
+        self,
+        data: Path,
+        name: str,
+        settings: SyncSettings,
+        secret: bytes,
+        answers: Answers,
+        reader: Executor,
+        spawn: Spawn,
+        *,
+        wall: Callable[[], Timestamp],
+        monotonic: Callable[[], Instant],
+    ) -> None:
+        """Raises CredentialsError, OSError, ListenError."""
+        self._answers = answers
+        self._reader = reader
+        self._spawn = spawn
+        self._wall = wall
+        self._monotonic = monotonic
+        self._settings = membership.settings_of(settings, data)
+        self._node_name = name
+        self._own = Credentials.load(data, name, self._moment())
+        self._log = Outbox(data, self._own.fleet, os.urandom(membership.RUN_BYTES))
+        self.roster = Roster(self._own.operator_public_key)
+        for line in self._log.lines():
+            self.roster.merge(line)
+        self._replica: Replica | None = None
+        self._clock = HybridClock(self._log.reserved)
+        self._registrar = Registrar(
+            self._own,
+            self.roster,
+            Invites(data / "fleet" / "invites.json"),
+            secret,
+            tick=self.stamp,
+            tell=self._enrol,
+        )
+        self._sock: socket.socket | None = None
+        self._listener: Listener | None = None
+        if settings.listen or len(self.roster) > 1:
+            self._bind()
+        self._registrar.settle(name, settings.region, self._address(), self._moment())
+        self.region = self._member().region
+        own = Own(
+            self.name, self._own.key, self.region, self._address(), relay=self._settings.relay
+        )
+        self.replica = self._replica = Replica(
+            own, self.roster, self._log, answers, self._now(), self._accepted
+        )
+        self.popularity = Popularity(self._settings, self._now())
+        self._client = PeerClient(self._own.client_tls())
+        self.feed = Feed(
+            self.name,
+            self.replica,
+            self._own.client_tls(),
+            self._settings,
+            wall=wall,
+            monotonic=monotonic,
+            chance=Random(os.urandom(16)),
+        )
+        self.neighbours = Neighbours(
+            answers,
+            self._client,
+            self._settings,
+            secret,
+            self.region,
+            self._near,
+            reader,
+            monotonic,
+            os.urandom,
+        )
+        self._wanted: dict[tuple[Scope, CacheKey], None] = {}
+        self._news = asyncio.Event()
+        self.filled = asyncio.Event()
+        """Set when this node has been told what is popular, or need not wait for that longer."""
+
+    @property
+    def name(self) -> NodeName:
+        return self._own.name
+
+    @property
+    def alone(self) -> bool:
+        return len(self.roster) < 2
+
+    # Beside serving.
+
+    async def start(self) -> None:
+        """Be reached by others, where there are any."""
+        if self._sock is not None:
+            await self._listen(self._sock)
+        loop = asyncio.get_running_loop()
+
+        def on_false_hint(entry: Entry) -> None:  # on the thread that embeds
+            loop.call_soon_threadsafe(self._distrust, entry.stored_by)
+
+        self._answers.on_false_hint = on_false_hint
+        for work, what in (
+            (self.feed.run(), "feed"),
+            (self._offer(), "offer"),
+            (self.neighbours.run(), "neighbours"),
+            (keep_renewed(self._own, self.roster, self._client, self._wall), "renew certificate"),
+            (self._fill(), "fill"),
+        ):
+            self._spawn(work, what)
+
+    async def leave(self) -> None:
+        """Tell the others what is still to be told, and that this node goes."""
+        if self.alone:
+            return
+        self.replica.publish(self.popularity.take(self._now()), self._now())
+        self.replica.turn(State.LEAVING, self._now())
+        self.feed.flush()
+        deadline = self._monotonic() + LEAVE_S
+        while True:
+            if not self.replica.unheard or self._monotonic() >= deadline:
+                break
+            await asyncio.sleep(CONFIRM_POLL_S)
+
+    async def close(self) -> None:
+        """When nothing that was spawned runs any more."""
+        if self._listener is not None:
+            await self._listener.stop()
+        elif self._sock is not None:
+            self._sock.close()
+        await self._client.close()
+        self._log.close()
+
+    def encodes_with(self, fingerprint: str) -> None:
+        """Others may send vectors of this encoder from now on."""
+        self.replica.own = replace(self.replica.own, encoder=fingerprint)
+
+    # Answers.
+
+    def stamp(self) -> Version:
+        """A reading of this node's clock, for an answer that is complete now."""
+        if self._replica is None:
+            return self._clock.tick(self._wall())
+        return self._replica.stamp(self._now())
+
+    def asked(self, entry: Entry) -> None:
+        """Somebody was given this answer."""
+        if self.alone or entry.stored_by != self.name:
+            return
+        if self.popularity.wanted(entry, self.popularity.asked(entry.key)):
+            self._wanted[entry.scope, entry.key] = None
+            self._news.set()
+
+    def stored(self, entry: Entry) -> None:
+        """An answer was fetched from an upstream, and is here now."""
+        if not self.alone:
+            self.neighbours.added(entry)
+            self.asked(entry)
+
+    async def find(self, scope: Scope, key: CacheKey) -> Entry | None:
+        """The answer to this very request from another node, where one seems to have it."""
+        if self.alone:
+            return None
+        frame = await self.neighbours.fetch(scope, key)
+        if frame is None:
+            return None
+        entry = self.replica.take(frame, self._now())
+        return entry if entry and (entry.scope, entry.key) == (scope, key) else None
+
+    async def _offer(self) -> None:
+        """Have told to others what is asked for often enough, as far as the budget goes."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            wanted, self._wanted = list(self._wanted), {}
+            for scope, key in wanted:
+                held = await loop.run_in_executor(
+                    self._reader, self._answers.held, scope, key, self._wall()
+                )
+                if held is not None:
+                    self.popularity.offer(*held, self._now())
+            self.replica.publish(self.popularity.take(self._now()), self._now())
+            self.feed.flush()
+            if self.popularity.waiting:
+                self._news.set()
+            await asyncio.sleep(OFFER_S)
+
+    # Purges.
+
+    async def purge(self, purge: Purge, *, soft: bool, wait_s: float) -> Purging:
+        """Purge everywhere. On return it holds here; others have `wait_s` to say it does there.
+
+        Raises PurgeRefused.
+        """
+        purged = self.replica.purge(purge, self._now(), soft=soft)
+        self.feed.flush()
+        loop = asyncio.get_running_loop()
+        count = await loop.run_in_executor(self._reader, self._answers.purge, purged)
+        deadline = self._monotonic() + wait_s
+        while self._monotonic() < deadline:
+            if not self.replica.unconfirmed(purged, self._now()):
+                break
+            await asyncio.sleep(CONFIRM_POLL_S)
+        told = {name: self._has_applied(name, purged) for name in self._others()}
+        return Purging(
+            count,
+            tuple(name for name, applied in told.items() if applied),
+            tuple(name for name, applied in told.items() if not applied),
+        )
+
+    def _others(self) -> list[NodeName]:
+        return [one.name for one in self.roster if one.name != self.name and not one.revoked]
+
+    def _has_applied(self, name: NodeName, purged: Purged) -> bool:
+        peer = self.replica.peers.get(name)
+        return peer is not None and dict(peer.presence.seen).get(purged.by, 0) >= purged.version
+
+    # Who belongs to the fleet: `edge.console.membership.Fleet`.
+
+    async def invite(self, terms: Terms, valid_s: float) -> Invitation:
+        if self._listener is None:
+            self._bind()
+            assert self._sock is not None
+            await self._listen(self._sock)
+            self._registrar.settle(self._node_name, "", self._address(), self._moment())
+            self.replica.own = replace(self.replica.own, address=self._address())
+        address = self._address()
+        token = self._registrar.invite(terms, address, valid_s, self._wall())
+        return Invitation(token, Timestamp(self._wall() + valid_s), address)
+
+    async def revoke(self, name: str) -> Revocation:
+        member = self._registrar.revoke(name)
+        done = await self.purge(Purge(label=f"by:{member.name}"), soft=False, wait_s=0.0)
+        return Revocation(member.name, done.matched, member.may_invite)
+
+    # For other nodes: `sync.listener.Served`.
+
+    async def fetch(self, peer: Enrolment, scope: Scope, key: CacheKey) -> bytes | None:
+        loop = asyncio.get_running_loop()
+        held = await loop.run_in_executor(
+            self._reader, self._answers.held, scope, key, self._wall()
+        )
+        if held is None:
+            return None
+        self.neighbours.counts.told += 1
+        return self.replica.answer(peer.name, held[0], self._now())
+
+    async def digest(self, peer: Enrolment, salt: bytes, added: int) -> bytes | None:
+        return await self.neighbours.digest(peer, salt, added)
+
+    # What operators are shown.
+
+    def facts(self) -> Mapping[str, Any]:
+        """The same for people, ready for JSON."""
+        now = self._now()
+        links = [f"{end.role.value} {end.peer}" for end in self.feed.links]
+        return {
+            "node": self.name,
+            "fleet": self._own.fleet.hex(),
+            "region": self.region,
+            "address": self._address(),
+            "state": self.replica.state.name.lower(),
+            "may_invite": self._own.operator is not None,
+            "links": links,
+            "nodes": [self._told_of(one, now) for one in self.roster if one.name != self.name],
+            "answers_taken": self.replica.taken,
+            "dropped": self.replica.dropped,
+            "offers_waiting": self.popularity.waiting,
+            "offers_dropped": self.popularity.dropped,
+            "asked_of_others": {
+                "found": self.neighbours.counts.found,
+                "in_vain": self.neighbours.counts.in_vain,
+                "late": self.neighbours.counts.late,
+            },
+            "told_to_others": self.neighbours.counts.told,
+        }
+
+    def _told_of(self, one: Enrolment, now: Now) -> Mapping[str, Any]:
+        peer = self.replica.peers.get(one.name)
+        health = self.replica.peers.health(one.name, now)
+        return {
+            "node": one.name,
+            "region": one.region,
+            "address": one.address,
+            "state": "revoked" if one.revoked else health.value,
+            "lag_s": round(self.replica.peers.lag_s(one.name, now), 3),
+            "answers": peer.presence.entries if peer else None,
+            "same_encoder": peer.presence.encoder == self.replica.own.encoder if peer else None,
+            "not_linked": self.feed.unreached.get(one.name),
+        }
+
+    def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
+        """What a monitor should see of it: name, meaning, how to read it."""
+        yield "sync_links", "Links with other nodes that are up.", lambda: len(self.feed.links)
+        yield "sync_offers_waiting", "Answers to be told.", lambda: self.popularity.waiting
+        yield (
+            "sync_found",
+            "Answers that another node had when they were missed here.",
+            lambda: self.neighbours.counts.found,
+        )
+        yield (
+            "sync_in_vain",
+            "Questions to other nodes that found nothing.",
+            lambda: self.neighbours.counts.in_vain,
+        )
+        yield "sync_told", "Answers given to other nodes.", lambda: self.neighbours.counts.told
+
+    def lags(self) -> Iterator[tuple[NodeName, str, float]]:
+        """Of every other node: its name, how it is, and for how long what it told is missing."""
+        now = self._now()
+        for one in self.roster:
+            if one.name != self.name and not one.revoked:
+                health = self.replica.peers.health(one.name, now)
+                yield one.name, health.value, self.replica.peers.lag_s(one.name, now)
+
+    # Parts.
+
+    def _enrol(self, line: bytes) -> None:
+        if self._replica is not None:
+            self._replica.enrol(line, self._now())
+            self.feed.flush()
+        elif (enrolment := self.roster.merge(line)) is not None:
+            self._log.keep_line(enrolment.name, line)
+
+    def _accepted(self, entry: Entry) -> None:
+        self.neighbours.added(entry)
+
+    def _distrust(self, node: NodeName) -> None:
+        log.error("event=quarantined node=%s why=a vector of its is not of its text", node)
+        self.replica.quarantine(node, "a vector of its is not of its text")
+
+    async def _fill(self) -> None:
+        """Say that this node is up when it holds what its sources have told it, or in good time."""
+        began = self._monotonic()
+        sources = self._others()
+        while sources and self._monotonic() - began < FILL_S:
+            linked = [name for name in sources if name not in self.feed.unreached]
+            current = [name for name in linked if self.replica.current(name)]
+            waited_s = self._monotonic() - began
+            if current and len(current) == len(linked):
+                break
+            if not current and len(linked) < len(sources) and waited_s > ALONE_S:
+                break
+            await asyncio.sleep(CONFIRM_POLL_S)
+        self.replica.turn(State.UP, self._now())
+        self.feed.flush()
+        self.filled.set()
+        log.info("event=in_fleet name=%s nodes=%d", self.name, len(self.roster))
+
+    def _bind(self) -> None:
+        self._sock = listen.bind_tcp(listen.parse(self._settings.listen))
+        bound = str(listen.bound(self._sock))
+        self._settings = replace(self._settings, listen=bound)
+
+    async def _listen(self, sock: socket.socket) -> None:
+        self._listener = Listener(
+            sock,
+            self._own.server_tls(),
+            self._settings,
+            self.roster,
+            self._registrar,
+            self,
+            self.feed,
+            wall=self._wall,
+            monotonic=self._monotonic,
+        )
+        await self._listener.start()
+        log.info("event=listening for=fleet at=%s as=%s", self._settings.listen, self._address())
+
+    def _address(self) -> str:
+        """Where others dial this node; empty while it is not listening."""
+        return membership.announced(self._settings) if self._sock is not None else ""
+
+    def _member(self) -> Enrolment:
+        member = self.roster.get(self.name)
+        assert member is not None, "a node is in its own roster"
+        return member
+
+    def _near(self) -> list[tuple[Peer, str]]:
+        found = []
+        for peer in self.replica.peers.live(self._now()):
+            member = self.roster.member(peer.name)
+            address = peer.presence.address or (member.address if member else "")
+            if member is not None and address:
+                found.append((Peer(peer.name, address, member.public_key), member.region))
+        return found
+
+    def _moment(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._wall(), dt.UTC)
+
+    def _now(self) -> Now:
+        return Now(self._wall(), self._monotonic())

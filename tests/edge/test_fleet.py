@@ -1,0 +1,144 @@
+"""Two real nodes, joined by a token: what is popular on one the other has, purges reach both."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.membership import Wanted, join
+from edge.node import Node, wall
+from index.entry import Purge
+from sync.invites import Terms
+from tests.fakes.doors import Door, ask, doors
+from tests.fakes.node import running_node
+from tests.fakes.upstream import ScriptedUpstream
+
+PROMPT = "what is the capital city of france"
+
+
+@dataclass
+class Two:
+    a: Node
+    b: Node
+    at_a: Door
+    at_b: Door
+
+
+async def until(holds: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def door_of(node: Node) -> AsyncIterator[Door]:
+    async with doors(node) as (plain, *_):
+        yield plain
+
+
+@pytest.fixture
+async def two(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Two]:
+    async with fleet_of_two(tmp_path, upstream.base_url) as both:
+        yield both
+
+
+@asynccontextmanager
+async def fleet_of_two(data: Path, base_url: str, **settings: Any) -> AsyncIterator[Two]:
+    own = {"node": {"name": "fra-1"}, "sync": {"listen": "127.0.0.1:0", "region": "eu"}}
+    async with running_node(data / "a", base_url, **{**settings, **own}) as a:
+        invitation = await a.fleet.invite(Terms(), 60.0)
+        wanted = Wanted("sfo-1", region="us")
+        await join(invitation.token, data / "b", None, wanted, wall())
+        other = {"node": {"name": "sfo-1"}}
+        async with (
+            running_node(data / "b", base_url, **{**settings, **other}) as b,
+            door_of(a) as at_a,
+            door_of(b) as at_b,
+        ):
+            await asyncio.wait_for(b.fleet.filled.wait(), 20)
+            yield Two(a, b, at_a, at_b)
+
+
+async def popular_on_a(two: Two, prompt: str = PROMPT) -> None:
+    """Asked three times of one node, and told to the other."""
+    taken = two.b.fleet.replica.taken.get("STORED", 0)
+    for _ in range(3):
+        await ask(two.at_a, prompt)
+    await until(lambda: two.b.fleet.replica.taken.get("STORED", 0) > taken)
+
+
+async def test_what_is_popular_on_one_is_a_hit_on_the_other(
+    two: Two, upstream: ScriptedUpstream
+) -> None:
+    await popular_on_a(two)
+    answer = await ask(two.at_b, PROMPT)
+    assert answer.cache["hit"] is True
+    assert answer.text == f"answer 1 to: {PROMPT}"
+    assert answer.headers["x-promptedge-stored-by"] == two.a.fleet.name
+    assert len(upstream.calls) == 1
+    own = await ask(two.at_a, PROMPT)
+    assert "x-promptedge-stored-by" not in own.headers
+
+
+async def test_a_purge_on_one_is_confirmed_by_the_other(
+    two: Two, upstream: ScriptedUpstream
+) -> None:
+    await popular_on_a(two)
+    done = await two.b.purge(Purge(label="model:test-model"), wait_s=10.0)
+    assert done.matched == 1
+    assert done.confirmed == (two.a.fleet.name,)
+    assert done.unconfirmed == ()
+    assert (await ask(two.at_b, PROMPT)).text == f"answer 2 to: {PROMPT}"
+    assert "answer 1" not in (await ask(two.at_a, PROMPT)).text
+
+
+async def test_what_was_asked_once_is_found_on_the_other_node(
+    two: Two, upstream: ScriptedUpstream
+) -> None:
+    await ask(two.at_a, PROMPT)
+    await two.b.fleet.neighbours.ask_around()
+    answer = await ask(two.at_b, PROMPT)
+    assert answer.cache["hit"] is True
+    assert answer.headers["x-promptedge-stored-by"] == two.a.fleet.name
+    assert "peer;dur=" in answer.headers["server-timing"]
+    assert len(upstream.calls) == 1
+    assert two.b.fleet.neighbours.counts.found == 1
+    await ask(two.at_a, "what is the capital city of spain")
+    await two.b.fleet.neighbours.ask_around()
+    assert (await ask(two.at_b, "what is the capital city of spain")).cache["hit"] is True
+    assert (await ask(two.at_b, "what is the capital city of italy")).cache["fwd"] == "miss"
+
+
+async def test_a_node_that_does_not_hear_a_purge_is_named(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    async with fleet_of_two(tmp_path, upstream.base_url) as two:
+        await popular_on_a(two)
+        gone = two.b.fleet.name
+        await stopped(two.b)
+        done = await two.a.purge(Purge(), wait_s=0.05)
+        assert done.confirmed == ()
+        assert done.unconfirmed == (gone,)
+
+
+async def stopped(node: Node) -> None:
+    node.shut_down()
+    node.shut_down()
+    await until(lambda: node.state == "stopped")
+
+
+async def test_status_and_metrics_tell_of_the_other_node(two: Two) -> None:
+    await popular_on_a(two)
+    (other,) = two.b.status()["fleet"]["nodes"]
+    assert other["node"] == two.a.fleet.name
+    assert (other["region"], other["state"]) == ("eu", "alive")
+    assert two.b.status()["fleet"]["answers_taken"] == {"STORED": 1}
+    rendered = two.b._metrics.render().decode()
+    assert 'promptedge_sync_nodes{state="alive"} 1.0' in rendered
+    assert f'promptedge_sync_lag_seconds{{origin="{two.a.fleet.name}"}}' in rendered
