@@ -1,10 +1,11 @@
-"""The replica's bus, for as long as the node runs: one session after another.
+"""Runs a node's replica over NATS: in place of `sync.feed`, and used as that is.
 
-Whatever goes wrong ends a session, and the next one begins from the cursors and from what was not
-acknowledged. Nothing is kept in a connection, so nothing is lost with it.
+One session follows another. Whatever goes wrong ends one, and the next begins from the cursors and
+from what was not acknowledged. Nothing is kept in a connection, so nothing is lost with it.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from random import Random
@@ -13,7 +14,7 @@ from typing import Final, NoReturn
 import nats.errors
 
 from index.clock import Now
-from index.entry import NodeName, Version
+from index.entry import Instant, NodeName, Timestamp, Version
 from sync import seams
 from sync.bus import Publication
 from sync.jetstream.client import Connection, Login, NatsError, connect, shown, spoken
@@ -21,7 +22,7 @@ from sync.jetstream.lag import Lag
 from sync.jetstream.reading import Cursor
 from sync.jetstream.session import Session
 from sync.jetstream.settings import NatsSettings
-from sync.jetstream.subjects import Source, Subjects, inbox
+from sync.jetstream.subjects import Source, Subjects, inbox, speaker
 from sync.replica import End, Replica, Role
 from sync.roster import Enrolment
 
@@ -36,6 +37,8 @@ RIPE_S = 1.0
 """A cursor is written down so long after what it stands for was applied, which is on disk then."""
 SERVER_MIN = (2, 11)
 FAREWELL_S = 1.0
+TICK_MAX_S = 5.0
+"""The replica is asked at least so often whether something is due."""
 
 
 class JetStream:
@@ -47,27 +50,29 @@ class JetStream:
         settings: NatsSettings,
         login: Login,
         *,
-        now: Callable[[], Now],
+        wall: Callable[[], Timestamp],
+        monotonic: Callable[[], Instant],
         chance: Random,
-        stirred: Callable[[], None],
         truncated: Callable[[], None],
     ) -> None:
-        """`stirred` is called when the replica was told something: it may have something to say.
-        `truncated`: answers were missed that the stream no longer has; another node has them."""
+        """`truncated` is called when answers were missed that the stream no longer has: another
+        node has them, and tells who links with it to be filled."""
         self._replica = replica
         self._settings = settings
         self._login = login
-        self._now = now
+        self._wall = wall
+        self._monotonic = monotonic
         self._chance = chance
-        self._stirred = stirred
         self._truncated = truncated
         self._news = asyncio.Event()
+        self._due = asyncio.Event()
         self._lag = Lag()
         self._session: Session | None = None
         self._client: Connection | None = None
         self._applied: dict[NodeName, seams.Cursor] = {}
         self._ripe: dict[NodeName, seams.Cursor] = {}
-        self._complaint = ""
+        self.unreached: dict[NodeName, str] = {BUS.peer: "not tried yet"}
+        """Why there is no session; empty while there is one."""
         self.server = ""
         """Address and version of the server we are connected to; empty: none."""
         self.sessions = 0
@@ -76,16 +81,34 @@ class JetStream:
     def subjects(self) -> Subjects:
         return Subjects.of(self._settings.prefix, self._replica.roster.fleet)
 
-    def stir(self) -> None:
-        """The replica may have something for the bus."""
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tick(), name="nats tick")
+            tasks.create_task(self._connect_again(), name="nats sessions")
+
+    def flush(self) -> None:
+        """Send what there is to send. To be called after anything was said to the replica."""
         self._news.set()
+        self._due.set()
 
-    def lag_s(self) -> dict[str, float]:
-        """How far behind each node's words we are, in seconds, by the name it has in subjects."""
+    @property
+    def links(self) -> list[End]:
+        return [BUS] if self._session is not None else []
+
+    @property
+    def current(self) -> bool:
+        """Has all been read that the streams had for this node?"""
+        return self._session is not None and self._session.current
+
+    def lag_s(self, node: NodeName) -> float:
+        """For how long what that node told has been missing here; 0 when nothing is."""
         read = self._session.positions() if self._session else {}
-        return self._lag.seconds(read, self._now().wall)
+        return self._lag.seconds(read, self._wall()).get(speaker(node), 0.0)
 
-    async def run(self) -> NoReturn:
+    # One session after another.
+
+    async def _connect_again(self) -> NoReturn:
         wait_s = RETRY_S
         while True:
             for url in self._settings.urls:
@@ -113,8 +136,6 @@ class JetStream:
 
     def __repr__(self) -> str:
         return f"<JetStream {self.server or 'not connected'}, {self.sessions} sessions>"
-
-    # A session, and between two.
 
     async def _connect(self, url: str) -> None:
         """Raises NatsError, at the latest when the connection breaks."""
@@ -150,7 +171,7 @@ class JetStream:
         self._greet(client, url)
         self._session, self._client = session, client
         self._replica.linked(BUS, self._now())
-        self._stirred()
+        self.flush()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(session.run(), name="nats session")
@@ -166,14 +187,24 @@ class JetStream:
             log.warning("event=old_server server=%s version=%s", shown(url), version)
         self.server = f"{shown(url)} {version}"
         self.sessions += 1
-        self._complaint = ""
+        self.unreached.clear()
         log.info("event=connected server=%s version=%s", shown(url), version)
 
     def _complain(self, why: str) -> None:
         """A server that is down for an hour is in the log once."""
-        level = logging.DEBUG if why == self._complaint else logging.WARNING
+        level = logging.DEBUG if self.unreached.get(BUS.peer) == why else logging.WARNING
         log.log(level, "event=no_nats why=%s", why)
-        self._complaint = why
+        self.unreached[BUS.peer] = why
+
+    async def _tick(self) -> NoReturn:
+        while True:
+            self._due.clear()
+            self._replica.tick(self._now())
+            self._news.set()
+            due = min(self._replica.wake_at(), self._monotonic() + TICK_MAX_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due - self._monotonic())):
+                    await self._due.wait()
 
     async def _ripen(self) -> NoReturn:
         while True:
@@ -186,14 +217,14 @@ class JetStream:
 
     def heard(self, frame: bytes) -> None:
         self._replica.receive(BUS, frame, self._now())
-        self._stirred()
+        self.flush()
 
     def to_say(self) -> list[Publication]:
         return self._replica.to_bus()
 
     def acked(self, position: Version) -> None:
         self._replica.acked(BUS, position, self._now())
-        self._stirred()
+        self.flush()
 
     def member(self) -> Enrolment | None:
         return self._replica.roster.member(self._replica.own.name)
@@ -209,6 +240,9 @@ class JetStream:
 
     def truncated(self, source: Source) -> None:
         self._truncated()
+
+    def _now(self) -> Now:
+        return Now(self._wall(), self._monotonic())
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

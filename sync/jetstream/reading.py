@@ -101,6 +101,8 @@ class Reading:
         self._truncated = truncated
         self._manager = JetStreamManager(client, timeout=API_TIMEOUT_S)
         self._renumbered = False
+        self.current = False
+        """Was all read, once, that the stream had?"""
 
     async def run(self) -> None:
         """Does not return. The connection is watched elsewhere."""
@@ -125,7 +127,8 @@ class Reading:
             pending_bytes_limit=PENDING_BYTES_MAX,
         )
         try:
-            await self._manager.add_consumer(self.source.stream, config)
+            made = await self._manager.add_consumer(self.source.stream, config)
+            self.current = self.current or not made.num_pending
             ended = await consumer.ended()
             self._renumbered = ended == RENUMBERED
             return ended
@@ -171,8 +174,10 @@ class Reading:
         return config
 
     async def _on_message(self, data: bytes, what: Delivered) -> None:
-        await self._apply(self.source, data, what)
-        self.cursor = what.cursor
+        if what.cursor != self.cursor:
+            await self._apply(self.source, data, what)
+            self.cursor = what.cursor
+        self.current = self.current or not what.pending
 
 
 class _Consumer:
@@ -224,10 +229,10 @@ class _Consumer:
             return
         self._number += 1
         expected, self._expected = self._expected, None
-        if expected is None:
-            await self._take(message.data, what)
-        elif what.cursor != expected:
+        if expected not in (None, what.cursor):
             self._end.set_result(RENUMBERED)
+            return
+        await self._take(message.data, what)
 
     async def _on_control(self, message: Msg, headers: dict[str, str]) -> None:
         """Messages come in order, so all before this one have been applied."""

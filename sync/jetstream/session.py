@@ -84,6 +84,11 @@ class Session:
         """By source: the number of the last message that was heard."""
         return {one.source.name: one.cursor.sequence if one.cursor else 0 for one in self._readings}
 
+    @property
+    def current(self) -> bool:
+        """Has all been heard that the streams had?"""
+        return all(one.current for one in self._readings)
+
     async def open(self) -> None:
         """Listen. Raises NatsError, or an error of nats-py's."""
         if self._client.max_payload < PAYLOAD_BYTES_MIN:
