@@ -81,7 +81,7 @@ def test_errors_close_what_was_open() -> None:
 
 def test_served_errors_set_off_an_alarm_that_tightens_and_checks_more() -> None:
     one = control()
-    teach(one, WORDS, 500)
+    teach(one, WORDS, 700)
     assert one.cut(NAME, WORDS) < inf
     for _ in range(300):
         assert not one.checked(NAME, WORDS, 5.0, False, 0.5)
