@@ -21,6 +21,8 @@ MiniLM, held-out wordings as questions; each row at the least effort that finds 
 
 HNSW is the fastest to search at 10,000 (0.05 ms; ours 0.18), no longer at 100,000 (0.35; 0.24), and
 takes more memory, twice the time to add, and cannot remove.
+
+Ten million, right after a restart: 1.5 ms (p99 2.0), recall 0.95, 494 bytes each, or 4.6 GiB.
 """
 
 from collections.abc import Callable, Sequence
