@@ -225,15 +225,17 @@ def company(place: int, candidates: Sequence[Candidate], alike: Floats | None) -
     belonging = 0.0
     if alike is not None and len(same) > 1:
         near = sum(candidates[at].similarity for at in same) / len(same)
-        belonging = near - _cohesion(alike[np.ix_(same, same)])
+        belonging = near - _cohesion(alike, same)
     lead = margin(own.similarity, max(rivals, default=None))
     return Company(lead, len(same) - 1, len(rivals), belonging)
 
 
-def _cohesion(alike: Floats) -> float:
+def _cohesion(alike: Floats, members: list[int]) -> float:
     """The mean cosine of two of them."""
-    count = len(alike)
-    return (float(alike.sum()) - float(alike.trace())) / (count * (count - 1))
+    chosen = np.zeros(len(alike), np.float32)
+    chosen[members] = 1.0
+    count = len(members)
+    return (float(chosen @ alike @ chosen) - count) / (count * (count - 1))
 
 
 def _own_record(candidate: Candidate) -> float:
