@@ -27,11 +27,12 @@ def may_keep(node: Enrolment | None, scope: Scope, reach: Reach) -> bool:
 def frame_refused(header: Header, origin: Enrolment | None) -> str | None:
     """May this node say anything at all?
 
-    Of a node that was revoked, the purges from before that are still true.
+    The purges of one that was revoked still hold: it can no longer say them itself, and of those
+    who pass them on some may have applied them before they heard that it was.
     """
     if origin is None:
         return "of a stranger"
-    if origin.revoked and not (header.kind == Kind.PURGED and header.version <= origin.version):
+    if origin.revoked and header.kind != Kind.PURGED:
         return "of a revoked node"
     return None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from index.clock import ClockSkew, Now, wall_of
-from index.entry import Entry, Hint, NodeName, Purged, Version
+from index.entry import Entry, NodeName, Purged, Version
 from sync import admission
 from sync.admission import PURGES_KEPT_S
 from sync.frames import Header, opened, peek
@@ -36,7 +36,7 @@ class News:
     header: Header
     message: Message
     entries: tuple[Entry, ...] = ()
-    """Of those told, which are now held."""
+    """Of those told, which were news and are now held."""
     purges: tuple[bytes, ...] = ()
     """Frames of purges that were applied just now."""
 
@@ -124,8 +124,7 @@ class Hearing:
     def _taken(self, message: Message, header: Header, frame: bytes, now: Now) -> News | None:
         match message:
             case Entries():
-                entries = self._entries(message, header, now)
-                return News(header, message, entries=tuple(entries)) if entries else None
+                return self._entries(message, header, now)
             case Purged():
                 kept = self._purge(message, frame, now)
                 news = self.apply([kept])
@@ -140,8 +139,8 @@ class Hearing:
             case _:
                 assert_never(message)
 
-    def _entries(self, told: Entries, header: Header, now: Now) -> list[Entry]:
-        """Keep what may be kept; what of it was news."""
+    def _entries(self, told: Entries, header: Header, now: Now) -> News | None:
+        """Keep what may be kept; None if others need not hear of it either."""
         origin = self._roster.member(header.origin)
         if origin is None or header.origin in self.quarantined:
             raise Refused("of a node in quarantine")
@@ -149,21 +148,23 @@ class Hearing:
         if why := admission.entries_refused(told, origin, own):
             raise Refused(why)
         news = []
+        became: Counter[str] = Counter()
         for entry, hint in told.items:
             if why := admission.entry_refused(entry, header, self._roster, now.wall):
                 self.dropped[why] += 1
             elif entry.stored_by in self.quarantined:
                 self.dropped["of a node in quarantine"] += 1
-            elif self._keep(kept := admission.vouched(entry, header.origin), hint, now):
-                news.append(kept)
-        return news
-
-    def _keep(self, entry: Entry, hint: Hint | None, now: Now) -> bool:
-        became = self._shelf.accept(entry, now.wall, hint).name
-        self.taken[became] += 1
-        if became == "STORED":
-            self._accepted(entry)
-        return became == "STORED"
+            else:
+                kept = admission.vouched(entry, header.origin)
+                verdict = self._shelf.accept(kept, now.wall, hint).name
+                became[verdict] += 1
+                if verdict == "STORED":
+                    news.append(kept)
+                    self._accepted(kept)
+        self.taken += became
+        # Others may lack what is older than an answer that only we have.
+        worth_telling = became["STORED"] or became["OLDER"]
+        return News(header, told, entries=tuple(news)) if worth_telling else None
 
     def _purge(self, purged: Purged, frame: bytes, now: Now) -> Kept:
         """A purge that may be applied. Raises Refused."""

@@ -11,7 +11,7 @@ seen once and entries point into the list. One message holds entries of one scop
 who sends it on can tell from two fields whom it may go to.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeVar, assert_never
 
@@ -268,11 +268,12 @@ def _columns(message: Message) -> tuple[Any, ...]:
         case Entries():
             return _entries_columns(message)
         case Purged():
-            return (*astuple(message.purge), message.previous, message.soft)
+            purge = message.purge
+            return purge.scope, purge.label, purge.key, message.previous, message.soft
         case Enrolments():
             return (message.lines,)
         case Presence():
-            return astuple(message)
+            return tuple(getattr(message, name) for name in message.__slots__)
         case Table():
             return message.after, message.seen, message.purges
     assert_never(message)

@@ -22,7 +22,7 @@ import hashlib
 import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -418,7 +418,8 @@ def lines_in(directory: Path) -> list[bytes]:
 
 def name_of(purged: Purged) -> bytes:
     """What two acts share of which the later says it all."""
-    named = (purged.by, *astuple(purged.purge), purged.soft)
+    purge = purged.purge
+    named = (purged.by, purge.scope, purge.label, purge.key, purged.soft)
     return hashlib.blake2b(msgpack.packb(named), digest_size=16).digest()
 
 
@@ -462,8 +463,9 @@ def _connected(path: Path | str) -> sqlite3.Connection:
         file.execute("PRAGMA journal_mode=WAL").fetchall()
         file.execute("PRAGMA synchronous=NORMAL")
         file.execute("PRAGMA journal_size_limit=4194304").fetchall()
-        for statement in _SCHEMA:
-            file.execute(statement)
+        with Transaction(file):
+            for statement in _SCHEMA:
+                file.execute(statement)
         ((found, *_),) = file.execute("PRAGMA quick_check(1)")
         if found != "ok":
             raise sqlite3.DatabaseError(found)

@@ -14,8 +14,9 @@ from sync.seams import Log
 
 FRAME_BYTES: Final = 128 << 10
 """Of answers said together, about; a larger one goes alone."""
-RESERVE_S: Final = 10.0
-"""Readings are reserved so far ahead: one fsync pays for those of ten seconds."""
+RESERVE_S: Final = 5.0
+"""Readings are reserved so far ahead: one fsync pays for those of five seconds. After a restart the
+clock is ahead by as much at most, which counts against the skew that others bear."""
 _RESERVE_READINGS: Final = 1 << 16
 """Reserved at least, when the clock is ahead of the wall: restarts must not drive it on."""
 _ENTRY_BYTES: Final = 300
