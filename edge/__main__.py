@@ -63,6 +63,8 @@ def serve(options: argparse.Namespace) -> int:
     from edge.listen import ListenError
     from edge.node import Node, check_files
     from index.database import DirectoryInUse
+    from sync.credentials import CredentialsError
+    from sync.jetstream.client import NatsError
 
     check_files(config, os.environ)
     log.set_up(config.log.level)
@@ -76,7 +78,7 @@ def serve(options: argparse.Namespace) -> int:
 
     try:
         uvloop.run(run())
-    except (ListenError, IdentityError, DirectoryInUse) as exc:
+    except (ListenError, IdentityError, DirectoryInUse, CredentialsError, NatsError) as exc:
         print(f"promptedge: {exc}", file=sys.stderr)
         return EXIT_FAILED
     except OSError as exc:

@@ -30,6 +30,8 @@ from sync.credentials import Credentials
 from sync.enrolment import Registrar
 from sync.feed import Feed
 from sync.invites import Invites, Terms
+from sync.jetstream.client import Login, login_from
+from sync.jetstream.driver import JetStream
 from sync.listener import Listener
 from sync.messages import State
 from sync.outbox import Outbox
@@ -129,6 +131,9 @@ class Fleet:
             monotonic=monotonic,
             chance=Random(os.urandom(16)),
         )
+        self.bus = self._jetstream() if self._settings.nats.urls else None
+        if self.bus is not None:
+            self.feed.read(frozenset())
         self.neighbours = Neighbours(
             answers,
             self._client,
@@ -173,6 +178,8 @@ class Fleet:
             (self._fill(), "fill"),
         ):
             self._spawn(work, what)
+        if self.bus is not None:
+            self._spawn(self.bus.run(), "nats")
 
     async def leave(self) -> None:
         """Tell the others what is still to be told, and that this node goes."""
@@ -180,12 +187,14 @@ class Fleet:
             return
         self.replica.publish(self.popularity.take(self._now()), self._now())
         self.replica.turn(State.LEAVING, self._now())
-        self.feed.flush()
+        self._flush()
         deadline = self._monotonic() + LEAVE_S
         while True:
             if not self.replica.unheard or self._monotonic() >= deadline:
                 break
             await asyncio.sleep(CONFIRM_POLL_S)
+        if self.bus is not None:
+            await self.bus.say_farewell()
 
     async def close(self) -> None:
         """When nothing that was spawned runs any more."""
@@ -194,7 +203,10 @@ class Fleet:
         elif self._sock is not None:
             self._sock.close()
         await self._client.close()
-        self._log.close()
+        await asyncio.to_thread(self._answers.flush)  # cursors say that what they stand for is kept
+        if self.bus is not None:
+            self.bus.keep_cursors()
+        self.replica.close()
 
     def encodes_with(self, fingerprint: str) -> None:
         """Others may send vectors of this encoder from now on."""
@@ -246,7 +258,7 @@ class Fleet:
                 if held is not None:
                     self.popularity.offer(*held, self._now())
             self.replica.publish(self.popularity.take(self._now()), self._now())
-            self.feed.flush()
+            self._flush()
             if self.popularity.waiting:
                 self._news.set()
             await asyncio.sleep(OFFER_S)
@@ -259,7 +271,7 @@ class Fleet:
         Raises PurgeRefused.
         """
         purged = self.replica.purge(purge, self._now(), soft=soft)
-        self.feed.flush()
+        self._flush()
         loop = asyncio.get_running_loop()
         count = await loop.run_in_executor(self._reader, self._answers.purge, purged)
         deadline = self._monotonic() + wait_s
@@ -328,6 +340,7 @@ class Fleet:
             "state": self.replica.state.name.lower(),
             "may_invite": self._own.operator is not None,
             "links": links,
+            "nats": self.bus and (self.bus.server or self.bus.unreached),
             "nodes": [self._told_of(one, now) for one in self.roster if one.name != self.name],
             "answers_taken": self.replica.taken,
             "dropped": self.replica.dropped,
@@ -374,17 +387,18 @@ class Fleet:
     def lags(self) -> Iterator[tuple[NodeName, str, float]]:
         """Of every other node: its name, how it is, and for how long what it told is missing."""
         now = self._now()
-        for one in self.roster:
-            if one.name != self.name and not one.revoked:
-                health = self.replica.peers.health(one.name, now)
-                yield one.name, health.value, self.replica.peers.lag_s(one.name, now)
+        for name in self._others():
+            health = self.replica.peers.health(name, now)
+            lag_s = self.replica.peers.lag_s(name, now)
+            on_bus_s = self.bus.lag_s(name) if self.bus is not None else 0.0
+            yield name, health.value, max(lag_s, on_bus_s)
 
     # Parts.
 
     def _enrol(self, line: bytes) -> None:
         if self._replica is not None:
             self._replica.enrol(line, self._now())
-            self.feed.flush()
+            self._flush()
         elif (enrolment := self.roster.merge(line)) is not None:
             self._log.keep_line(enrolment.name, line)
 
@@ -397,21 +411,63 @@ class Fleet:
 
     async def _fill(self) -> None:
         """Say that this node is up when it holds what its sources have told it, or in good time."""
+        await self._catch_up()
+        self.replica.turn(State.UP, self._now())
+        self._flush()
+        self.filled.set()
+        log.info("event=in_fleet name=%s nodes=%d", self.name, len(self.roster))
+
+    async def _catch_up(self) -> None:
+        """Until what the others have to tell is here, for some time at most.
+
+        Where a bus carries what is said, one node is read for what the bus does not have.
+        """
         began = self._monotonic()
         sources = self._others()
+        if self.bus is not None:
+            sources = self._nearest(sources)
+            self.feed.read(frozenset(sources))
         while sources and self._monotonic() - began < FILL_S:
             linked = [name for name in sources if name not in self.feed.unreached]
             current = [name for name in linked if self.replica.current(name)]
             waited_s = self._monotonic() - began
-            if current and len(current) == len(linked):
+            heard = self.bus is None or self.bus.current
+            if heard and current and len(current) == len(linked):
                 break
             if not current and len(linked) < len(sources) and waited_s > ALONE_S:
                 break
             await asyncio.sleep(CONFIRM_POLL_S)
-        self.replica.turn(State.UP, self._now())
+        if self.bus is not None:
+            self.feed.read(frozenset())
+
+    def _nearest(self, names: list[NodeName]) -> list[NodeName]:
+        """One of them, of this region if there is one."""
+        region = {one.name: one.region for one in self.roster}
+        return sorted(names, key=lambda name: (region[name] != self.region, name))[:1]
+
+    def _flush(self) -> None:
+        """What the replica has to say is on its way when this returns."""
         self.feed.flush()
-        self.filled.set()
-        log.info("event=in_fleet name=%s nodes=%d", self.name, len(self.roster))
+        if self.bus is not None:
+            self.bus.flush()
+
+    def _jetstream(self) -> JetStream:
+        """Raises NatsError."""
+        nats, own = self._settings.nats, self._own
+        file = nats.credentials_file
+        return JetStream(
+            self.replica,
+            nats,
+            login_from(file) if file else Login(own.public_key, own.sign),
+            wall=self._wall,
+            monotonic=self._monotonic,
+            chance=Random(os.urandom(16)),
+            truncated=self._missed,
+        )
+
+    def _missed(self) -> None:
+        """The bus no longer has all that it was given while we were away: a node has the rest."""
+        self._spawn(self._catch_up(), "catch up")
 
     def _bind(self) -> None:
         self._sock = listen.bind_tcp(listen.parse(self._settings.listen))

@@ -80,6 +80,9 @@ class Feed:
         self._roster_digest: int | None = None
         self._news = asyncio.Event()
         self._running = False
+        self.sources: frozenset[NodeName] | None = None
+        """Whom to read; None: as the settings say. For where another transport does that, and a
+        node is read for what it alone has left."""
         self.unreached: dict[NodeName, str] = {}
         """Sources that are not linked, and why."""
 
@@ -105,6 +108,11 @@ class Feed:
         if self._replica.roster.digest != self._roster_digest:
             self._shut_out()
         self._news.set()  # what is due when may have changed
+
+    def read(self, sources: frozenset[NodeName]) -> None:
+        """Read these from now on, and nobody else."""
+        self.sources = sources
+        self._news.set()
 
     @property
     def links(self) -> list[End]:
@@ -159,8 +167,11 @@ class Feed:
             self._reading[name] = group.create_task(self._read(name), name=f"read {name}")
 
     def _is_source(self, one: Enrolment) -> bool:
-        parents = self._settings.parents
-        chosen = not parents or one.name in parents or one.name.rpartition(".")[0] in parents
+        if self.sources is not None:
+            chosen = one.name in self.sources
+        else:
+            parents = self._settings.parents
+            chosen = not parents or one.name in parents or one.name.rpartition(".")[0] in parents
         return chosen and not one.revoked and one.name != self._name
 
     async def _read(self, name: NodeName) -> None:

@@ -1,7 +1,7 @@
 """Two real nodes, joined by a token: what is popular on one the other has, purges reach both."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from edge.node import Node, wall
 from index.entry import Purge
 from sync.invites import Terms
 from tests.fakes.doors import Door, ask, doors
+from tests.fakes.nats import BINARIES, nats_server
 from tests.fakes.node import running_node
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -42,15 +43,34 @@ async def door_of(node: Node) -> AsyncIterator[Door]:
         yield plain
 
 
+@pytest.fixture(params=["feed", "nats"])
+def urls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[str]]:
+    """Of NATS servers, if that is what carries what nodes say."""
+    if request.param == "feed":
+        yield []
+        return
+    binary = BINARIES["newest"] or BINARIES["system"]
+    if binary is None:
+        pytest.skip("there is no nats-server on this machine")
+    with nats_server(binary, tmp_path / "nats") as one:
+        yield [one.url]
+
+
 @pytest.fixture
-async def two(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Two]:
-    async with fleet_of_two(tmp_path, upstream.base_url) as both:
+async def two(upstream: ScriptedUpstream, tmp_path: Path, urls: list[str]) -> AsyncIterator[Two]:
+    async with fleet_of_two(tmp_path, upstream.base_url, urls) as both:
         yield both
 
 
 @asynccontextmanager
-async def fleet_of_two(data: Path, base_url: str, **settings: Any) -> AsyncIterator[Two]:
-    own = {"node": {"name": "fra-1"}, "sync": {"listen": "127.0.0.1:0", "region": "eu"}}
+async def fleet_of_two(
+    data: Path, base_url: str, urls: list[str], **settings: Any
+) -> AsyncIterator[Two]:
+    settings["sync"] = {"nats": {"urls": urls}}
+    own = {
+        "node": {"name": "fra-1"},
+        "sync": {**settings["sync"], "listen": "127.0.0.1:0", "region": "eu"},
+    }
     async with running_node(data / "a", base_url, **{**settings, **own}) as a:
         invitation = await a.fleet.invite(Terms(), 60.0)
         wanted = Wanted("sfo-1", region="us")
@@ -116,9 +136,9 @@ async def test_what_was_asked_once_is_found_on_the_other_node(
 
 
 async def test_a_node_that_does_not_hear_a_purge_is_named(
-    upstream: ScriptedUpstream, tmp_path: Path
+    upstream: ScriptedUpstream, tmp_path: Path, urls: list[str]
 ) -> None:
-    async with fleet_of_two(tmp_path, upstream.base_url) as two:
+    async with fleet_of_two(tmp_path, upstream.base_url, urls) as two:
         await popular_on_a(two)
         gone = two.b.fleet.name
         await stopped(two.b)
