@@ -19,6 +19,10 @@ WINDOW_BYTES: Final = 1 << 20
 WINDOW_BATCHES: Final = 256
 BATCH_BYTES: Final = 128 << 10
 """Of the log at once, or one frame that is larger."""
+FIRST_BYTES: Final = 8 << 10
+"""The first batch, and twice as much each time: as fast as a new connection becomes. What TCP sends
+before it has heard anything (10 packets) holds it, so it is there after one way, and not after four
+round trips."""
 _ELSEWHERE: Final = Version(0)
 
 
@@ -40,6 +44,7 @@ class Reader:
         self._unheard: deque[int] = deque()
         self._unheard_bytes = 0
         self._heard = 0
+        self._batch_bytes = FIRST_BYTES
 
     def next(self, log: Log) -> Batch | None:
         """What is to be sent now, or None: it has everything, or has yet to say so."""
@@ -51,10 +56,11 @@ class Reader:
             self._snapshot = None
             return self._sent(Batch(self.position, log.latest, ()))
         while self.position < log.latest:
-            rows = log.after(self.position, BATCH_BYTES)[:FRAMES_MAX]
+            rows = log.after(self.position, self._batch_bytes)[:FRAMES_MAX]
             self.position = rows[-1].position if rows else log.latest
             frames = tuple(row.frame for row in rows if self._may_tell(row))
             if frames or self.position >= log.latest:
+                self._batch_bytes = min(BATCH_BYTES, 2 * self._batch_bytes)
                 return self._sent(Batch(self.position, log.latest, frames))
         return None
 
