@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import ClientWebSocketResponse, WSMsgType, web
 
 from index.entry import NodeName
+from sync.dialogue import MESSAGE_BYTES_MAX
 
 log = logging.getLogger("sync")
 
@@ -28,8 +29,6 @@ DEAD_S = 6.0
 """A peer that says nothing for so long is gone: three heartbeats, as one or two may be lost."""
 PIECE_BYTES = 32 * 1024
 """At 100 kbit/s one takes 3 s: the peer is seen to be alive."""
-MESSAGE_BYTES_MAX = 4 * 1024 * 1024
-"""More than any message needs: a peer that sends more is broken."""
 QUEUED_BYTES_MAX = 8 * 1024 * 1024
 """More than the window of what a peer has not confirmed: one that is so far behind is stuck."""
 UNSENT_BYTES = 64 * 1024

@@ -22,7 +22,7 @@ from sync import certificates, tokens
 from sync.application import Application, Refused
 from sync.credentials import Credentials, fleet_file, node_key
 from sync.enrolment import Registrar
-from sync.feed import Feed
+from sync.feed import Feed, Machine
 from sync.invites import Invites, Terms
 from sync.listener import Listener
 from sync.peer_client import Peer
@@ -152,12 +152,14 @@ def monotonic() -> Instant:
 
 
 @asynccontextmanager
-async def running(one: Member, settings: SyncSettings | None = None) -> AsyncIterator[Feed]:
+async def running(
+    one: Member, settings: SyncSettings | None = None, replica: Machine | None = None
+) -> AsyncIterator[Feed]:
     """Linked with whoever it knows, and reached by others, while this lasts."""
     settings = settings or SyncSettings()
     feed = Feed(
         one.name,
-        one.pipe,
+        replica or one.pipe,
         one.credentials.client_tls(),
         settings,
         wall=lambda: one.wall,

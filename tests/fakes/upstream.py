@@ -6,6 +6,7 @@ A test that needs something else sets `script` to a coroutine function that does
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -145,14 +146,15 @@ class ScriptedUpstream:
 
 
 @asynccontextmanager
-async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
+async def scripted_upstream(sock: socket.socket | None = None) -> AsyncIterator[ScriptedUpstream]:
+    """Listening on `sock`, or on loopback."""
     upstream = ScriptedUpstream()
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_post("/v1/chat/completions", upstream._complete)
     app.router.add_get("/v1/models", upstream._models)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.SockSite(runner, sock) if sock else web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     host, port = runner.addresses[0][:2]
     upstream.base_url = f"http://{host}:{port}/v1"

@@ -9,7 +9,7 @@ from tests.fleet.wan import Wan, unavailable, wan
 LOSS = 0.01
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def net() -> Iterator[Wan]:
     if why := unavailable():
         pytest.skip(why)

@@ -1,6 +1,7 @@
 """Links between nodes: whoever is in the roster is linked, whatever happens; nobody else is."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import ssl
 from collections.abc import AsyncIterator
@@ -12,10 +13,11 @@ import aiohttp
 import pytest
 
 from index.entry import CacheKey, NodeName, Scope
-from sync import connection
-from sync.connection import MESSAGE_BYTES_MAX, PIECE_BYTES, QUEUED_BYTES_MAX
+from sync import connection, https
+from sync.connection import PIECE_BYTES, QUEUED_BYTES_MAX
 from sync.credentials import client_tls
 from sync.dialling import Unlinked, dialled
+from sync.dialogue import MESSAGE_BYTES_MAX
 from sync.peer_client import PeerClient, Unanswered
 from sync.replica import End, Role
 from sync.settings import SyncSettings
@@ -306,6 +308,38 @@ async def test_one_member_does_not_keep_a_node_busy(tmp_path: Path) -> None:
         assert await client.digest(a.peer()) is None
 
 
+async def test_a_connection_is_kept_for_members_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are there to join, which is soon done."""
+    monkeypatch.setattr(https, "STRANGER_S", 0.2)
+    a, b = fleet(tmp_path, "a", "b")
+    host, _, port = a.address.rpartition(":")
+    async with listening(a), _client(b) as client:
+        await client.digest(a.peer())
+        reader, writer = await asyncio.open_connection(
+            host, int(port), ssl=_without_certificate(a), server_hostname=a.peer().tls_name
+        )
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        assert len(_connections(client)) == 1
+        await client.digest(a.peer())
+        assert len(_connections(client)) == 1
+
+
+async def test_no_more_connections_than_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "CONNECTIONS_MAX", 1)
+    a, b = fleet(tmp_path, "a", "b")
+    async with listening(a), _client(b) as first, _client(b) as second:
+        await first.digest(a.peer())
+        with pytest.raises(Unanswered):
+            await second.digest(a.peer())
+        await first.digest(a.peer())
+
+
 async def test_strangers_are_refused_everything(tmp_path: Path) -> None:
     a, b, _ = fleet(tmp_path, "a", "b", "c")
     async with listening(a), _client(b) as client:
@@ -369,6 +403,12 @@ async def _client(one: Member) -> AsyncIterator[PeerClient]:
     finally:
         await client.close()
         await asyncio.sleep(0)
+
+
+def _connections(client: PeerClient) -> set[Any]:
+    """Those that wait for the next question."""
+    connector: Any = client._session.connector
+    return {protocol for kept in connector._conns.values() for protocol, _ in kept}
 
 
 def _raise(*_: object) -> None:
