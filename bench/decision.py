@@ -87,7 +87,7 @@ def fill(directory: Path, texts: Sequence[str], vectors: work.Vectors) -> None:
         key, expires_at = CacheKey(b"%032d" % number), Timestamp(_NOW + 1e6)
         question = Question(_PARTITION, text)
         entry = Entry(_SCOPE, key, "m", _BODY, _NOW, expires_at, question, len(_BODY) // 4)
-        while not answers.put(entry, vector, began=answers.begin()):
+        while not answers.put(entry, vector):
             answers.flush()
     answers.flush()
     assert answers.stats.vectors == len(texts)

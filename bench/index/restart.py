@@ -46,7 +46,8 @@ def _fill(directory: Path, kept: Floats) -> None:
         for number in range(start, min(start + 20_000, len(kept))):
             key, expires_at = CacheKey(b"%032d" % number), Timestamp(_NOW + 1e6)
             entry = Entry(_SCOPE, key, "m", b"x" * 100, _NOW, expires_at, _QUESTION, 50)
-            insert(connection, Stored(number + 1, entry), kept[number], 0.0)
+            stored = Stored(number + 1, entry)
+            insert(connection, stored, kept[number], proven=True, age=0.0, pinned_bytes_max=0)
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     connection.close()

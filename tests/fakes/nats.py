@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,18 @@ BINARIES = {"newest": str(NEWEST) if NEWEST.exists() else None, "system": DEBIAN
 class NatsServer:
     """`start`, `kill` and `start` again: same port, same files. `pause` is a partition."""
 
-    def __init__(self, binary: str, directory: Path, configuration: str = "") -> None:
+    def __init__(
+        self,
+        binary: str,
+        directory: Path,
+        configuration: str = "",
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
+    ) -> None:
+        """`within` is a command that runs another: where `host` is an address."""
         self.directory = directory
-        self._binary = binary
+        self._command = (*within, binary)
+        self._host = host
         self._file = directory / "nats-server.conf"
         self._port = -1  # any
         self._process: subprocess.Popen[str] | None = None
@@ -31,7 +40,7 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self._port}"
+        return f"nats://{self._host}:{self._port}"
 
     def configure(self, configuration: str) -> None:
         self._file.write_text(
@@ -42,7 +51,7 @@ class NatsServer:
     def start(self) -> None:
         """Returns when it serves."""
         self._process = subprocess.Popen(
-            [self._binary, "-c", str(self._file), "-a", "127.0.0.1", "-p", str(self._port)],
+            [*self._command, "-c", str(self._file), "-a", self._host, "-p", str(self._port)],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -91,8 +100,14 @@ class NatsServer:
 
 
 @contextmanager
-def nats_server(binary: str, directory: Path, configuration: str = "") -> Iterator[NatsServer]:
-    server = NatsServer(binary, directory, configuration)
+def nats_server(
+    binary: str,
+    directory: Path,
+    configuration: str = "",
+    host: str = "127.0.0.1",
+    within: Sequence[str] = (),
+) -> Iterator[NatsServer]:
+    server = NatsServer(binary, directory, configuration, host, within)
     server.start()
     try:
         yield server
