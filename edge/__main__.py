@@ -146,19 +146,17 @@ def _told(found: dict[str, Any]) -> str:
 
 
 def purge(options: argparse.Namespace) -> int:
-    asked: dict[str, Any] = {"dry_run": options.dry_run}
-    if options.everything:
-        asked["everything"] = True
-    if options.tenant:
-        asked["tenant"] = options.tenant
-    if options.model:
-        asked["model"] = options.model
+    asked: dict[str, Any] = {"dry_run": options.dry_run, "soft": options.soft}
+    for name in ("everything", "tenant", "label", "model", "route"):
+        if value := getattr(options, name):
+            asked[name] = value
     if options.request:
         asked["request"] = _request(options.request)
     done = call(options, "/admin/purge", asked)
     if done is None:
         return EXIT_FAILED
-    print(f"{done['matched']} answers {'would be purged' if options.dry_run else 'purged'}")
+    became = "stale" if options.soft else "purged"
+    print(f"{done['matched']} answers {'would be ' if options.dry_run else ''}{became}")
     return EXIT_OK
 
 
@@ -197,9 +195,15 @@ def _parser() -> argparse.ArgumentParser:
     add_admin(one)
     one.add_argument("--everything", action="store_true", help="all answers of all tenants")
     one.add_argument("--tenant", metavar="NAME", help="only this tenant's")
-    one.add_argument("--model", metavar="NAME", help="only this model's")
+    label = one.add_mutually_exclusive_group()
+    label.add_argument("--label", metavar="LABEL", help="only those with this label")
+    label.add_argument("--model", metavar="NAME", help="only this model's")
+    label.add_argument("--route", metavar="PATTERN", help="only this route's")
     one.add_argument(
         "--request", metavar="FILE", help="only the answer to this chat request (JSON; - for stdin)"
+    )
+    one.add_argument(
+        "--soft", action="store_true", help="make stale: served only while no upstream answers"
     )
     one.add_argument("--dry-run", action="store_true", help="only count what would go")
     one.set_defaults(run=purge)

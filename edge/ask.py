@@ -7,7 +7,7 @@ from edge.dialects import Call, Dialect
 from edge.policy import Allowed, Mode, Route
 from edge.request import Fields, Head
 from edge.status import Timings
-from index.entry import CacheKey, Instant, Scope
+from index.entry import CacheKey, Instant, Reach, Scope
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +24,8 @@ class Query:
     route: Route
     answer_bytes_max: int
     cors: Fields
+    reach: Reach = ()
+    """Where an answer that is fetched for it may be kept."""
     shared_key: CacheKey | None = None
     """Its key in the pool of all tenants, where there is one; see `edge.sharing`."""
 

@@ -93,6 +93,9 @@ class KeySettings:
     """A file that holds the key."""
     key_env: str = ""
     """An environment variable that holds the key."""
+    residency: tuple[str, ...] | None = None
+    """Regions (`sync.region`) that answers to requests with this key may be kept in, such as
+    `["eu"]`; a node elsewhere answers and keeps nothing. Unset: all."""
 
 
 @dataclass(frozen=True, slots=True)

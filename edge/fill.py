@@ -32,7 +32,6 @@ from index.answers import Answers
 from index.decision import Match, Miss
 from index.eligibility import PromptClass
 from index.entry import (
-    EVERYWHERE,
     SHARED,
     CacheKey,
     Entry,
@@ -55,6 +54,8 @@ class UpstreamReply(Protocol):
     """The begun answer of an upstream: status 200, body still to come."""
 
     is_stream: bool
+    labels: Sequence[str]
+    """What it says its answer may be purged by, bounded (`edge.labels`)."""
 
     def chunks(self) -> AsyncIterator[bytes]: ...
 
@@ -108,6 +109,8 @@ class _Memo:
     question: Question | None = None
     vector: Vector | None = None
     time_bound: bool = False
+    labels: Sequence[str] = ()
+    """What the upstream says its answer may be purged by."""
     bypass: bool = False
     """Whether the prompt is of a class that memory has no part in."""
 
@@ -161,7 +164,7 @@ class Fill:
                     code="not_cached",
                 )
             else:
-                await self._forward(ask, memo, flight)
+                await self._forward_or_stale(ask, memo, flight)
         except EdgeError as error:
             flight.settle(Failed(error))
         except asyncio.CancelledError:
@@ -234,6 +237,34 @@ class Fill:
 
     # Upstreams
 
+    async def _forward_or_stale(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
+        """When no upstream answers, one that has expired may do (RFC 5861, 4)."""
+        try:
+            await self._forward(ask, memo, flight)
+        except (UpstreamError, Overloaded) as error:
+            usable = not (flight.opened or memo.time_bound)
+            stale = await self._stale(ask) if usable else None
+            if stale is None:
+                raise
+            age_s = self._wall() - stale.expires_at
+            log.warning(
+                "event=stale_served rid=%s expired_s=%.0f why=%s", ask.request_id, age_s, error
+            )
+            flight.settle(Found(Match(stale, "stale")))
+
+    async def _stale(self, ask: Ask) -> Entry | None:
+        limit_s = ask.query.route.stale_if_error_s
+        if not limit_s or not ask.query.allowed.lookup:
+            return None
+        for scope, key in _places(ask.query):
+            found = await asyncio.get_running_loop().run_in_executor(
+                self._reader, self._answers.stale, scope, key
+            )
+            now = self._wall()
+            if found and now - found.expires_at <= limit_s and young_enough(ask.query, found, now):
+                return found
+        return None
+
     async def _forward(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
         """Try the upstreams in order until one begins to answer; after that, it alone."""
         model = ask.query.call.prompt.model
@@ -285,6 +316,7 @@ class Fill:
         began = self._monotonic()
         async with self._fetch(upstream, ask.query.dialect.upstream_path, body, trace) as reply:
             ask.timings.steps["ttfb"] = self._monotonic() - began
+            memo.labels = reply.labels
             if reply.is_stream:
                 await self._stream(ask, memo, flight, reply)
             else:
@@ -348,7 +380,8 @@ class Fill:
             stored_by=self._others.name,
             version=self._others.stamp(),
             seen=memo.seen,
-            reach=EVERYWHERE,
+            reach=ask.query.reach,
+            labels=tuple(sorted({*ask.query.route.labels, *memo.labels})),
         )
         stored = self._answers.put(entry, memo.vector)
         self._others.stored(entry)

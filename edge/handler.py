@@ -166,7 +166,8 @@ class PromptHandler:
         match outcome:
             case Found(match):
                 hot = self._answers.keep(match.entry)
-                return self._hit(ask, hot, match.kind, self._wall(), flight.decided)
+                decided = None if match.kind == "stale" else flight.decided
+                return self._hit(ask, hot, match.kind, self._wall(), decided)
             case Whole():
                 return self._filled(ask, flight, outcome, led=led)
         assert_never(outcome)
@@ -179,7 +180,7 @@ class PromptHandler:
         """An answer from memory, in the form that was asked for. Forms are made once."""
         entry = hot.entry
         shared = entry.scope != ask.query.scope
-        self._note(ask, decided, exact=kind == "exact", shared_key=entry.key if shared else None)
+        self._note(ask, decided, exact=kind != "semantic", shared_key=entry.key if shared else None)
         form = ask.query.form
         made = hot.forms.get(form)
         if not isinstance(made, tuple):
@@ -189,7 +190,7 @@ class PromptHandler:
         self._answers.touch(hot)
         self._others.asked(entry)
         self._count(kind, ask)
-        detail = "shared" if shared else "" if kind == "exact" else kind
+        detail = "shared" if shared else kind if kind == "semantic" else ""
         fields: Fields = (
             ("cache-status", status.hit(self._node, entry.expires_at - now, detail)),
             ("age", str(max(0, int(now - entry.stored_at)))),

@@ -7,18 +7,19 @@ a function of the bytes alone, so it can be forgotten at any time and never be w
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote
 
 from edge import status
-from edge.admission.keys import KeyRing
+from edge.admission.keys import Caller, KeyRing
 from edge.ask import Query
 from edge.cors import Cors
 from edge.dialects import Dialect
 from edge.errors import ClientError, body_too_large
-from edge.policy import Allowed, Mode, allowed, route
+from edge.policy import Allowed, Mode, allowed, reach_of, route
 from edge.request import Fields, Head, Request, Response
 from edge.rules import Rules
 from index.entry import SHARED, Scope
@@ -73,7 +74,9 @@ class Intake:
         self._admitted = lru_cache(MEMO_ENTRIES)(self._admit_prompt)
         self._query_memo = lru_cache(MEMO_ENTRIES)(self._query)
         self._allowed = lru_cache(MEMO_ENTRIES)(lambda head, mode: allowed(head.headers, mode))
-        self._route = lru_cache(256)(lambda model: route(model, rules.routes, rules.cache))
+        self._route = lru_cache(256)(
+            lambda model: route(model, rules.routes, rules.cache, keys=len(keys) > 0)
+        )
 
     def dialect(self, head: Head | None) -> Dialect:
         """The one that this request speaks; for what speaks none, the first."""
@@ -102,18 +105,18 @@ class Intake:
             return self._options(head, methods)
         if head.method not in methods.split(", "):
             raise _not_allowed(head.method, methods)
-        self._keys.scope(head.headers.get("authorization"))
+        self._keys.caller(head.headers.get("authorization"))
         return self._models(head)
 
-    def _admit_prompt(self, head: Head) -> Scope:
-        scope = self._keys.scope(head.headers.get("authorization"))
+    def _admit_prompt(self, head: Head) -> Caller:
+        caller = self._keys.caller(head.headers.get("authorization"))
         _check_body_fields(head.headers, self._rules.http.body_bytes_max)
         _refuse_upstream_headers(head.headers)
-        return scope
+        return caller
 
     def scope(self, head: Head) -> Scope:
         """Whose answers a request may read, once it was admitted."""
-        return self._admitted(head)
+        return self._admitted(head).scope
 
     def _methods(self, path: str) -> str:
         if path in self._taking:
@@ -162,12 +165,15 @@ class Intake:
     def _query(self, head: Head, body: bytes) -> Query:
         dialect = self._dialects[head.path]
         call = dialect.parse(body)
-        scope = self._admitted(head)
-        rules = self._route(call.prompt.model)
+        caller = self._admitted(head)
+        scope, rules = caller.scope, self._route(call.prompt.model)
         wishes = self._allowed(head, rules.mode)
         if call.bypass:
             only = wishes.only_if_cached
             wishes = Allowed(Mode.OFF, lookup=False, store=False, only_if_cached=only)
+        reach = reach_of(rules.reach, self._rules.region, caller.residency)
+        if reach is None:
+            wishes = replace(wishes, store=False)
         return Query(
             head=head,
             body=body,
@@ -179,6 +185,7 @@ class Intake:
             route=rules,
             answer_bytes_max=self._rules.cache.answer_bytes_max,
             cors=self._cors.fields(head.headers),
+            reach=reach or (),
             shared_key=exact_key(call.prompt, SHARED, self._secret)
             if rules.shared and scope != SHARED
             else None,

@@ -1,7 +1,7 @@
 """What the operator's dashboards read, in Prometheus form.
 
-A hit of one kind is never counted as another: exact, semantic, collapsed and forwarded answers have
-an outcome of their own. No label takes a value that a client can choose.
+A hit of one kind is never counted as another: exact, semantic, stale, collapsed and forwarded
+answers have an outcome of their own. No label takes a value that a client can choose.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-OUTCOMES = ("exact", "semantic", "miss", "collapsed", "request", "bypass", "refused", "failed")
+OUTCOMES = (
+    *("exact", "semantic", "stale"),
+    *("miss", "collapsed", "request", "bypass", "refused", "failed"),
+)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 

@@ -54,6 +54,7 @@ from index import embedding, verifier
 from index.answers import Answers
 from index.eligibility import check_overrides
 from index.entry import (
+    LABEL_CHARS_MAX,
     CacheKey,
     Instant,
     Purge,
@@ -69,6 +70,7 @@ log = logging.getLogger("node")
 MODELS_REFRESH_S = 300.0
 MODELS_RETRY_S = 5.0
 ALT_SVC_MAX_AGE_S = 900
+ROUTE_LABELS_MAX = 16
 EMBEDDED_AT_ONCE = 4
 """A prompt that comes meanwhile waits for these: some 10 ms."""
 EMBED_PAUSE_S = 0.05
@@ -212,7 +214,7 @@ class Node:
             others=self.fleet,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
-        rules = Rules(config.node.name, config.http, config.cache, config.routes)
+        rules = Rules(config.node.name, config.http, config.cache, config.routes, self.fleet.region)
         dialects = [self._dialect]
         self._intake = Intake(
             rules, dialects, self._keys, Cors(config.cors), self._secret, feedback.PATHS
@@ -575,6 +577,7 @@ def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
 
 def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> KeyRing:
     keys: dict[str, str] = {}
+    residency: dict[str, tuple[str, ...]] = {}
     for at, one in enumerate(settings):
         place = f"keys[{at}]"
         if bool(one.key_file) == bool(one.key_env):
@@ -595,7 +598,9 @@ def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> K
         if key in keys:
             raise ConfigError(f"{place}: this key belongs to another tenant already")
         keys[key] = one.tenant
-    return KeyRing(keys)
+        if one.residency is not None:
+            residency[key] = one.residency
+    return KeyRing(keys, residency)
 
 
 def upstreams(settings: tuple[UpstreamSettings, ...]) -> list[Upstream]:
@@ -661,6 +666,14 @@ def check_values(config: Config) -> None:
             check_overrides(classes)
         except ValueError as exc:
             raise ConfigError(f"{place}: {exc}") from exc
+    for at, one in enumerate(config.routes):
+        for label in (f"route:{one.model}", *one.labels):
+            if not 0 < len(label) <= LABEL_CHARS_MAX:
+                raise ConfigError(
+                    f"routes[{at}]: {label!r} is not a label of 1 to {LABEL_CHARS_MAX} characters"
+                )
+        if len(one.labels) > ROUTE_LABELS_MAX:
+            raise ConfigError(f"routes[{at}].labels: at most {ROUTE_LABELS_MAX}")
     for name in ("listen", "plain", "admin"):
         text = getattr(config.node, name)
         try:

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Interval
 
 from edge.errors import ClientError
 from index.eligibility import PromptClass, check_overrides
-from index.entry import Scope
+from index.entry import EVERYWHERE, TTL_MAX_S, Reach, Scope
 
 
 class Mode(IntEnum):
@@ -26,6 +26,7 @@ class Mode(IntEnum):
 
 
 ModeName = Literal["off", "exact", "semantic"]
+ReachName = Literal["node", "region", "fleet"]
 ClassName = Literal["bypass", "exact-only", "thread-scoped", "semantic"]
 
 
@@ -35,7 +36,7 @@ class RouteSettings:
 
     model: str
     """A model name, or a pattern with `*` and `?`."""
-    ttl_s: Annotated[float, Gt(0)] | None = None
+    ttl_s: Annotated[float, Interval(gt=0, le=TTL_MAX_S)] | None = None
     """How long their answers stay fresh, in seconds; unset: `cache.ttl_s`."""
     mode: ModeName | None = None
     """How far memory may go for them; unset: `cache.mode`."""
@@ -44,6 +45,14 @@ class RouteSettings:
     shared: bool = False
     """Whether a request that `sharing.tenants_min` tenants sent, word for word, is answered to all
     tenants from a common pool. Without API keys everything is common already."""
+    labels: tuple[str, ...] = ()
+    """What their answers can be purged by, besides `model:NAME`, `route:PATTERN` (as in `model`),
+    `by:NODE`, and what the upstream names in `Cache-Groups` or `Surrogate-Key`."""
+    reach: ReachName | None = None
+    """How far their answers may travel; unset: `cache.reach`."""
+    stale_if_error_s: Annotated[float, Ge(0)] | None = None
+    """How long after they expired they may be served while no upstream answers; unset:
+    `cache.stale_if_error_s`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +61,9 @@ class CacheSettings:
 
     mode: ModeName = "semantic"
     """How far memory may go: `semantic`, `exact` or `off`. A request may tighten it only."""
-    ttl_s: Annotated[float, Gt(0)] = 86_400
-    """How long an answer stays fresh, in seconds."""
-    time_bound_ttl_s: Annotated[float, Gt(0)] = 60
+    ttl_s: Annotated[float, Interval(gt=0, le=TTL_MAX_S)] = 86_400
+    """How long an answer stays fresh, in seconds; 30 days at most."""
+    time_bound_ttl_s: Annotated[float, Interval(gt=0, le=TTL_MAX_S)] = 60
     """The same for prompts that speak of now, today or the latest, whose answers age quickly."""
     temperature_max: Annotated[float, Ge(0)] = 2.0
     """Requests above this temperature are not cached. 2.0, the API's highest, never forbids it."""
@@ -66,6 +75,13 @@ class CacheSettings:
     the default: `{ personal = "semantic" }`. See docs/semantic.md for reasons and classes."""
     answer_bytes_max: Annotated[int, Gt(0)] = 4 * 1024 * 1024
     """Larger answers pass through and are not stored."""
+    reach: ReachName | None = None
+    """How far an answer may travel: it stays on the `node` that fetched it, in its `region`
+    (`sync.region`), or goes to all of the `fleet`. Unset: `region` with API keys, else `fleet`."""
+    stale_if_error_s: Annotated[float, Ge(0)] = 0
+    """How long after it expired an answer may be served while no upstream answers, in seconds; 0:
+    never. Expired answers are kept for `store.expired_kept_s`. Never: purged ones, and those to
+    prompts that speak of now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +94,54 @@ class Route:
     """Which route it is, to keep their records apart."""
     classes: Mapping[str, PromptClass] = field(default_factory=dict)
     shared: bool = False
+    labels: tuple[str, ...] = ()
+    reach: ReachName = "fleet"
+    stale_if_error_s: float = 0.0
 
 
-def route(model: str, routes: tuple[RouteSettings, ...], default: CacheSettings) -> Route:
-    """The caching rules for `model`."""
-    for candidate in routes:
-        if fnmatchcase(model, candidate.model):
-            mode = candidate.mode or default.mode
+def route(
+    model: str, routes: tuple[RouteSettings, ...], default: CacheSettings, *, keys: bool = False
+) -> Route:
+    """The caching rules for `model`, on a node that asks for API `keys` or not."""
+    mode, reach = default.mode, default.reach or ("region" if keys else "fleet")
+    for one in routes:
+        if fnmatchcase(model, one.model):
+            stale_s = one.stale_if_error_s
             return Route(
-                candidate.ttl_s or default.ttl_s,
-                Mode[mode.upper()],
-                candidate.model,
-                check_overrides({**default.classes, **candidate.classes}),
-                candidate.shared,
+                ttl_s=one.ttl_s or default.ttl_s,
+                mode=Mode[(one.mode or mode).upper()],
+                pattern=one.model,
+                classes=check_overrides({**default.classes, **one.classes}),
+                shared=one.shared,
+                labels=(f"route:{one.model}", *one.labels),
+                reach=one.reach or reach,
+                stale_if_error_s=default.stale_if_error_s if stale_s is None else stale_s,
             )
-    classes = check_overrides(default.classes)
-    return Route(default.ttl_s, Mode[default.mode.upper()], classes=classes)
+    return Route(
+        ttl_s=default.ttl_s,
+        mode=Mode[mode.upper()],
+        classes=check_overrides(default.classes),
+        reach=reach,
+        stale_if_error_s=default.stale_if_error_s,
+    )
+
+
+def reach_of(name: ReachName, region: str, residency: tuple[str, ...] | None) -> Reach | None:
+    """Where an answer that was fetched in `region` may be kept; None: nowhere, not here either.
+
+    `residency` are the regions that whoever asked allows; None: all. Nodes whose region has no name
+    are not of one region: between them only what may go everywhere travels.
+    """
+    if residency is not None and region not in residency:
+        return None
+    match name:
+        case "node":
+            return ()
+        case "region":
+            return (region,) if region else ()
+        case "fleet":
+            return EVERYWHERE if residency is None else tuple(sorted(residency))
+    assert_never(name)
 
 
 def kind_of(scope: Scope, rules: Route, cls: PromptClass) -> str:

@@ -23,3 +23,5 @@ class Rules:
     http: HttpSettings
     cache: CacheSettings
     routes: tuple[RouteSettings, ...]
+    region: str = ""
+    """Where the node is; empty: nowhere that has a name."""

@@ -5,6 +5,7 @@ act as the origin of a POST, no other cache may store it.
 """
 
 from dataclasses import dataclass, field
+from math import floor
 
 from edge.request import Fields
 
@@ -31,8 +32,11 @@ class Timings:
 
 
 def hit(node: str, ttl_s: float, detail: str = "") -> str:
-    """`detail` says how, where it was not by the very key of the asker's own scope."""
-    return f"{node}; hit; ttl={int(ttl_s)}" + (f"; detail={detail}" if detail else "")
+    """`detail` says how, where it was not by the very key of the asker's own scope.
+
+    A stale answer has a negative `ttl_s` (RFC 9211, 2.2).
+    """
+    return f"{node}; hit; ttl={floor(ttl_s)}" + (f"; detail={detail}" if detail else "")
 
 
 def forwarded(

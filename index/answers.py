@@ -2,7 +2,7 @@
 
     the event loop .... begin, recall, touch, put, keep, merge: memory only, never blocks
     either ............ accept, newest: memory, and a read of 15 us from the file at times
-    worker threads .... fetch, similar, count, purge, and at start warm_memory, warm_vectors
+    worker threads .... fetch, stale, similar, count, purge; at start warm_memory, warm_vectors
     the writer ........ tells us what the file gained and lost; vectors and memory follow it
 
 What holds, and `check` audits: a vector is there because its row is; what leaves the file leaves
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from index.acceptance import Accepted, fit, order
 from index.calibration import Calibration
+from index.codes import encoded
 from index.decision import (
     Candidate,
     DecisionSettings,
@@ -280,6 +281,24 @@ class Answers:
         """Ask the disk; what is found is in memory from then on."""
         stored = self._store.get(scope, key)
         return None if stored is None else self._admit(stored, now)
+
+    def stale(self, scope: Scope, key: CacheKey) -> Entry | None:
+        """An answer for want of a better one: not purged, but it may have expired.
+
+        Its `expires_at` is when it became stale, be it by a soft purge. Expired answers are there
+        for `expired_kept_s`, as a rule.
+        """
+        hot = self._memory.held(scope, key)
+        stored = Stored(hot.id, hot.entry) if hot else self._store.get(scope, key)
+        if stored is None:
+            return None
+        with self._lock:
+            if self._generations.dead(stored.entry):
+                return None
+            stale_at = self._generations.stale_at(stored.entry)
+        if stale_at is None or stale_at >= stored.entry.expires_at:
+            return stored.entry
+        return replace(stored.entry, expires_at=stale_at)
 
     def similar(
         self,
@@ -665,7 +684,8 @@ def _judged_by(
     others = [one for one in near if one.id != chosen.id]
     if ours is None:
         return others
-    judged = replace(chosen, similarity=float(rounded(ours) @ rounded(asked)))
+    cosine = float(rounded(ours) @ rounded(asked))
+    judged = replace(chosen, similarity=cosine, codes=encoded(rounded(ours)[None])[0])
     return sorted([judged, *others], key=lambda one: one.similarity, reverse=True)
 
 

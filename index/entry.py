@@ -41,8 +41,8 @@ Instant = NewType("Instant", float)
 TTL_MAX_S = 30 * 86_400.0
 """No answer is kept longer, so that a purge need not be remembered for ever."""
 
-LABELS_MAX = 16
-"""What one answer may be purged by, and the length of each; a page that names more is a mistake."""
+LABELS_MAX = 64
+"""What one answer may be purged by."""
 LABEL_CHARS_MAX = 128
 
 

@@ -360,4 +360,4 @@ def _bytes_in(form: object, entry: Entry) -> int:
 
 def _size(entry: Entry) -> int:
     texts = len(entry.question.text) if entry.question else 0
-    return OVERHEAD_BYTES + len(entry.body) + 2 * texts
+    return OVERHEAD_BYTES + len(entry.body) + 2 * texts + sum(map(len, entry.labels))

@@ -5,6 +5,7 @@ comparison takes tells a guesser nothing about one (security findings C1, B17).
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 
 from edge.errors import Unauthorized
@@ -13,32 +14,51 @@ from index.entry import SHARED, Scope
 KEY_CHARS_MAX = 512
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a request is from, as far as that matters."""
+
+    scope: Scope
+    """What it may read and write."""
+    residency: tuple[str, ...] | None = None
+    """The regions that its answers may be kept in; None: all."""
+
+
 class KeyRing:
     """Tenant names by key. Empty: no key is asked for."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        """`keys` maps a key to the name of its tenant."""
-        self._tenants = {sha256(key.encode()).digest(): tenant for key, tenant in keys.items()}
+    def __init__(
+        self, keys: Mapping[str, str], residency: Mapping[str, tuple[str, ...]] | None = None
+    ) -> None:
+        """`keys` maps a key to the name of its tenant, `residency` some to the regions allowed."""
+        regions = residency or {}
+        self._callers = {
+            sha256(key.encode()).digest(): Caller(Scope(f"tenant:{tenant}"), regions.get(key))
+            for key, tenant in keys.items()
+        }
 
     def __len__(self) -> int:
-        return len(self._tenants)
+        return len(self._callers)
 
-    def scope(self, authorization: str | None) -> Scope:
-        """The scope that a request with this `Authorization` field may read and write.
+    def caller(self, authorization: str | None) -> Caller:
+        """Whom a request with this `Authorization` field is from.
 
         Raises:
             Unauthorized: keys are in use and this is none of them. Every failure looks the same.
         """
-        if not self._tenants:
-            return SHARED
+        if not self._callers:
+            return _ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or len(key) > KEY_CHARS_MAX:
             raise _unauthorized()
         offered = sha256(key.strip().encode("utf-8", "replace")).digest()
-        tenant = self._tenants.get(offered)
-        if tenant is None:
+        caller = self._callers.get(offered)
+        if caller is None:
             raise _unauthorized()
-        return Scope(f"tenant:{tenant}")
+        return caller
+
+
+_ANYBODY = Caller(SHARED)
 
 
 def _unauthorized() -> Unauthorized:

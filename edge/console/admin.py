@@ -116,11 +116,11 @@ class AdminServer:
             purge = _purge_of(asked, self._node.key_of)
         except (ValueError, ClientError) as exc:
             return _error(400, f"{str(exc).rstrip('.')}. {_PURGE_HELP}")
-        dry_run = asked.get("dry_run") is True
-        done = await self._node.purge(purge, dry_run=dry_run, wait_s=CONFIRM_S)
+        dry_run, soft = asked.get("dry_run") is True, asked.get("soft") is True
+        done = await self._node.purge(purge, soft=soft, dry_run=dry_run, wait_s=CONFIRM_S)
         told = {
             "matched": done.matched,
-            "purged": 0 if dry_run else done.matched,
+            "purged": 0 if dry_run or soft else done.matched,
             "confirmed": list(done.confirmed),
             "unconfirmed": list(done.unconfirmed),
         }
@@ -150,28 +150,34 @@ _EXPLAIN_HELP = (
     "answers of this node, or post the request itself to see how it would be decided now"
 )
 _PURGE_HELP = (
-    'Say what to purge: {"everything": true}, or any of "tenant", "model" and "request" '
-    '(a chat request whose answer is to go); "dry_run": true only counts'
+    'Say what to purge: {"everything": true}, or any of "tenant", "request" (a chat request whose '
+    'answer is to go) and one of "label", "model" and "route" (its pattern); "soft": true makes '
+    'stale what would go, "dry_run": true only counts'
 )
 
 
+_LABELS = {"label": "", "model": "model:", "route": "route:"}
+_NARROWING = ("tenant", "request", *_LABELS)
+
+
 def _purge_of(asked: dict[str, Any], key_of: Callable[[Scope, str, bytes], CacheKey]) -> Purge:
-    unknown = asked.keys() - {"everything", "tenant", "model", "request", "dry_run"}
+    unknown = asked.keys() - {"everything", *_NARROWING, "soft", "dry_run"}
     if unknown:
         raise ValueError(f"Unknown: {', '.join(sorted(unknown))}")
-    narrowed = asked.keys() & {"tenant", "model", "request"}
+    narrowed = asked.keys() & set(_NARROWING)
     if bool(asked.get("everything")) == bool(narrowed):
         raise ValueError("Either everything or a part")
-    tenant, model = asked.get("tenant"), asked.get("model")
     # Sent as null they narrow nothing: a script whose variable is empty would purge everything.
     if any(not (isinstance(asked[name], str) and asked[name]) for name in narrowed - {"request"}):
-        raise ValueError("Tenant and model must be names")
-    scope = None if tenant is None else Scope(f"tenant:{tenant}")
+        raise ValueError("Tenant, label, model and route must be names")
+    labels = [f"{prefix}{asked[name]}" for name, prefix in _LABELS.items() if name in asked]
+    if len(labels) > 1:
+        raise ValueError("One of label, model and route, as each narrows alone")
+    scope = Scope(f"tenant:{asked['tenant']}") if "tenant" in asked else None
     key = None
     if "request" in asked:
         key = key_of(scope or Scope("shared"), "/v1/chat/completions", _body(asked["request"]))
-    label = None if model is None else f"model:{model}"
-    return Purge(scope=scope, label=label, key=key)
+    return Purge(scope=scope, label=labels[0] if labels else None, key=key)
 
 
 def _scope_of(tenant: Any) -> Scope:

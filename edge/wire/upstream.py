@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 
 from edge.errors import ClientError, UpstreamError
+from edge.labels import labels_of
 from edge.routing import Upstream, UpstreamSettings
 from edge.status import proxy_status
 
@@ -41,6 +42,10 @@ class Reply:
         self._node = node
         self._idle_s = idle_s
         self.is_stream = response.content_type == "text/event-stream"
+        fields = response.headers
+        self.labels: Sequence[str] = labels_of(
+            fields.getall("cache-groups", ()), fields.getall("surrogate-key", ())
+        )
 
     async def chunks(self) -> AsyncIterator[bytes]:
         while chunk := await self._next():

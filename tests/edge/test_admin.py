@@ -100,7 +100,9 @@ async def test_each_kind_of_answer_is_counted_as_itself(
 PURGES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "everything": ({"everything": True}, {"one", "two", "other"}),
     "a model": ({"model": "test-model"}, {"one", "two"}),
+    "a label": ({"label": "model:other"}, {"other"}),
     "a request": ({"request": chat("one")}, {"one"}),
+    "a request of a model": ({"request": chat("one"), "model": "test-model"}, {"one"}),
     "nothing": ({"model": "absent"}, set()),
 }
 
@@ -125,6 +127,15 @@ async def test_what_was_purged_is_a_miss_and_the_rest_a_hit(
     for key, prompt in prompts.items():
         hit = (await ask(plain, prompt)).cache.get("hit", False)
         assert hit is (key not in gone)
+
+
+async def test_a_soft_purge_makes_stale(plain: Door, admin: aiohttp.ClientSession) -> None:
+    await ask(plain, "x")
+    soft = {"model": "test-model", "soft": True}
+    assert await purge(admin, **soft, dry_run=True) == (200, {"matched": 1, "purged": 0})
+    assert (await ask(plain, "x")).cache["hit"] is True
+    assert await purge(admin, **soft) == (200, {"matched": 1, "purged": 0})
+    assert (await ask(plain, "x")).text == "answer 2 to: x"
 
 
 async def test_an_answer_on_its_way_during_a_purge_is_not_kept(

@@ -35,25 +35,25 @@ BAD: dict[str, str | None] = {
 @pytest.mark.parametrize("name", BAD)
 def test_case_17_every_failure_looks_the_same(name: str) -> None:
     with pytest.raises(Unauthorized) as refused:
-        RING.scope(BAD[name])
+        RING.caller(BAD[name])
     error = refused.value
     assert (error.status, error.code) == (401, "invalid_api_key")
     assert error.fields == (("www-authenticate", 'Bearer realm="edge"'),)
     with pytest.raises(Unauthorized) as other:
-        RING.scope(None)
+        RING.caller(None)
     assert error.message == other.value.message
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_key_gives_its_tenants_scope(scheme: str) -> None:
-    assert RING.scope(f"{scheme} key-of-acme") == Scope("tenant:acme")
-    assert RING.scope(f"{scheme} another-of-acme") == Scope("tenant:acme")
-    assert RING.scope(f"{scheme} key-of-beta") == Scope("tenant:beta")
+    assert RING.caller(f"{scheme} key-of-acme").scope == Scope("tenant:acme")
+    assert RING.caller(f"{scheme} another-of-acme").scope == Scope("tenant:acme")
+    assert RING.caller(f"{scheme} key-of-beta").scope == Scope("tenant:beta")
 
 
 @given(st.none() | st.text())
 def test_without_keys_everyone_shares(authorization: str | None) -> None:
-    assert KeyRing({}).scope(authorization) == SHARED
+    assert KeyRing({}).caller(authorization).scope == SHARED
 
 
 @given(st.text())
@@ -62,13 +62,13 @@ def test_no_other_key_is_let_in(key: str) -> None:
     if key.strip() in KEYS:
         return
     with pytest.raises(Unauthorized):
-        RING.scope(f"Bearer {key}")
+        RING.caller(f"Bearer {key}")
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=4), st.text("xy", min_size=1)))
 def test_a_scope_names_one_tenant(keys: dict[str, str]) -> None:
     ring = KeyRing({"other": "zz", **keys})
-    scopes = {ring.scope(f"Bearer {key}"): tenant for key, tenant in keys.items()}
+    scopes = {ring.caller(f"Bearer {key}").scope: tenant for key, tenant in keys.items()}
     assert scopes == {Scope(f"tenant:{tenant}"): tenant for tenant in set(keys.values())}
     assert SHARED not in scopes
 

@@ -112,6 +112,7 @@ class _Reply:
     exchange: Exchange
     pieces: AsyncIterator[bytes]
     is_stream: bool
+    labels: Sequence[str] = ()
 
     async def chunks(self) -> AsyncIterator[bytes]:
         async for piece in self.pieces:
@@ -132,6 +133,8 @@ class Upstreams:
         """Raised instead of an answer, by the upstream's name."""
         self.form: str | None = None
         """`json` or `stream`: the form of every answer, whatever was asked for."""
+        self.labels: Sequence[str] = ()
+        """What every answer may be purged by."""
         self._news = asyncio.Condition()
 
     async def called(self, times: int) -> None:
@@ -150,7 +153,7 @@ class Upstreams:
             raise self.refusals[upstream.name]
         try:
             form = self.form or ("stream" if exchange.body.get("stream") else "json")
-            yield _Reply(exchange, self.script(exchange), form == "stream")
+            yield _Reply(exchange, self.script(exchange), form == "stream", self.labels)
         finally:
             exchange.left = True
 
@@ -235,6 +238,8 @@ async def indoors(
     *,
     routes: tuple[RouteSettings, ...] = (),
     keys: Mapping[str, str] | None = None,
+    residency: Mapping[str, tuple[str, ...]] | None = None,
+    region: str = "",
     upstreams: Sequence[str] = ("one",),
     semantic: DecisionSettings | None = None,
 ) -> AsyncIterator[Indoors]:
@@ -303,11 +308,10 @@ async def indoors(
                 sharing=Sharing(SharingSettings()),
                 others=others,
             )
-            rules = Rules("edge", HttpSettings(), cache, routes)
+            rules = Rules("edge", HttpSettings(), cache, routes, region)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
-            intake = Intake(
-                rules, [dialect], KeyRing(keys or {}), Cors(CorsSettings()), SECRET, feedback.PATHS
-            )
+            ring = KeyRing(keys or {}, residency)
+            intake = Intake(rules, [dialect], ring, Cors(CorsSettings()), SECRET, feedback.PATHS)
             decisions = Decisions()
             handler = PromptHandler(
                 rules,
