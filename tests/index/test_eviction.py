@@ -93,6 +93,64 @@ def turnover(disk: Disk, *, first: int = 10_000, scope: Scope = SHARED) -> None:
     disk.put(*(made(first + n, scope=scope, tokens=1_000) for n in range(MAX_BYTES // 4_500)))
 
 
+# What is pinned.
+
+
+def pinned(*entries: Entry) -> list[Entry]:
+    return [replace(one, pinned=True) for one in entries]
+
+
+def test_what_is_pinned_outlives_floods_of_what_is_worth_more(tmp_path: Path) -> None:
+    with disk(tmp_path) as on:
+        on.put(*pinned(*(made(n) for n in range(50))))
+        turnover(on)
+        turnover(on, first=20_000, scope=A)
+        assert all(on.has(SHARED, n) for n in range(50))
+        assert [stored.entry.pinned for stored, _ in on.store.hottest(60)] == [True] * 50 + [
+            False
+        ] * 10
+
+
+def test_half_of_the_room_at_most_is_pinned(tmp_path: Path) -> None:
+    count = MAX_BYTES // 4_500
+    with disk(tmp_path) as on:
+        on.put(*pinned(*(made(n, tokens=1) for n in range(count))))
+        turnover(on)
+        kept = sum(on.has(SHARED, n) for n in range(count))
+        assert 0.45 * count < kept < 0.52 * count
+        assert on.store.stats.evicted >= count - kept
+
+
+def test_a_scope_with_nothing_but_pinned_answers_is_not_made_to_give_them(tmp_path: Path) -> None:
+    """It is the largest, and over its share; and yet others displace one another."""
+    with disk(tmp_path, tenant_share=0.1) as on:
+        on.put(*pinned(*(made(n, scope=A) for n in range(200))))
+        for scope in (B, C):
+            turnover(on, first=30_000, scope=scope)
+        assert all(on.has(A, n) for n in range(200))
+
+
+def test_pinned_answers_leave_when_there_is_nothing_else(tmp_path: Path) -> None:
+    with disk(tmp_path) as on:
+        on.put(*pinned(*(made(n) for n in range(200))))
+        on.store.flush()
+        on.put(made("large", 1_300_000))
+        on.store.flush()
+        assert on.has(SHARED, "large")
+        assert 50 < sum(on.has(SHARED, n) for n in range(200)) < 200
+
+
+def test_what_was_pinned_gives_its_room_back(tmp_path: Path) -> None:
+    with disk(tmp_path) as on:
+        for _ in range(4):
+            on.put(*pinned(*(made(n) for n in range(100))))
+        swept(on.store, Purger()(Purge(scope=SHARED))).result()
+        on.put(*pinned(*(made(n) for n in range(100))))
+    with disk(tmp_path) as on:
+        turnover(on)
+        assert all(on.has(SHARED, n) for n in range(100))
+
+
 # By value.
 
 

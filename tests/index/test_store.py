@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -15,7 +16,7 @@ from threading import Event
 import numpy as np
 import pytest
 
-from index.entry import Entry, Purge, Scope
+from index.entry import Entry, NodeName, Purge, Scope, Version
 from index.store import DirectoryInUse, Store, StoreSettings
 from tests.fakes.entries import (
     DIMENSIONS,
@@ -85,6 +86,31 @@ def test_an_entry_comes_back_as_it_was(tmp_path: Path) -> None:
         assert got(store, "plain") == plain
         assert store.last_id == 2
         store.check()
+
+
+def test_where_it_came_from_comes_back_and_costs_little(tmp_path: Path) -> None:
+    seen = tuple((NodeName(f"{place}-1.3f9c2a1b"), Version(1 << 56)) for place in ("fra", "sin"))
+    told = replace(
+        entry("q"),
+        stored_by=seen[0][0],
+        version=Version((1 << 57) + 1),
+        seen=seen,
+        reach=("eu", "us"),
+        labels=("news", "route:gpt*", "übel\ud800"),
+        pinned=True,
+    )
+    with opened(tmp_path) as store:
+        put(store, told, entry("plain"), replace(told, key=key("r")))
+        store.flush()
+        assert got(store, "q") == told
+        other, plain = got(store, "r"), got(store, "plain")
+        assert other is not None
+        assert plain == entry("plain")
+        assert other.seen is store.newest(SHARED, key("q")).seen  # type: ignore[union-attr]
+        ((nbytes,),) = store._rows("SELECT length(origin) FROM entry WHERE id=1", ())
+        assert nbytes < 150
+        ((nbytes,),) = store._rows("SELECT length(origin) FROM entry WHERE id=2", ())
+        assert nbytes < 12
 
 
 def test_replaces_by_scope_and_key(tmp_path: Path) -> None:
