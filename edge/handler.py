@@ -23,7 +23,7 @@ from edge.metrics import Metrics
 from edge.request import EventStream, Fields, Head, Reply, Request, Response
 from edge.rules import Rules
 from index.answers import Answers
-from index.entry import SHARED, CacheKey, Instant, Seen, Timestamp
+from index.entry import SHARED, CacheKey, Instant, Timestamp
 from index.memory import Hot
 
 log = logging.getLogger("http")
@@ -139,7 +139,7 @@ class PromptHandler:
 
     async def _join(self, ask: Ask, *, again: bool = False) -> Reply:
         flight, led = self._collapse.join(
-            _flight_key(ask, self._answers.seen), lambda f: self._fill(ask, f)
+            _flight_key(ask, self._answers.purges), lambda f: self._fill(ask, f)
         )
         flight.hold()
         handed_over = False
@@ -305,13 +305,13 @@ class _LeaderFailedError(Exception):
     """The flight that was joined failed; whoever leads the next one may do better."""
 
 
-def _flight_key(ask: Ask, seen: Seen) -> object:
+def _flight_key(ask: Ask, purges: int) -> object:
     """Requests that may share a fill; None for one that has wishes of its own.
 
-    What was asked after a purge shares nothing with what was asked before: it has seen more.
+    What was asked after a purge shares nothing with what was asked before.
     """
     wishes = ask.query.allowed
     plain = wishes.lookup and wishes.store and wishes.age_max_s is None
     if not plain or wishes.only_if_cached:
         return None
-    return (ask.query.scope, ask.query.key, wishes.mode, seen)
+    return (ask.query.scope, ask.query.key, wishes.mode, purges)

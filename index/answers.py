@@ -187,6 +187,11 @@ class Answers:
         """The purges that were applied here."""
         return self._generations.seen
 
+    @property
+    def purges(self) -> int:
+        """Grows with every purge, be it known without a gap or not."""
+        return self._generations.changes
+
     def recall(self, scope: Scope, key: CacheKey, now: Timestamp) -> Hot | None:
         hot = self._memory.get(scope, key, now)
         if hot is None or hot.checked == self._generations.changes or self._lives(hot, now):
