@@ -131,8 +131,8 @@ class Feed:
         """Until it leaves, or has to."""
         await self._hold(End(peer, Role.READER), websocket)
 
-    async def _hold(self, end: End, websocket: WebSocket) -> str:
-        """Why it ended."""
+    async def _hold(self, end: End, websocket: WebSocket) -> None:
+        """Have the replica speak with a peer, until the connection ends."""
         connection = Connection(end.peer, websocket)
         if (former := self._connections.get(end)) is not None:
             former.cut("replaced")  # the peer knows that it is broken; here it was not seen yet
@@ -141,6 +141,7 @@ class Feed:
         self._replica.linked(end, self._now())
         self.flush()
         log.info("event=linked %s=%s", end.role.value, end.peer)
+        why = "gone"  # aiohttp cancels whoever serves a peer that has closed its connection
         try:
             why = await connection.run(lambda message: self._received(end, message))
         finally:
@@ -148,8 +149,7 @@ class Feed:
                 del self._connections[end]
                 self._replica.unlinked(end, self._now())
                 self.flush()
-        log.info("event=unlinked %s=%s why=%s", end.role.value, end.peer, why)
-        return why
+            log.info("event=unlinked %s=%s why=%s", end.role.value, end.peer, why)
 
     def _received(self, end: End, message: bytes) -> None:
         self._replica.receive(end, message, self._now())

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import aiohttp
@@ -16,7 +17,7 @@ from index.entry import CacheKey, NodeName, Scope
 from sync import connection, https
 from sync.connection import PIECE_BYTES, QUEUED_BYTES_MAX
 from sync.credentials import client_tls
-from sync.dialling import Unlinked, dialled
+from sync.dialling import Unlinked, dialled, pause_s
 from sync.dialogue import MESSAGE_BYTES_MAX
 from sync.peer_client import PeerClient, Unanswered
 from sync.replica import End, Role
@@ -172,6 +173,17 @@ async def test_only_so_many_read_one_node(tmp_path: Path) -> None:
                 raise AssertionError
         async with _dialled(b, a):  # the same again is not one more
             await until(lambda: a.pipe.ended == [End(b.name, READER)])
+
+
+def test_attempts_begin_within_a_second_of_one_another() -> None:
+    """So that after a cut there is soon one; and never so close that they are a burden."""
+    chance = Random(1)
+    for failures in range(100):
+        for took_s in (0.0, 0.5, 2.0):
+            pause = pause_s(failures, took_s, chance)
+            assert 0.15 <= pause <= 1.0
+            assert took_s < 0.8 or pause <= 0.3
+    assert pause_s(9, 0.0, chance) >= 0.5
 
 
 # What a peer may do that it should not.
