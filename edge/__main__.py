@@ -20,24 +20,21 @@ import sys
 import urllib.parse
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-from edge.commands import membership, nats
+from edge.commands import membership, nats, purging
 from edge.commands.calling import (
     EXIT_FAILED,
     EXIT_OK,
     EXIT_USAGE,
+    UsageError,
     add_admin,
     add_settings,
     call,
+    read_request,
 )
 from edge.commands.calling import config as configured
 from edge.config import ConfigError
-
-
-class UsageError(Exception):
-    """What was asked for on the command line cannot be done."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +109,7 @@ def explain(options: argparse.Namespace) -> int:
         query = urllib.parse.urlencode({"request_id": options.request_id})
         found = call(options, f"/admin/explain?{query}")
     else:
-        asked = {"request": _request(options.request)}
+        asked = {"request": read_request(options.request)}
         if options.tenant:
             asked["tenant"] = options.tenant
         found = call(options, "/admin/explain", asked)
@@ -145,31 +142,6 @@ def _told(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def purge(options: argparse.Namespace) -> int:
-    asked: dict[str, Any] = {"dry_run": options.dry_run, "soft": options.soft}
-    for name in ("everything", "tenant", "label", "model", "route"):
-        if value := getattr(options, name):
-            asked[name] = value
-    if options.request:
-        asked["request"] = _request(options.request)
-    done = call(options, "/admin/purge", asked)
-    if done is None:
-        return EXIT_FAILED
-    became = "stale" if options.soft else "purged"
-    print(f"{done['matched']} answers {'would be ' if options.dry_run else ''}{became}")
-    return EXIT_OK
-
-
-def _request(file: str) -> Any:
-    """The request in a file, or on standard input. Raises UsageError."""
-    try:
-        return json.loads(sys.stdin.read() if file == "-" else Path(file).read_text("utf-8"))
-    except OSError as exc:
-        raise UsageError(f"{file}: {exc.strerror}") from exc
-    except ValueError as exc:
-        raise UsageError(f"{file}: not JSON: {exc}") from exc
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="promptedge", description="A CDN node for LLM prompts.", epilog="See docs/ for more."
@@ -191,22 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add_admin(one)
     one.set_defaults(run=status)
 
-    one = commands.add_parser("purge", help="make a running node forget answers, now")
-    add_admin(one)
-    one.add_argument("--everything", action="store_true", help="all answers of all tenants")
-    one.add_argument("--tenant", metavar="NAME", help="only this tenant's")
-    label = one.add_mutually_exclusive_group()
-    label.add_argument("--label", metavar="LABEL", help="only those with this label")
-    label.add_argument("--model", metavar="NAME", help="only this model's")
-    label.add_argument("--route", metavar="PATTERN", help="only this route's")
-    one.add_argument(
-        "--request", metavar="FILE", help="only the answer to this chat request (JSON; - for stdin)"
-    )
-    one.add_argument(
-        "--soft", action="store_true", help="make stale: served only while no upstream answers"
-    )
-    one.add_argument("--dry-run", action="store_true", help="only count what would go")
-    one.set_defaults(run=purge)
+    purging.add(commands)
 
     one = commands.add_parser("explain", help="say why an answer was served by meaning, or not")
     add_admin(one)

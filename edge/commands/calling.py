@@ -17,6 +17,10 @@ UPSTREAM_KEY = "PROMPTEDGE_UPSTREAM_KEY"
 """The key for upstreams that are given by flag. In a file each upstream names its own."""
 
 
+class UsageError(Exception):
+    """What was asked for on the command line cannot be done."""
+
+
 def add_settings(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_config(command)
@@ -69,3 +73,13 @@ def call(options: argparse.Namespace, path: str, document: Any = None) -> Any:
         reason = getattr(exc, "reason", exc)
         print(f"promptedge: no node answers at {options.admin}: {reason}", file=sys.stderr)
     return None
+
+
+def read_request(file: str) -> Any:
+    """The request in a file, or on standard input. Raises UsageError."""
+    try:
+        return json.loads(sys.stdin.read() if file == "-" else Path(file).read_text("utf-8"))
+    except OSError as exc:
+        raise UsageError(f"{file}: {exc.strerror}") from exc
+    except ValueError as exc:
+        raise UsageError(f"{file}: not JSON: {exc}") from exc

@@ -21,7 +21,9 @@ BODY_BYTES_MAX = 64 * 1024 * 1024
 """A purge may name a request as large as any that was answered."""
 
 CONFIRM_S = 2.0
-"""How long other nodes have to confirm a purge before they are named as those that have not."""
+"""How long other nodes have to confirm a purge, unless the request says otherwise, before they are
+named as those that have not."""
+CONFIRM_MAX_S = 60.0
 
 NO_STORE = {"cache-control": "no-store"}
 
@@ -117,7 +119,8 @@ class AdminServer:
         except (ValueError, ClientError) as exc:
             return _error(400, f"{str(exc).rstrip('.')}. {_PURGE_HELP}")
         dry_run, soft = asked.get("dry_run") is True, asked.get("soft") is True
-        done = await self._node.purge(purge, soft=soft, dry_run=dry_run, wait_s=CONFIRM_S)
+        wait_s = asked.get("wait_s", CONFIRM_S)
+        done = await self._node.purge(purge, soft=soft, dry_run=dry_run, wait_s=wait_s)
         told = {
             "matched": done.matched,
             "purged": 0 if dry_run or soft else done.matched,
@@ -152,7 +155,8 @@ _EXPLAIN_HELP = (
 _PURGE_HELP = (
     'Say what to purge: {"everything": true}, or any of "tenant", "request" (a chat request whose '
     'answer is to go) and one of "label", "model" and "route" (its pattern); "soft": true makes '
-    'stale what would go, "dry_run": true only counts'
+    'stale what would go, "dry_run": true only counts here, "wait_s" is how long other nodes have '
+    "to confirm it"
 )
 
 
@@ -161,9 +165,12 @@ _NARROWING = ("tenant", "request", *_LABELS)
 
 
 def _purge_of(asked: dict[str, Any], key_of: Callable[[Scope, str, bytes], CacheKey]) -> Purge:
-    unknown = asked.keys() - {"everything", *_NARROWING, "soft", "dry_run"}
+    unknown = asked.keys() - {"everything", *_NARROWING, "soft", "dry_run", "wait_s"}
     if unknown:
         raise ValueError(f"Unknown: {', '.join(sorted(unknown))}")
+    wait_s = asked.get("wait_s", CONFIRM_S)
+    if type(wait_s) not in (int, float) or not 0 <= wait_s <= CONFIRM_MAX_S:
+        raise ValueError(f"wait_s is a number of seconds, {CONFIRM_MAX_S:.0f} at most")
     narrowed = asked.keys() & set(_NARROWING)
     if bool(asked.get("everything")) == bool(narrowed):
         raise ValueError("Either everything or a part")
