@@ -43,16 +43,24 @@ async def test_status_and_purge_of_a_running_node(node: Node, tmp_path: Path) ->
     request = tmp_path / "request.json"
     request.write_text(json.dumps(chat("one")))
     asked = ("purge", *admin, "--request")
-    assert await run(*asked, str(request), "--dry-run") == (0, "1 answer would be purged on this node\n", "")
-    assert await run(*asked, "-", stdin=request.read_text()) == (0, "1 answer purged on this node\n", "")
+    assert await run(*asked, str(request), "--dry-run") == (
+        0,
+        "1 answer would be purged on this node\n",
+        "",
+    )
+    assert await run(*asked, "-", stdin=request.read_text()) == (
+        0,
+        "1 answer purged on this node\n",
+        "",
+    )
     assert await run("purge", *admin, "--everything") == (0, "1 answer purged on this node\n", "")
     async with doors(node) as every:
         await ask(every[0], "three")
     soft = ("purge", *admin, "--model", "test-model", "--soft")
-    assert await run(*soft, "--dry-run") == (0, "1 answers would be stale\n", "")
-    assert await run(*soft) == (0, "1 answers stale\n", "")
+    assert await run(*soft, "--dry-run") == (0, "1 answer would be stale on this node\n", "")
+    assert await run(*soft) == (0, "1 answer stale on this node\n", "")
     for narrow in (("--label", "news"), ("--route", "gpt*")):
-        assert await run("purge", *admin, *narrow) == (0, "0 answers purged\n", "")
+        assert await run("purge", *admin, *narrow) == (0, "0 answers purged on this node\n", "")
     code, _, err = await run("purge", *admin)
     assert code == 1
     assert "Either everything or a part" in err
