@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,14 @@ PROMPTEDGE = (sys.executable, "-m", "edge")
 class FleetNode:
     """A node at a site, its upstream, and whoever asks it from there."""
 
-    def __init__(self, site: Site, data: Path, upstream: ScriptedUpstream) -> None:
+    def __init__(
+        self, site: Site, data: Path, upstream: ScriptedUpstream, urls: Sequence[str] = ()
+    ) -> None:
+        """`urls` are of NATS servers, where these carry what nodes say."""
         self.site = site
         self.data = data
         self.upstream = upstream
+        self.urls = urls
         self.log = data / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self._config = data / "node.toml"
@@ -42,6 +46,8 @@ class FleetNode:
             mode = "exact"
             [sync]
             listen = "{site.address}:8444"
+            [sync.nats]
+            urls = {json.dumps(list(urls))}
             [[upstreams]]
             base_url = "{upstream.base_url}"
             """
@@ -133,6 +139,11 @@ class FleetNode:
     async def lacks(self, text: str) -> bool:
         return not await self.holds(text)
 
+    async def heard(self) -> list[str]:
+        """Other nodes that are alive, as far as this one hears."""
+        nodes = (await self.call("/admin/status"))["fleet"]["nodes"]
+        return [one["node"] for one in nodes if one["state"] == "alive"]
+
     async def links(self) -> list[str]:
         """Those that are up, such as "reader ams.3f9c2a1b"."""
         links: list[str] = (await self.call("/admin/status"))["fleet"]["links"]
@@ -156,20 +167,22 @@ REGIONS = {"fra": "eu", "ams": "eu", "sin": "asia"}
 
 
 @asynccontextmanager
-async def fleet(net: Wan, directory: Path) -> AsyncIterator[dict[str, FleetNode]]:
-    """Three nodes that have joined and are linked; the first invited the others."""
+async def fleet(
+    net: Wan, directory: Path, urls: Sequence[str] = ()
+) -> AsyncIterator[dict[str, FleetNode]]:
+    """Three nodes that have joined and hear one another; the first invited the others."""
     async with AsyncExitStack() as stack:
         nodes: dict[str, FleetNode] = {}
         for name in REGIONS:
             upstream = await stack.enter_async_context(scripted_upstream(net[name].listening()))
             (directory / name).mkdir()
-            nodes[name] = node = FleetNode(net[name], directory / name, upstream)
+            nodes[name] = node = FleetNode(net[name], directory / name, upstream, urls)
             stack.push_async_callback(node.close)
         founder, *others = nodes.values()
         await founder.start()
         await asyncio.gather(*(_join(node, founder) for node in others))
         for node in nodes.values():
-            await linked(node, len(others))
+            await in_touch(node, len(others))
         yield nodes
 
 
@@ -179,10 +192,11 @@ async def _join(node: FleetNode, founder: FleetNode) -> None:
     await node.start()
 
 
-async def linked(node: FleetNode, others: int) -> None:
-    """Until it reads and is read by so many."""
+async def in_touch(node: FleetNode, others: int) -> None:
+    """Until it hears so many, and, where nodes are linked, reads and is read by them."""
 
     async def all_up() -> bool:
-        return len(await node.links()) == 2 * others
+        linked = bool(node.urls) or len(await node.links()) == 2 * others
+        return linked and len(await node.heard()) == others
 
     await until_told(all_up)

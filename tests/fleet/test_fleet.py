@@ -1,19 +1,22 @@
 """Three real nodes 40 and 80 ms apart, 1 % of packets lost: what they share, whatever goes wrong.
 
+Everything once over links from node to node, and once over a NATS server in Frankfurt.
+
 `FLEET_CUT_S=20 pytest tests/fleet` cuts for as long as a bad day does; by default it is shorter.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
 from tests.fakes.doors import chat
 from tests.fakes.eventually import until_told
-from tests.fleet.nodes import FleetNode, fleet, linked
+from tests.fakes.nats import BINARIES, NatsServer, nats_server
+from tests.fleet.nodes import FleetNode, fleet, in_touch
 from tests.fleet.wan import Wan
 
 monotonic = time.monotonic  # noqa: TID251  real nodes, real time
@@ -28,10 +31,30 @@ Nodes = dict[str, FleetNode]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.fixture(scope="module", params=["feed", "nats"])
+def server(
+    request: pytest.FixtureRequest, net: Wan, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NatsServer | None]:
+    """What carries what nodes say, if not they themselves."""
+    if request.param == "feed":
+        yield None
+        return
+    binary = BINARIES["newest"] or BINARIES["system"]
+    if binary is None:
+        pytest.skip("there is no nats-server on this machine")
+    site = net["fra"]
+    within = ("ip", "netns", "exec", site.namespace)
+    with nats_server(binary, tmp_path_factory.mktemp("nats"), "", site.address, within) as one:
+        yield one
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def nodes(net: Wan, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nodes]:
-    """One fleet for all tests: each says what nobody else says, and leaves all nodes linked."""
-    async with fleet(net, tmp_path_factory.mktemp("fleet")) as made:
+async def nodes(
+    net: Wan, server: NatsServer | None, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Nodes]:
+    """One fleet for all tests: each says what nobody else says, and leaves all nodes in touch."""
+    urls = [server.url] if server else []
+    async with fleet(net, tmp_path_factory.mktemp("fleet"), urls) as made:
         yield made
 
 
@@ -113,11 +136,33 @@ async def test_a_node_that_is_killed_comes_back_without_what_was_purged(nodes: N
     await fra.call("/admin/purge", {"request": chat("To be purged")})
     meanwhile = await keep_making(fra, "while it was away", monotonic() + 1.0)
     await ams.start()
-    await linked(ams, 2)
+    await in_touch(ams, 2)
     await arrive(ams, meanwhile)
     for node in nodes.values():
         assert await node.holds("To be kept")
         assert await node.lacks("To be purged")
+
+
+async def test_a_server_that_is_killed_takes_nothing_with_it(
+    server: NatsServer | None, nodes: Nodes
+) -> None:
+    if server is None:
+        pytest.skip("there is none")
+    fra, ams, sin = nodes.values()
+    await ams.make_popular("Known before the server was killed")
+    for node in (fra, sin):
+        await arrive(node, ["Known before the server was killed"])
+    server.kill()
+    done = await sin.call("/admin/purge", {"request": chat("Known before the server was killed")})
+    assert len(done["unconfirmed"]) == 2
+    meanwhile = await keep_making(ams, "without a server", monotonic() + 2.0)
+    server.start()
+    assert await arrive(sin, meanwhile) < HEALED_S
+    await arrive(fra, meanwhile)
+    for node in (fra, ams):
+        await until_told(lambda: node.lacks("Known before the server was killed"))  # noqa: B023
+    for node in nodes.values():
+        await in_touch(node, 2)
 
 
 async def test_a_revoked_node_is_out_and_so_is_what_it_told(nodes: Nodes) -> None:
@@ -131,6 +176,6 @@ async def test_a_revoked_node_is_out_and_so_is_what_it_told(nodes: Nodes) -> Non
     assert "is revoked; " in said
     for node in (fra, ams):
         await until_told(lambda: node.lacks("Told by one that will be revoked"))  # noqa: B023
-        await linked(node, 1)
+        await in_touch(node, 1)
     status, _, _ = await sin.ask("Told by one that will be revoked")
     assert status == 200, "it serves on, by itself"

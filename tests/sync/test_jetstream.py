@@ -10,11 +10,13 @@ import pytest
 
 from index.entry import Entry, Purge, Scope
 from sync.frames import peek
-from sync.jetstream.client import NatsError, connect
+from sync.jetstream import streams
+from sync.jetstream.client import Login, NatsError, connect
+from sync.jetstream.permissions import configuration
 from sync.jetstream.settings import NatsSettings
 from sync.roster import Enrolment
 from tests.fakes.eventually import until
-from tests.fakes.fleet import enrolment
+from tests.fakes.fleet import OPERATOR, enrolment
 from tests.fakes.nats import BINARIES, NatsServer, nats_server
 from tests.fakes.nats_nodes import BusNode
 
@@ -197,6 +199,40 @@ async def test_what_strangers_publish_is_dropped_and_work_goes_on(
     await until(lambda: par.holds(told, after))
     assert par.replica.dropped["forged"]
     assert par.bus.sessions == 1
+
+
+async def test_a_server_that_knows_the_nodes_lets_them_do_their_work(
+    server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each with its own key, and with no more than it needs; the operator makes the streams."""
+    replica = BusNode(tmp_path / "fleet", FRA, FLEET, server.url)
+    subjects = replica.bus.subjects()
+    replica.replica.close()
+    public = OPERATOR.public_key().public_bytes_raw()
+    server.kill()
+    server.configure(configuration(subjects, public, FLEET, "PROMPTEDGE"))
+    server.start()
+    login = Login(public, OPERATOR.sign)
+    client = await connect(server.url, NatsSettings(), login, "operator", "_INBOX.operator")
+    await streams.make(client, subjects, NatsSettings())
+    await client.abandon()
+
+    nodes = [BusNode(tmp_path / own.name, own, FLEET, server.url) for own in FLEET]
+    async with AsyncExitStack() as stack:
+        for one in nodes:
+            stack.callback(one.close)
+            await stack.enter_async_context(one.running())
+        await met(*nodes)
+        fra, par, sin = nodes
+        many = [fra.fetch(number, body=bytes(200_000)) for number in range(60)]  # flow control
+        await until(lambda: par.holds(*many) and sin.holds(*many))
+        european = par.fetch("european", reach=("eu",))
+        await until(lambda: fra.holds(european))
+        purged = sin.purge(Purge())
+        await until(lambda: sin.unconfirmed(purged) == [])
+        assert sin.holds_none(european, *many)
+        assert [one.bus.sessions for one in nodes] == [1, 1, 1]
+    assert not [one for one in caplog.records if "permissions" in one.message]
 
 
 async def test_a_stream_that_was_cut_is_told(
