@@ -2,7 +2,7 @@
 
 A message travels in pieces of at most `PIECE_BYTES`, each behind a byte that says whether it is the
 last. So a heartbeat never waits long behind a message, and a peer on a thin line that takes ten
-seconds for one is seen to be alive all the while.
+seconds for one is seen to be alive all the while. What is urgent waits for one message at most.
 
 Nothing here waits for a peer that does not take what it is sent: what is queued is bounded, and a
 peer that falls behind by more is cut off. It comes back and goes on where it was.
@@ -54,14 +54,15 @@ class Connection:
         self.peer = peer
         self._websocket = websocket
         self._queue: deque[bytes] = deque()
+        self._urgent: deque[bytes] = deque()
         self._queued_bytes = 0
         self._news = asyncio.Event()
         self._ended = asyncio.Event()
         self._why = ""
 
-    def send(self, message: bytes) -> None:
-        """Queue it. The connection ends when too much waits."""
-        self._queue.append(message)
+    def send(self, message: bytes, *, urgent: bool = False) -> None:
+        """Queue it, before all that is not urgent. The connection ends when too much waits."""
+        (self._urgent if urgent else self._queue).append(message)
         self._queued_bytes += len(message)
         self._news.set()
         if self._queued_bytes > QUEUED_BYTES_MAX:
@@ -139,8 +140,8 @@ class Connection:
     async def _say(self) -> None:
         while True:
             self._news.clear()
-            while self._queue:
-                message = self._queue.popleft()
+            while self._urgent or self._queue:
+                message = (self._urgent or self._queue).popleft()
                 await self._send(memoryview(message))
                 self._queued_bytes -= len(message)
             try:

@@ -95,6 +95,11 @@ def written(message: DialogueMessage) -> bytes:
     return bytes((_TYPES[type(message)],)) + packed
 
 
+def is_aside(data: bytes) -> bool:
+    """May it overtake what was written before it?"""
+    return data[:1] == bytes((_TYPES[Aside],))
+
+
 def read(data: bytes) -> DialogueMessage:
     """Raises MessageError."""
     if not 0 < len(data) <= MESSAGE_BYTES_MAX:

@@ -27,6 +27,7 @@ from index.entry import Instant, NodeName, Timestamp
 from sync.application import Refused
 from sync.connection import Connection, WebSocket
 from sync.dialling import Unlinked, dialled, pause_s
+from sync.dialogue import is_aside
 from sync.peer_client import Peer
 from sync.peers import Peers
 from sync.replica import End, Role
@@ -104,7 +105,7 @@ class Feed:
         """Send what there is to send. To be called after anything was said to the replica."""
         for end, message in self._replica.outbox():
             if (connection := self._connections.get(end)) is not None:
-                connection.send(message)
+                connection.send(message, urgent=is_aside(message))
         if self._replica.roster.digest != self._roster_digest:
             self._shut_out()
         self._news.set()  # what is due when may have changed

@@ -18,7 +18,7 @@ from sync import connection, https
 from sync.connection import PIECE_BYTES, QUEUED_BYTES_MAX
 from sync.credentials import client_tls
 from sync.dialling import Unlinked, dialled, pause_s
-from sync.dialogue import MESSAGE_BYTES_MAX
+from sync.dialogue import MESSAGE_BYTES_MAX, Aside, written
 from sync.peer_client import PeerClient, Unanswered
 from sync.replica import End, Role
 from sync.settings import SyncSettings
@@ -50,12 +50,28 @@ async def test_messages_arrive_whole_and_in_order(tmp_path: Path, size: int) -> 
         link = End(b.name, READER)
         await until(lambda: link in a.pipe.links)
         b.pipe.heard.clear()
-        messages = [bytes([at]) * size for at in range(4)]
+        messages = [bytes([at]) * size for at in range(4)]  # none is an aside
         for message in messages:
             a.pipe.say(link, message)
         feed.flush()
         await until(lambda: len(_from(b, a.name)) == 4)
         assert _from(b, a.name) == messages
+
+
+async def test_a_purge_overtakes_answers(tmp_path: Path) -> None:
+    """Over a thin line they may be many seconds of it."""
+    a, b = fleet(tmp_path, "a", "b")
+    aside = written(Aside((b"a purge",)))
+    async with running(a) as feed, running(b):
+        end = End(b.name, READER)
+        await until(lambda: end in a.pipe.links)
+        b.pipe.heard.clear()
+        batches = [bytes([3, at]) * 1000 for at in range(4)]
+        for message in (*batches, aside):
+            a.pipe.say(end, message)
+        feed.flush()
+        await until(lambda: len(_from(b, a.name)) == 5)
+        assert _from(b, a.name) == [aside, *batches]
 
 
 async def test_parents_alone_are_read(tmp_path: Path) -> None:
