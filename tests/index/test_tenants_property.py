@@ -17,13 +17,28 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from numpy.typing import NDArray
 
+from index.acceptance import Accepted
 from index.answers import Answers
 from index.decision import DecisionSettings, Miss
-from index.entry import CacheKey, Entry, PartitionKey, Purge, Purged, Question, Scope, Timestamp
+from index.entry import (
+    CacheKey,
+    Entry,
+    NodeName,
+    PartitionKey,
+    Purge,
+    Purged,
+    Question,
+    Scope,
+    Timestamp,
+    Version,
+)
+from index.hints import hint
 from index.memory import MemorySettings
 from index.store import StoreSettings
 from tests.fakes.entries import DIMENSIONS, NOW, Purger, as_after_kill, entry, key, vector
@@ -58,7 +73,7 @@ class Tenants(RuleBasedStateMachine):
         self.made = 0
         self.latest: dict[tuple[Scope, CacheKey], Entry] = {}
         self.purger = Purger()
-        self.told: list[Purged] = []
+        self.purges: list[Purged] = []
         self.on_their_way: list[Entry] = []
         self.purged: set[bytes] = set()
         self.served: Counter[str] = Counter()
@@ -67,7 +82,7 @@ class Tenants(RuleBasedStateMachine):
     def start(self) -> None:
         self.answers = Answers.open(self.directory, FILE, MEMORY, DecisionSettings())
         self.answers.warm_vectors("one-hot", DIMENSIONS)
-        self.answers.restore(self.told)
+        self.answers.restore(self.purges)
 
     def question(self, scope: Scope, name: int) -> Question:
         partition = scope.encode().ljust(32) if self.apart else b"everybody's".ljust(32)
@@ -139,10 +154,40 @@ class Tenants(RuleBasedStateMachine):
     @rule(scope=TENANTS, name=NAMES)
     def similar(self, scope: Scope, name: int) -> None:
         found = self.answers.similar(
-            scope, self.question(scope, name), vector(name), self.now, KIND
+            scope, self.question(scope, name), vector(name), self.now, KIND, None, embedded
         )
         if not isinstance(found, Miss):
             self.sees("similar", scope, found.entry)
+
+    @rule(scope=TENANTS, name=NAMES)
+    def stale(self, scope: Scope, name: int) -> None:
+        found = self.answers.stale(scope, key(name))
+        if found is not None:
+            assert found.body.startswith(canary(scope)), "stale: another tenant's answer"
+            assert found == self.latest.get((scope, found.key)), "stale: purged, or replaced"
+
+    @rule(
+        scope=TENANTS,
+        name=NAMES,
+        model=MODELS,
+        version=st.integers(1, 9),
+        knowing=st.booleans(),
+        honest=st.booleans(),
+    )
+    def told(
+        self, scope: Scope, name: int, model: str, version: int, knowing: bool, honest: bool
+    ) -> None:
+        """Another node fetched it, and knew of all purges or of none; its vector may lie."""
+        one = replace(
+            self.answer(scope, name, model),
+            stored_by=NodeName("b"),
+            version=Version(version),
+            seen=self.answers.begin() if knowing else (),
+        )
+        came_with = hint("one-hot", vector(name if honest else name + 1))
+        if self.answers.accept(one, self.now, came_with) == Accepted.STORED:
+            assert not any(purged.reaches(one) for purged in self.purges)
+            self.latest[scope, one.key] = one
 
     @rule(scope=TENANTS, name=NAMES)
     def explain(self, scope: Scope, name: int) -> None:
@@ -152,12 +197,19 @@ class Tenants(RuleBasedStateMachine):
             assert found.body.startswith(canary(scope)), "explain: another tenant's answer"
             assert found == self.latest.get((scope, found.key)), "explain: purged, or replaced"
 
-    @rule(scope=st.none() | TENANTS, model=st.none() | MODELS, name=st.none() | NAMES)
-    def purge(self, scope: Scope | None, model: str | None, name: int | None) -> None:
+    @rule(
+        scope=st.none() | TENANTS,
+        model=st.none() | MODELS,
+        name=st.none() | NAMES,
+        swept=st.booleans(),
+    )
+    def purge(
+        self, scope: Scope | None, model: str | None, name: int | None, swept: bool = True
+    ) -> None:
         label = None if model is None else f"model:{model}"
         purge = Purge(scope, label, None if name is None else key(name))
-        self.told.append(self.purger(purge))
-        self.answers.purge(self.told[-1])
+        self.purges.append(self.purger(purge))
+        (self.answers.purge if swept else self.answers.merge)(self.purges[-1])
         self.purged.update(one.body for one in self.on_their_way if purge.covers(one))
         gone = [where for where, one in self.latest.items() if purge.covers(one)]
         for where in gone:
@@ -215,6 +267,11 @@ class Tenants(RuleBasedStateMachine):
             self.answers.check()
             self.answers.close()
             shutil.rmtree(self.root)
+
+
+def embedded(text: str) -> NDArray[np.float32] | None:
+    """The vector of a question, made here."""
+    return vector(next(n for n, topic in enumerate(TOPICS) if topic in text))
 
 
 def canary(scope: Scope) -> bytes:
