@@ -9,6 +9,9 @@ promptedge invite   let one node join the fleet of a running one
 promptedge join     make the node in a directory a member of a fleet
 promptedge revoke   shut a node out of the fleet, now
 promptedge nats-permissions, promptedge nats-streams   what NATS servers must know, and keep
+promptedge warm     fill caches before anybody asks
+promptedge export   write what a node remembers to standard output
+promptedge import   give a node what an export wrote
 """
 
 import argparse
@@ -22,7 +25,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from edge.commands import membership, nats, purging
+from edge.commands import membership, nats, purging, snapshot, warm
 from edge.commands.calling import (
     EXIT_FAILED,
     EXIT_OK,
@@ -177,6 +180,8 @@ def _parser() -> argparse.ArgumentParser:
     one.set_defaults(run=explain)
     membership.add(commands)
     nats.add(commands)
+    warm.add(commands)
+    snapshot.add(commands)
     return parser
 
 

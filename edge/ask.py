@@ -7,7 +7,28 @@ from edge.dialects import Call, Dialect
 from edge.policy import Allowed, Mode, Route
 from edge.request import Fields, Head
 from edge.status import Timings
-from index.entry import CacheKey, Instant, Reach, Scope
+from index.entry import CacheKey, Instant, Reach, Scope, Seen, Timestamp
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """An answer that was brought along, for which no upstream is asked."""
+
+    body: bytes
+    generated_at: Timestamp
+    expires_at: Timestamp | None = None
+    """None: as long after it was generated as the route has it."""
+    seen: Seen | None = None
+    """The purges that were known when it was fetched; None: those that are known now."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curation:
+    """What an operator wants of an entry that is put into the cache on purpose."""
+
+    labels: tuple[str, ...] = ()
+    pinned: bool = False
+    given: Given | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +49,8 @@ class Query:
     """Where an answer that is fetched for it may be kept."""
     shared_key: CacheKey | None = None
     """Its key in the pool of all tenants, where there is one; see `edge.sharing`."""
+    curation: Curation | None = None
+    """None for what clients ask; see `edge.curate`."""
 
     @property
     def bypass(self) -> str | None:

@@ -41,6 +41,8 @@ class Whole:
 
     body: bytes
     stored: bool
+    why: str = ""
+    """Why it was not stored, in a word, once that was decided."""
 
 
 @dataclass(frozen=True, slots=True)

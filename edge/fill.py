@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from edge import sharing
-from edge.ask import Ask, Query
+from edge.ask import Ask, Curation, Given, Query
 from edge.batcher import Batcher, Vector
 from edge.collapse import Failed, Flight, Found, Whole
 from edge.decisions import Decided
@@ -157,6 +157,8 @@ class Fill:
             match = await self._look_up(ask, memo, flight) or await self._from_others(ask, memo)
             if match is not None:
                 flight.settle(Found(match))
+            elif ask.query.curation and ask.query.curation.given:
+                self._take(ask, memo, flight, ask.query.curation.given)
             elif ask.query.allowed.only_if_cached:
                 raise EdgeError(
                     "No stored answer, and the request asked for nothing else (only-if-cached).",
@@ -234,6 +236,13 @@ class Fill:
         memo.decided = flight.decided = memo.decided.missed(miss)
         self._metrics.semantic_miss(miss.reason)
         log.debug("event=semantic_miss rid=%s why=%s", memo.decided.request_id, miss.reason)
+
+    def _take(self, ask: Ask, memo: _Memo, flight: Flight, given: Given) -> None:
+        """Keep an answer that was brought along, as one that an upstream gave."""
+        if given.seen is not None:
+            memo.seen = given.seen
+        why = self._keep(ask, memo, given.body, json.loads(given.body))
+        flight.settle(Whole(given.body, stored=not why, why=why))
 
     # Upstreams
 
@@ -323,8 +332,8 @@ class Fill:
                 whole = await reply.read(JSON_ANSWER_BYTES_MAX)
                 answer = _json_object(whole)
                 ask.query.dialect.check(answer)
-                stored = self._keep(ask, memo, whole, answer)
-                flight.settle(Whole(whole, stored))
+                why = self._keep(ask, memo, whole, answer)
+                flight.settle(Whole(whole, stored=not why, why=why))
 
     async def _stream(self, ask: Ask, memo: _Memo, flight: Flight, reply: UpstreamReply) -> None:
         reader = EventReader()
@@ -346,48 +355,65 @@ class Fill:
         if not assembly.finished:
             raise UpstreamError("The upstream broke off before its answer was complete.")
         # Every choice has ended, but not the stream: good enough to read, not to keep.
-        flight.settle(Whole(assembly.body(), stored=False))
+        flight.settle(Whole(assembly.body(), stored=False, why="unfinished"))
 
     def _land(self, ask: Ask, memo: _Memo, flight: Flight, assembly: Assembly) -> None:
         if not assembly.finished:
             raise UpstreamError("The upstream ended its stream before its answer was complete.")
         whole = assembly.body()
-        stored = flight.storable and self._keep(ask, memo, whole, json.loads(whole))
+        why = self._keep(ask, memo, whole, json.loads(whole)) if flight.storable else "too-large"
         flight.publish(DONE)
-        flight.settle(Whole(whole, stored))
+        flight.settle(Whole(whole, stored=not why, why=why))
 
-    def _keep(self, ask: Ask, memo: _Memo, body: bytes, answer: dict[str, Any]) -> bool:
-        """Store a complete answer if everything speaks for it."""
-        if not ask.query.allowed.store or memo.bypass or len(body) > ask.query.answer_bytes_max:
-            return False
-        unfit = ask.query.dialect.unfit(answer)
-        if unfit:
+    def _keep(self, ask: Ask, memo: _Memo, body: bytes, answer: dict[str, Any]) -> str:
+        """Store a complete answer if everything speaks for it; or else why not, in a word."""
+        query = ask.query
+        if not query.allowed.store or memo.bypass:
+            return "not-wanted"
+        if len(body) > query.answer_bytes_max:
+            return "too-large"
+        if unfit := query.dialect.unfit(answer):
             log.info("event=not_stored rid=%s why=%s", ask.request_id, unfit)
-            return False
+            return unfit
         now = self._wall()
-        ttl_s = ask.query.route.ttl_s
-        if memo.time_bound:
-            ttl_s = min(ttl_s, self._time_bound_ttl_s)
+        stored_at, expires_at = self._life(query, memo, now)
+        if expires_at <= now:
+            return "expired"
+        curation = query.curation or Curation()
         entry = Entry(
-            scope=ask.query.scope,
-            key=ask.query.key,
-            model=ask.query.call.prompt.model,
+            scope=query.scope,
+            key=query.key,
+            model=query.call.prompt.model,
             body=body,
-            stored_at=now,
-            expires_at=Timestamp(now + ttl_s),
+            stored_at=stored_at,
+            expires_at=expires_at,
             question=memo.question,
-            tokens=ask.query.dialect.tokens(answer),
+            tokens=query.dialect.tokens(answer),
             stored_by=self._others.name,
             version=self._others.stamp(),
             seen=memo.seen,
-            reach=ask.query.reach,
-            labels=tuple(sorted({*ask.query.route.labels, *memo.labels})),
+            reach=query.reach,
+            labels=tuple(sorted({*query.route.labels, *memo.labels, *curation.labels})),
+            pinned=curation.pinned,
         )
         stored = self._answers.put(entry, memo.vector)
         self._others.stored(entry)
         self._share(ask, memo, entry, answer)
-        self._checks.miss(ask.query, memo.decided, body)
-        return stored
+        self._checks.miss(query, memo.decided, body)
+        if stored:
+            return ""
+        return "purged" if self._answers.dead(entry) else "busy"
+
+    def _life(self, query: Query, memo: _Memo, now: Timestamp) -> tuple[Timestamp, Timestamp]:
+        """From when to when an answer is fresh; one that was brought along is as old as it is."""
+        ttl_s = query.route.ttl_s
+        if memo.time_bound:
+            ttl_s = min(ttl_s, self._time_bound_ttl_s)
+        given = query.curation.given if query.curation else None
+        if given is None:
+            return now, Timestamp(now + ttl_s)
+        expires_at = Timestamp(given.generated_at + ttl_s)
+        return given.generated_at, given.expires_at or expires_at
 
     def _share(self, ask: Ask, memo: _Memo, entry: Entry, answer: dict[str, Any]) -> None:
         """Let all tenants have it, if enough of them asked for it and nothing speaks against it."""

@@ -30,9 +30,10 @@ from edge.batcher import Batcher
 from edge.checks import Checks
 from edge.collapse import Collapse, Flight
 from edge.config import Config, ConfigError, KeySettings
-from edge.console import membership
+from edge.console import membership, warming
 from edge.console.admin import AdminServer
 from edge.cors import Cors
+from edge.curate import Curate
 from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
 from edge.errors import EdgeError, UpstreamError
@@ -47,6 +48,7 @@ from edge.refill import Refill
 from edge.routing import Upstream, UpstreamSettings
 from edge.rules import Rules
 from edge.sharing import Sharing
+from edge.snapshots import Snapshots
 from edge.wire.http1 import Http1Wire
 from edge.wire.http3 import Http3Wire
 from edge.wire.upstream import UpstreamClient, key_of
@@ -230,6 +232,25 @@ class Node:
             self._secret,
             self._embedding_worker,
         )
+        self._curate = Curate(
+            self._intake,
+            self.answers,
+            self._collapse,
+            self._fill,
+            self._readers,
+            self._secret,
+            wall=wall,
+            monotonic=monotonic,
+            new_id=new_id,
+        )
+        self._snapshots = Snapshots(
+            self.answers,
+            self._readers,
+            self._secret,
+            self.fleet.name,
+            lambda: self._batcher.fingerprint,
+            wall,
+        )
         self._handler = PromptHandler(
             rules,
             self._intake,
@@ -269,7 +290,11 @@ class Node:
     ) -> None:
         """Open the listeners: the operator's first, so that a probe sees a node that starts."""
         config = self.config
-        admin = AdminServer(sockets["admin"], self, self._metrics, membership.routes(self.fleet))
+        routes = [
+            *membership.routes(self.fleet),
+            *warming.routes(self._curate, self._snapshots),
+        ]
+        admin = AdminServer(sockets["admin"], self, self._metrics, routes)
         stack.push_async_callback(admin.stop)
         await admin.start()
         for upstream in self._upstreams:

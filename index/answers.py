@@ -255,6 +255,11 @@ class Answers:
                 self._merge(purged)
             self._generations.adopt(seen)
 
+    def purge_table(self) -> tuple[tuple[Purged, ...], Seen]:
+        """All purges that are known here, for who is to know them too: see `restore`."""
+        with self._lock:
+            return tuple(self._generations.purges()), self._generations.seen
+
     def forget(self, now: Timestamp) -> None:
         """Drop purges so old that nothing can be left of what they cover."""
         with self._lock:

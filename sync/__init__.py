@@ -46,4 +46,5 @@ private_files  files that nobody else may read, whole or not at all
 
 Before anybody asks:
 warmup         the job of `promptedge warm`, run beside the nodes
+snapshot       what a node remembers as a stream of bytes, proven record by record
 """

@@ -39,6 +39,15 @@ def test_the_readme_names_commands_and_flags_that_exist() -> None:
     assert all(flag in known for flag in flags)
 
 
+def test_each_option_of_a_warm_up_is_documented() -> None:
+    page = read("docs/warm-up.md")
+    options = set(re.findall(r"(--[a-z-]+)", help_of("warm"))) - {"--help", "--pin"}
+    for option in options:
+        assert option in page, option
+    for command in ("warm", "export", "import"):
+        assert f"promptedge {command} " in page
+
+
 def test_links_between_documents_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("bench/**/*.md")]:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text("utf-8")):

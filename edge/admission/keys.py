@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 
-from edge.errors import Unauthorized
+from edge.errors import ClientError, Unauthorized
 from index.entry import SHARED, Scope
 
 KEY_CHARS_MAX = 512
@@ -57,8 +57,34 @@ class KeyRing:
             raise _unauthorized()
         return caller
 
+    def tenant(self, name: str | None) -> Caller:
+        """The tenant that the operator names, for whom something is put into the cache; None where
+        tenants are not told apart. What is put there may be kept where all of its keys allow it.
+
+        Raises:
+            ClientError: nobody could read what is put there.
+        """
+        if name is None:
+            if self._callers:
+                raise _no_tenant("This node has API keys: say which tenant's answers these are")
+            return _ANYBODY
+        if not self._callers:
+            raise _no_tenant("This node has no API keys, so its answers are no tenant's")
+        scope = Scope(f"tenant:{name}")
+        allowed = [one.residency for one in self._callers.values() if one.scope == scope]
+        if not allowed:
+            raise _no_tenant("No API key of this node belongs to that tenant")
+        bound = [regions for regions in allowed if regions is not None]
+        if not bound:
+            return Caller(scope)
+        return Caller(scope, tuple(one for one in bound[0] if all(one in each for each in bound)))
+
 
 _ANYBODY = Caller(SHARED)
+
+
+def _no_tenant(message: str) -> ClientError:
+    return ClientError(f"{message}.", code="no_such_tenant", param="tenant")
 
 
 def _unauthorized() -> Unauthorized:

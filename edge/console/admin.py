@@ -16,6 +16,7 @@ from edge.errors import ClientError
 from edge.json_body import read_object
 from edge.metrics import Metrics
 from index.entry import CacheKey, Purge, Scope
+from sync.snapshot import MEDIA_TYPE
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
 """A purge may name a request as large as any that was answered."""
@@ -71,7 +72,7 @@ class AdminServer:
         metrics: Metrics,
         routes: Sequence[web.RouteDef] = (),
     ) -> None:
-        """`routes` are those of other parts of the node (`edge.console.membership`)."""
+        """`routes` are those of other parts of the node (`edge.console.membership`, `warming`)."""
         self._routes = routes
         self._sock = sock
         self._node = node
@@ -203,7 +204,7 @@ def _body(request: Any) -> bytes:
 async def _guard(request: web.Request, handler: Any) -> web.StreamResponse:
     if not _is_address(request.host):
         return _error(421, "Call this listener by its address, not by a name")
-    if request.method == "POST" and request.content_type != "application/json":
+    if request.method == "POST" and request.content_type not in ("application/json", MEDIA_TYPE):
         return _error(415, "Send Content-Type: application/json")
     try:
         response: web.StreamResponse = await handler(request)

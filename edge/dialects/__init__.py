@@ -72,6 +72,15 @@ class Dialect(Protocol):
     def tokens(self, answer: dict[str, Any]) -> int:
         """What the upstream says it counted, prompt and answer together; 0 if it does not."""
 
+    def usage(self, answer: dict[str, Any]) -> tuple[int, int]:
+        """The same, of the prompt and of the answer; 0 for what it does not say."""
+
+    def written(self, model: str, words: str, at: float) -> bytes:
+        """A JSON answer that says these words, as if it had been generated then."""
+
+    def generated_at(self, answer: dict[str, Any]) -> float | None:
+        """When a JSON answer was generated, if it says, in seconds since the epoch."""
+
     def assembly(self) -> Assembly: ...
 
     def live(self, event: Event, wants_usage: bool) -> bytes | None:

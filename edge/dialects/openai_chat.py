@@ -6,6 +6,7 @@ https://platform.openai.com/docs/api-reference/chat
 import json
 import re
 from collections.abc import Collection, Sequence
+from hashlib import blake2b
 from typing import Any
 
 from edge import json_body
@@ -104,8 +105,32 @@ class OpenAiChat:
 
     def tokens(self, answer: dict[str, Any]) -> int:
         usage = answer.get("usage")
-        total = usage.get("total_tokens") if isinstance(usage, dict) else None
-        return total if isinstance(total, int) and 0 < total < 1 << 40 else 0
+        return _count(usage.get("total_tokens")) if isinstance(usage, dict) else 0
+
+    def usage(self, answer: dict[str, Any]) -> tuple[int, int]:
+        usage = answer.get("usage")
+        if not isinstance(usage, dict):
+            return 0, 0
+        return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+
+    def written(self, model: str, words: str, at: float) -> bytes:
+        message = {"role": "assistant", "content": words, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+        named = blake2b(f"{model}\n{words}".encode(), digest_size=12).hexdigest()
+        answer = {
+            "id": f"chatcmpl-{named}",
+            "object": "chat.completion",
+            "created": int(at),
+            "model": model,
+            "choices": [choice],
+        }
+        return _dumps(answer).encode()
+
+    def generated_at(self, answer: dict[str, Any]) -> float | None:
+        created = answer.get("created")
+        if isinstance(created, bool) or not isinstance(created, int | float):
+            return None
+        return float(created) if 0 < created < 1e11 else None
 
     def assembly(self) -> Assembly:
         return ChatAssembly()
@@ -384,6 +409,10 @@ def _missing(name: str, what: str) -> ClientError:
 
 def _wrong(name: str, what: str) -> ClientError:
     return ClientError(f"{name} must be {what}.", code="invalid_type", param=name)
+
+
+def _count(tokens: Any) -> int:
+    return tokens if isinstance(tokens, int) and 0 < tokens < 1 << 40 else 0
 
 
 def _error(error: EdgeError) -> dict[str, Any]:

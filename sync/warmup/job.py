@@ -7,6 +7,7 @@ everybody back. When nothing succeeds any more the job gives up rather than run 
 """
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from tenacity.wait import wait_random_exponential
 
 from sync.warmup.gate import Clock, Gate, Stopped
 from sync.warmup.journal import Done, Journal
-from sync.warmup.lines import Wanted
+from sync.warmup.lines import Json, Wanted
 from sync.warmup.nodes import Busy, NodeClient, NodeError, Told
 from sync.warmup.plan import NONE, Budget, QuietHours, Rate, Tokens
 from sync.warmup.source import Source
@@ -51,7 +52,7 @@ class Order:
             "pin": self.pin,
             "refresh": self.refresh,
             "dry_run": self.dry_run,
-            "answer": wanted.answer,
+            **_given(wanted.answer),
         }
         return {name: value for name, value in document.items() if value is not None}
 
@@ -209,7 +210,7 @@ class Job:
                 asked=told.asked,
                 tokens=told.tokens,
             )
-            if told.answer is not None:
+            if told.body is not None:
                 await self._hand_on(document, told)
         except NodeError as exc:
             self._failed_in_a_row += isinstance(exc, Busy)
@@ -219,7 +220,11 @@ class Job:
 
     async def _hand_on(self, document: Mapping[str, Any], told: Told) -> None:
         """Give the other nodes the answer. Raises NodeError."""
-        given = {**document, "answer": told.answer, "generated_at": told.generated_at}
+        given = {
+            **{name: value for name, value in document.items() if name != "answer"},
+            "body": told.body,
+            "generated_at": told.generated_at,
+        }
         for node in self._others:
             try:
                 await self._ask(node, given, paced=False)
@@ -260,6 +265,12 @@ class Job:
         if not done.ended and self._failed_in_a_row >= FAILED_IN_A_ROW_MAX:
             self.stop("failing")
         self.changed.set()
+
+
+def _given(answer: Json | str | None) -> dict[str, str]:
+    if answer is None or isinstance(answer, str):
+        return {} if answer is None else {"answer": answer}
+    return {"body": json.dumps(answer, ensure_ascii=False, separators=(",", ":"))}
 
 
 _backoff = wait_random_exponential(multiplier=1, max=BACKOFF_S_MAX)

@@ -13,7 +13,6 @@ from sync.warmup.plan import NONE, Tokens
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 900.0
 """An upstream that thinks for long is the node's to give up, and it does."""
-OUTCOMES = ("stored", "present", "refused", "would-ask")
 
 
 class NodeError(Exception):
@@ -41,14 +40,14 @@ class Told:
     stored     it is in the cache now
     present    it was already
     refused    it is not to be cached, for `reason`
-    would-ask  nothing was done, as nothing was to be done: the upstream would be asked
+    would-ask, would-store: it was a dry run
     """
     reason: str = ""
     asked: bool = False
     """Whether the upstream was."""
     tokens: Tokens = NONE
-    answer: Mapping[str, Any] | None = None
-    """The answer itself, if it was wanted, to be handed to other nodes …"""
+    body: str | None = None
+    """The answer itself, verbatim, if it was wanted: to be handed to other nodes …"""
     generated_at: float | None = None
     """… and when it was generated: it is no younger there."""
 
@@ -92,7 +91,7 @@ class NodeClient:
             told.get("reason") or "",
             bool(told.get("asked")),
             Tokens(int(usage.get("prompt", 0)), int(usage.get("answer", 0))),
-            told.get("answer"),
+            told.get("body"),
             told.get("generated_at"),
         )
 
@@ -132,7 +131,7 @@ def _error(response: aiohttp.ClientResponse, told: Any, url: str) -> NodeError:
     said = str(message or f"status {response.status} from {url}").rstrip(".")
     code = error.get("code") if isinstance(error, dict) else None
     kind = str(code or response.status)
-    if response.status == 404 and not code:
+    if response.status == 404 and code in (None, "not_found"):
         return NodeError(f"{url} is not an admin listener, or of an older version", "no-node")
     if response.status in (408, 429) or response.status >= 500:
         return Busy(said, kind, _retry_after_s(response.headers.get("retry-after")))

@@ -19,15 +19,15 @@ ANSWER_TOKENS = 300
 _RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|min|h)")
 _PER_S = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BETWEEN = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})")
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)?")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|min|m|h|d)?")
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def seconds(text: str) -> float:
-    """`90`, `90s`, `15m`, `12h` or `7d`. Raises ValueError."""
+    """`90`, `90s`, `15min`, `12h` or `7d`. Raises ValueError."""
     found = _DURATION.fullmatch(text.strip())
     if not found or not float(found[1]):
-        raise ValueError(f"{text!r} is no duration: write 90s, 15m, 12h or 7d")
+        raise ValueError(f"{text!r} is no duration: write 90s, 15min, 12h or 7d")
     return float(found[1]) * _SECONDS[found[2] or "s"]
 
 

@@ -1,6 +1,7 @@
 """How far a job is, on standard error: a bar on a terminal, a line now and then elsewhere."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +21,9 @@ WAITING_SHOWN_S = 5.0
 @asynccontextmanager
 async def shown(job: Job, total: int, out: TextIO) -> AsyncIterator[None]:
     """Show `job` while the block runs."""
-    show = _bar if out.isatty() else _lines
+    # A terminal without columns, as some of CI are, is nobody's.
+    watched = out.isatty() and os.get_terminal_size(out.fileno()).columns > 0
+    show = _bar if watched else _lines
     over = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         group.create_task(show(job, total, out, over), name="progress")
@@ -59,7 +62,7 @@ async def _lines(job: Job, total: int, out: TextIO, over: asyncio.Event) -> None
         left = f", {_span((total - ended) / pace)} left" if pace and ended < total else ""
         percent = f"{ended / total:.0%}" if total else "100%"
         print(
-            f"promptedge warm: {ended}/{total} ({percent}), {pace:.1f}/s{left}, {_state(job)}",
+            f"promptedge warm: {ended}/{total} ({percent}), {_pace(pace)}{left}, {_state(job)}",
             file=out,
             flush=True,
         )
@@ -68,8 +71,7 @@ async def _lines(job: Job, total: int, out: TextIO, over: asyncio.Event) -> None
 def _state(job: Job) -> str:
     """What a bar does not say by itself."""
     outcomes = job.tally.outcomes
-    parts = [f"{outcomes[name]} {name}" for name in ("stored", "present", "refused", "would-ask")
-             if outcomes[name]]  # fmt: skip
+    parts = [f"{count} {outcome}" for outcome, count in sorted(outcomes.items(), reverse=True)]
     if job.tally.failed:
         parts.append(f"{len(job.tally.failed)} failed")
     if job.tally.errors:
@@ -89,6 +91,10 @@ def _waiting(job: Job) -> list[str]:
     if quiet_in_s:
         return [f"quiet hours in {_span(quiet_in_s)}"]
     return [f"waiting {_span(wait_s)}"] if wait_s > WAITING_SHOWN_S else []
+
+
+def _pace(per_s: float) -> str:
+    return f"{per_s:.1f}/s" if per_s >= 1 else f"{per_s * 60:.1f}/min"
 
 
 def _span(seconds: float) -> str:

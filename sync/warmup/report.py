@@ -105,19 +105,19 @@ class Report:
 
     def text(self) -> str:
         stored, present = self.outcomes.get("stored", 0), self.outcomes.get("present", 0)
-        again = f", {self.resumed} of them by earlier runs" if self.resumed else ""
+        again = f"; {self.resumed} were done by earlier runs" if self.resumed else ""
         lines = [
-            f"{self.survey.lines} lines: {stored} stored, {present} there already,"
+            f"{_lines(self.survey.lines)}: {stored} stored, {present} there already,"
             f" {sum(self.refused.values())} not cacheable, {self.failed_count} failed,"
             f" {self.left} left{again}"
         ]
         lines += [f"  not cacheable: {count} for {why}" for why, count in self.refused.items()]
         lines += _some(f"  line {one['line']}: {one['reason']}" for one in self.failed)
         if self.survey.bad:
-            lines.append(f"{self.survey.bad} lines cannot be used")
+            lines.append(f"{_lines(self.survey.bad)} cannot be used")
             lines += _some(f"  line {one.number}: {one.reason}" for one in self.survey.flaws)
         if self.survey.repeated:
-            lines.append(f"{self.survey.repeated} lines repeat an earlier one")
+            lines.append(f"{_lines(self.survey.repeated)} said again what an earlier one had")
         if self.estimate:
             return "\n".join([*lines, self.estimate.text()])
         lines.append(
@@ -175,6 +175,10 @@ def _estimate(job: Job) -> Estimate:
         seconds=job.rate.time_s(calls),
         affordable=budget.affords(cost),
     )
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"
 
 
 def _some(lines: Any) -> list[str]:

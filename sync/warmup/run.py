@@ -95,7 +95,7 @@ async def warm(asked: Warmup, clock: Clock, stdin: IO[bytes], err: TextIO) -> Re
         _say(survey, job, journal, err)
         if not asked.order.dry_run:
             journal.begin(survey.digest)
-        with _signals(job), _plain_errors():
+        with _signals(job, err), _plain_errors():
             async with progress.shown(job, survey.lines, err):
                 await job.run()
         done = report(asked.name, job, survey, clock.monotonic() - began)
@@ -179,7 +179,7 @@ def _plain_errors() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals(job: Job) -> Iterator[None]:
+def _signals(job: Job, err: TextIO) -> Iterator[None]:
     """The first one ends it in order, the second at once."""
     loop = asyncio.get_running_loop()
     me = asyncio.current_task()
@@ -188,7 +188,13 @@ def _signals(job: Job) -> Iterator[None]:
     def stop() -> None:
         if job.stopped_because == "interrupted":
             me.cancel()
+            return
         job.stop("interrupted")
+        print(
+            "\npromptedge: finishing what is in flight; once more, and it ends at once",
+            file=err,
+            flush=True,
+        )
 
     signs = (signal.SIGINT, signal.SIGTERM)
     for sign in signs:

@@ -52,10 +52,6 @@ class Source:
         self._defaults = defaults
         self._batch = batch
 
-    def begins_with(self, magic: bytes) -> bool:
-        self._file.seek(0)
-        return self._file.read(len(magic)) == magic
-
     def survey(self, each: Callable[[Wanted], None] = lambda _: None) -> Survey:
         """Read everything once; `each` is told of every line that counts."""
         survey = Survey(self._digest())

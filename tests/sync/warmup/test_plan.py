@@ -15,7 +15,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("90", 90), ("90s", 90), ("15m", 900), ("1.5h", 5400), ("7d", 604_800)]
+    ("text", "expected"),
+    [("90", 90), ("90s", 90), ("15m", 900), ("15min", 900), ("1.5h", 5400), ("7d", 604_800)],
 )
 def test_durations(text: str, expected: float) -> None:
     assert seconds(text) == expected
