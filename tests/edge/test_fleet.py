@@ -11,7 +11,7 @@ import pytest
 
 from edge.membership import Wanted, join
 from edge.node import Node, wall
-from index.entry import Purge
+from index.entry import Entry, Purge
 from sync.invites import Terms
 from tests.fakes.doors import Door, ask, doors
 from tests.fakes.nats import BINARIES, nats_server
@@ -93,6 +93,11 @@ async def popular_on_a(two: Two, prompt: str = PROMPT) -> None:
     await until(lambda: two.b.fleet.replica.taken.get("STORED", 0) > taken)
 
 
+async def kept_by(node: Node) -> list[Entry]:
+    await asyncio.to_thread(node.answers.flush)
+    return [entry for entry, _ in node.answers.everything(wall())]
+
+
 async def test_what_is_popular_on_one_is_a_hit_on_the_other(
     two: Two, upstream: ScriptedUpstream
 ) -> None:
@@ -162,3 +167,51 @@ async def test_status_and_metrics_tell_of_the_other_node(two: Two) -> None:
     rendered = two.b._metrics.render().decode()
     assert 'promptedge_sync_nodes{state="alive"} 1.0' in rendered
     assert f'promptedge_sync_lag_seconds{{origin="{two.a.fleet.name}"}}' in rendered
+
+
+async def test_age_counts_from_where_it_was_fetched_and_no_copy_lives_longer(two: Two) -> None:
+    await popular_on_a(two)
+    at_a, at_b = await ask(two.at_a, PROMPT), await ask(two.at_b, PROMPT)
+    assert abs(int(at_a.headers["age"]) - int(at_b.headers["age"])) <= 1
+    assert abs(at_a.cache["ttl"] - at_b.cache["ttl"]) <= 1
+    (there,), (here,) = await kept_by(two.a), await kept_by(two.b)
+    assert (here.stored_at, here.expires_at) == (there.stored_at, there.expires_at)
+
+
+KEYS = {"EU_KEY": "key-of-eu", "ALL_KEY": "key-of-all"}
+TENANTS = [
+    {"tenant": "eu", "key_env": "EU_KEY", "residency": ["eu"]},
+    {"tenant": "all", "key_env": "ALL_KEY"},
+]
+
+
+async def test_answers_stay_in_the_regions_where_they_may_be(
+    upstream: ScriptedUpstream, tmp_path: Path, urls: list[str]
+) -> None:
+    """One node is in eu, one in us; the tenant `eu` is resident in eu whatever routes say."""
+    settings = {"environ": KEYS, "keys": TENANTS, "cache": {"reach": "fleet"}}
+    async with fleet_of_two(tmp_path, upstream.base_url, urls, **settings) as two:
+        for _ in range(3):
+            await ask(two.at_a, PROMPT, authorization="Bearer key-of-eu")
+        for _ in range(3):
+            await ask(two.at_a, PROMPT, authorization="Bearer key-of-all")
+        await until(lambda: two.b.fleet.replica.taken.get("STORED", 0) > 0)
+        await two.b.fleet.neighbours.ask_around()
+        elsewhere = await ask(two.at_b, PROMPT, authorization="Bearer key-of-eu")
+        assert "hit" not in elsewhere.cache
+        assert (await ask(two.at_b, PROMPT, authorization="Bearer key-of-all")).cache["hit"] is True
+        scopes = [entry.scope for entry in await kept_by(two.b)]
+        assert scopes == ["tenant:all"], "what was answered in us for the tenant in eu is not kept"
+        assert two.b.fleet.replica.dropped.get("not to be kept in this region", 0) == 0, "not sent"
+
+
+async def test_with_keys_an_answer_stays_in_its_region_unless_told_otherwise(
+    upstream: ScriptedUpstream, tmp_path: Path, urls: list[str]
+) -> None:
+    settings = {"environ": KEYS, "keys": TENANTS}
+    async with fleet_of_two(tmp_path, upstream.base_url, urls, **settings) as two:
+        for _ in range(4):
+            await ask(two.at_a, PROMPT, authorization="Bearer key-of-all")
+        await two.b.fleet.neighbours.ask_around()
+        assert "hit" not in (await ask(two.at_b, PROMPT, authorization="Bearer key-of-all")).cache
+        assert two.b.fleet.replica.taken == {}
