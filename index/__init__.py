@@ -34,7 +34,7 @@ room         who leaves when room is short: by value, no tenant at another's exp
 writer       the one thread that writes
 store        SQLite: entries and vectors that outlive the process
 generations  the table of purges, alike on all nodes: what is dead
-sweeps       what is dead, taken off the disk and counted
+sweeps       purges of this node: what is dead, taken off the disk and counted
 memory       the hot tier: answers ready to send, bounded by bytes
 acceptance   what may be let in of what other nodes say they fetched
 hints        their vectors, and when they are believed

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Lock
 from time import sleep
 from typing import Any, Self
 
@@ -25,9 +24,7 @@ from numpy.typing import NDArray
 
 from index.acceptance import Accepted, fit, order
 from index.calibration import Calibration
-from index.codes import encoded
 from index.decision import (
-    Candidate,
     DecisionSettings,
     Judged,
     Match,
@@ -51,14 +48,13 @@ from index.entry import (
     Timestamp,
     Version,
 )
-from index.generations import Generations
-from index.hints import agree, hint, hinted
+from index.hints import agree, hint, hinted, judged_by
 from index.labels import Labels
 from index.memory import OVERHEAD_BYTES, Hot, Memory, MemorySettings, MemoryStats
 from index.questions import Nearest, Questions
 from index.rows import Stored, rounded
 from index.store import Store, StoreSettings, StoreStats
-from index.sweeps import Sweep, Waiting
+from index.sweeps import Purges, Sweep
 from index.vectors import Vectors
 from index.writer import Follower, Put, StoreClosed
 
@@ -141,10 +137,6 @@ class Answers:
         self._memory = memory
         self._vectors = vectors
         self._questions: Questions | None = None
-        # Held over "is it dead? no: keep it" and over "a purge is merged", each microseconds.
-        self._lock = Lock()
-        self._generations = Generations()
-        self._waiting = Waiting()
         self._closing = False
         self._semantic_hits = self._refused = self._preloaded = 0
         self._encoder = ""
@@ -158,6 +150,7 @@ class Answers:
         self.semantic_ready = False
         """True once all stored vectors can be found; until then some are, and new ones."""
         self._store = open_store(_InStep(self))
+        self._purges = Purges(self._sweep, self._store.aside)
         self.labels = open_labels()  # the directory is ours from here on
 
     @classmethod
@@ -180,21 +173,21 @@ class Answers:
 
     def begin(self) -> Seen:
         """To be noted before an answer is fetched: it becomes the entry's `seen`."""
-        return self._generations.seen
+        return self._purges.table.seen
 
     @property
     def seen(self) -> Seen:
         """The purges that were applied here."""
-        return self._generations.seen
+        return self._purges.table.seen
 
     @property
     def purges(self) -> int:
         """Grows with every purge, be it known without a gap or not."""
-        return self._generations.changes
+        return self._purges.table.changes
 
     def recall(self, scope: Scope, key: CacheKey, now: Timestamp) -> Hot | None:
         hot = self._memory.get(scope, key, now)
-        if hot is None or hot.checked == self._generations.changes or self._lives(hot, now):
+        if hot is None or hot.checked == self._purges.table.changes or self._lives(hot, now):
             return hot
         return None
 
@@ -205,8 +198,8 @@ class Answers:
         purged since the fetch began, and when it is in memory alone as the store is full or cannot
         keep up.
         """
-        with self._lock:
-            if self._generations.dead(entry):
+        with self._purges.lock:
+            if self._purges.table.dead(entry):
                 return False
             return self._put(entry, vector, proven=True)
 
@@ -222,12 +215,13 @@ class Answers:
         questions, vector = self._questions, None
         if hint is not None and questions is not None and hint.encoder == self._encoder:
             vector = hinted(hint, questions.dimensions)
-        with self._lock:
-            if self._generations.dead(entry):
+        table = self._purges.table
+        with self._purges.lock:
+            if table.dead(entry):
                 return Accepted.DEAD
-            if not self._fresh(entry, now):
+            if not table.fresh(entry, now):
                 return Accepted.EXPIRED
-            if held and order(held) >= order(entry) and not self._generations.dead(held):
+            if held and order(held) >= order(entry) and not table.dead(held):
                 return Accepted.OLDER
             self._put(entry, vector, proven=False)
             return Accepted.STORED
@@ -235,8 +229,7 @@ class Answers:
     def newest(self, scope: Scope, key: CacheKey) -> tuple[Version, NodeName] | None:
         """What an answer has to be newer than to be accepted."""
         held = self._held(scope, key)
-        with self._lock:
-            return None if held is None or self._generations.dead(held) else order(held)
+        return None if held is None or self._purges.dead(held) else order(held)
 
     # Purges, from any thread.
 
@@ -245,15 +238,11 @@ class Answers:
 
         It is swept by the writer, after everything that was put before; `purge` waits for that.
         """
-        with self._lock:
-            return self._merge(purged)
+        return self._purges.merge(purged)
 
     def restore(self, table: Iterable[Purged], seen: Seen = ()) -> None:
         """Merge all purges that are known elsewhere, to somebody who has `seen` so much."""
-        with self._lock:
-            for purged in table:
-                self._merge(purged)
-            self._generations.adopt(seen)
+        self._purges.restore(table, seen)
 
     def purge_table(self) -> tuple[tuple[Purged, ...], Seen]:
         """All purges that are known here, for who is to know them too: see `restore`."""
@@ -262,12 +251,11 @@ class Answers:
 
     def forget(self, now: Timestamp) -> None:
         """Drop purges so old that nothing can be left of what they cover."""
-        with self._lock:
-            self._generations.forget(Timestamp(now - REMEMBERED_S))
+        with self._purges.lock:
+            self._purges.table.forget(Timestamp(now - REMEMBERED_S))
 
     def dead(self, entry: Entry) -> bool:
-        with self._lock:
-            return self._generations.dead(entry)
+        return self._purges.dead(entry)
 
     def keep(self, entry: Entry) -> Hot:
         """Where renderings of an entry just put, fetched or matched are kept with it.
@@ -302,13 +290,10 @@ class Answers:
         stored = Stored(hot.id, hot.entry) if hot else self._store.get(scope, key)
         if stored is None:
             return None
-        with self._lock:
-            if self._generations.dead(stored.entry):
+        with self._purges.lock:
+            if self._purges.table.dead(stored.entry):
                 return None
-            stale_at = self._generations.stale_at(stored.entry)
-        if stale_at is None or stale_at >= stored.entry.expires_at:
-            return stored.entry
-        return replace(stored.entry, expires_at=stale_at)
+            return replace(stored.entry, expires_at=self._purges.table.expires_at(stored.entry))
 
     def similar(
         self,
@@ -345,13 +330,13 @@ class Answers:
             if stored is not None and self._may_stand_for(stored, scope, question, chosen.text):
                 if not questions.is_proven(chosen.id):
                     ours = self._prove(questions, stored, embed)
-                    near = _judged_by(ours, vector, chosen, near)
+                    near = judged_by(ours, vector, chosen, near)
                     continue
                 entry = self._admit(stored, now)
                 if entry is not None:
                     self._semantic_hits += 1
                     return Match(entry, "semantic", decision)
-            near = _judged_by(None, vector, chosen, near)
+            near = judged_by(None, vector, chosen, near)
 
     def weigh(
         self, question: Question, vector: NDArray[np.float32], kind: str
@@ -385,10 +370,8 @@ class Answers:
 
         Returns how many entries were removed; of a soft purge, how many are stale by it.
         """
-        with self._lock:
-            self._merge(purged)
-            swept = self._waiting.swept(purged)
-        return swept.result()
+        self._purges.merge(purged)
+        return self._purges.count(purged).result()
 
     def unembedded(self, count_max: int) -> list[tuple[int, Question]]:
         """Stored questions that have no vector, to be embedded when there is time; each is named
@@ -446,10 +429,10 @@ class Answers:
         """
         count_max = self._memory.settings.max_bytes // OVERHEAD_BYTES
         for stored, again in self._store.hottest(count_max):
-            with self._lock:
+            with self._purges.lock:
                 if self._closing:
                     break
-                if not self._fresh(stored.entry, now):
+                if not self._purges.table.fresh(stored.entry, now):
                     continue
                 hot = self._memory.put(stored.id, stored.entry, proven=again, room_only=True)
             if self._memory.by_id(stored.id) is hot:
@@ -471,7 +454,7 @@ class Answers:
         self._encoder = fingerprint
         questions = Questions(self._store, self._vectors, dimensions, TEXTS_MAX_BYTES)
         self._vectors_stored = self._store.count_vectors()
-        with self._lock:
+        with self._purges.lock:  # no put meanwhile
             self._questions = questions
             last_id = self._store.last_id
         reached = 0
@@ -560,8 +543,8 @@ class Answers:
         return self._store.put(id_, entry, usable, proven=proven)
 
     def _offered(self, stored: Stored, now: Timestamp) -> Offer | None:
-        with self._lock:
-            if not self._fresh(stored.entry, now):
+        with self._purges.lock:
+            if not self._purges.table.fresh(stored.entry, now):
                 return None
         questions = self._questions
         found = questions and self._store.vector(stored, questions.dimensions)
@@ -602,26 +585,20 @@ class Answers:
 
     def _admit(self, stored: Stored, now: Timestamp) -> Entry | None:
         """Make resident what was asked for, unless it expired or was purged."""
-        with self._lock:
-            if not self._fresh(stored.entry, now):
+        table = self._purges.table
+        with self._purges.lock:
+            if not table.fresh(stored.entry, now):
                 return None
             found = self._memory.put(stored.id, stored.entry, proven=True).entry
-            return found if found is stored.entry or self._fresh(found, now) else None
-
-    def _fresh(self, entry: Entry, now: Timestamp) -> bool:
-        """Neither purged nor expired, nor stale by a soft purge."""
-        if entry.expires_at <= now or self._generations.dead(entry):
-            return False
-        stale_at = self._generations.stale_at(entry)
-        return stale_at is None or stale_at > now
+            return found if found is stored.entry or table.fresh(found, now) else None
 
     def _lives(self, hot: Hot, now: Timestamp) -> bool:
         """Compare what is in memory with the purges merged since that was last done."""
-        with self._lock:
-            hot.checked = self._generations.changes
-            dead = self._generations.dead(hot.entry)
-            if (stale_at := self._generations.stale_at(hot.entry)) is not None:
-                hot.expires_at = min(hot.expires_at, stale_at)
+        table = self._purges.table
+        with self._purges.lock:
+            hot.checked = table.changes
+            hot.expires_at = table.expires_at(hot.entry)
+            dead = table.dead(hot.entry)
         if dead or hot.expires_at <= now:
             self._memory.remove([hot.id])
             return False
@@ -633,30 +610,11 @@ class Answers:
             return hot.entry
         return None if self.all_resident else self._store.newest(scope, key)
 
-    def _merge(self, purged: Purged) -> bool:
-        if not self._generations.merge(purged):
-            return False
-        if self._waiting.add(purged):
-            try:
-                self._store.aside(self._sweep)
-            except StoreClosed:
-                self._waiting.done(self._waiting.take(), Counter())
-        return True
-
-    def _sweep(self) -> None:
-        """Do away with what was purged. On the writer's thread."""
-        with self._lock:
-            told = self._waiting.take()
-        sweep = Sweep(told)
-        try:
-            for _ in self._memory.sweep(sweep.purges, sweep.dooms):
-                pass
-            self._store.sweep(sweep.purges, sweep.dooms)
-        except Exception:  # nothing foreseen: what is dead stays dead, and its bytes on the disk
-            log.exception("event=bug part=sweep purges=%d", len(told))
-        finally:
-            with self._lock:
-                self._waiting.done(told, sweep.counts())
+    def _sweep(self, sweep: Sweep) -> None:
+        """Do away with what was purged, on the writer's thread."""
+        for _ in self._memory.sweep(sweep.purges, sweep.dooms):
+            pass
+        self._store.sweep(sweep.purges, sweep.dooms)
 
     def _usable(self, vector: NDArray[np.float32] | None) -> bool:
         """Of unit length, and there is an encoder to compare it with; NaN is not."""
@@ -682,21 +640,6 @@ class Answers:
         )
         self._refused += not proven
         return proven
-
-
-def _judged_by(
-    ours: NDArray[np.float32] | None,
-    asked: NDArray[np.float32],
-    chosen: Candidate,
-    near: Sequence[Candidate],
-) -> list[Candidate]:
-    """The candidates with one judged by our vector of it, or left out if there is none."""
-    others = [one for one in near if one.id != chosen.id]
-    if ours is None:
-        return others
-    cosine = float(rounded(ours) @ rounded(asked))
-    judged = replace(chosen, similarity=cosine, codes=encoded(rounded(ours)[None])[0])
-    return sorted([judged, *others], key=lambda one: one.similarity, reverse=True)
 
 
 class _InStep:

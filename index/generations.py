@@ -137,6 +137,14 @@ class Generations:
         moments = [wall_of(purged.version) for purged in self.against(entry) if purged.soft]
         return min(moments, default=None)
 
+    def expires_at(self, entry: Entry) -> Timestamp:
+        """When it becomes stale, or became it, by its age or by a soft purge."""
+        stale_at = self.stale_at(entry)
+        return entry.expires_at if stale_at is None else min(entry.expires_at, stale_at)
+
+    def fresh(self, entry: Entry, now: Timestamp) -> bool:
+        return entry.expires_at > now and not self.dead(entry) and self.expires_at(entry) > now
+
     def purges(self) -> Iterator[Purged]:
         for alike in self._table.values():
             yield from alike.values()

@@ -7,11 +7,16 @@ that rests on it, the question is embedded here; where the two agree ours takes 
 they do not the answer goes and its node is named.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from index.codes import Codes, encoded, unit, units
+from index.decision import Candidate
 from index.entry import Hint
+from index.rows import rounded
 
 COSINE_MIN = 0.98
 """Bytes for floats, and other processors' arithmetic, cost less than 0.001."""
@@ -33,3 +38,18 @@ def hinted(hint: Hint, dimensions: int) -> NDArray[np.float32] | None:
 
 def agree(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
     return float(one @ other) >= COSINE_MIN
+
+
+def judged_by(
+    ours: NDArray[np.float32] | None,
+    asked: NDArray[np.float32],
+    chosen: Candidate,
+    near: Sequence[Candidate],
+) -> list[Candidate]:
+    """The candidates with one judged by our vector of it, or left out if there is none."""
+    others = [one for one in near if one.id != chosen.id]
+    if ours is None:
+        return others
+    cosine = float(rounded(ours) @ rounded(asked))
+    judged = replace(chosen, similarity=cosine, codes=encoded(rounded(ours)[None])[0])
+    return sorted([judged, *others], key=lambda one: one.similarity, reverse=True)

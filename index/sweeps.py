@@ -1,19 +1,24 @@
-"""After a purge: what it covers is found and deleted, and counted for who asked.
+"""This node's purges: true at once, swept soon after.
 
-A purge is true at once, as whatever it covers is dead wherever it is met; a sweep gives back room
-and takes the bytes off the disk. Those that come together are swept together: a file is read once
-for a thousand of them.
+Whatever a purge covers is dead wherever it is met, from the moment it is merged. A sweep then finds
+it, deletes it, and counts it for who asked. Those that come together are swept together: a file is
+read once for a thousand of them.
 """
 
+import logging
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from threading import Lock
 
-from index.entry import Entry, NodeName, Purge, Purged, Version
+from index.entry import Entry, NodeName, Purge, Purged, Seen, Version
 from index.generations import Generations
+from index.writer import StoreClosed
 
-REMEMBERED_MAX = 256
-"""Purges whose counts are kept for who asks."""
+log = logging.getLogger("promptedge.purges")
+
+COUNTS_MAX = 256
+"""Swept purges whose counts are kept for who asks."""
 _SCANS_MAX = 4
 
 
@@ -44,33 +49,81 @@ class Sweep:
         return Counter(self._by.values())
 
 
-class Waiting:
-    """Purges that were merged and are still to be swept. Not thread-safe."""
+class Purges:
+    """To be called from any thread."""
 
-    def __init__(self) -> None:
-        self._purges: list[Purged] = []
-        self._swept: OrderedDict[tuple[NodeName, Version], Future[int]] = OrderedDict()
+    def __init__(
+        self,
+        sweep: Callable[[Sweep], None],
+        aside: Callable[[Callable[[], None]], object],
+    ) -> None:
+        """`aside` has something done where the file is written, after what was put before; there
+        `sweep` is called. `aside` raises StoreClosed when nothing is written any more."""
+        self.lock = Lock()
+        """Held over "is it dead? no: keep it" and over "a purge is merged", each microseconds."""
+        self.table = Generations()
+        """To be asked with the lock held, except for its `seen` and `changes`."""
+        self._do_sweep = sweep
+        self._aside = aside
+        self._unswept: list[Purged] = []
+        self._counts: OrderedDict[tuple[NodeName, Version], Future[int]] = OrderedDict()
 
-    def add(self, purged: Purged) -> bool:
-        """True when it is the first to wait."""
-        self._purges.append(purged)
-        self._swept[purged.by, purged.version] = Future()
-        while len(self._swept) > REMEMBERED_MAX + len(self._purges):
-            self._swept.popitem(last=False)
-        return len(self._purges) == 1
+    def merge(self, purged: Purged) -> bool:
+        """Apply a purge; False if it was known."""
+        with self.lock:
+            return self._merge(purged)
 
-    def take(self) -> list[Purged]:
-        purges, self._purges = self._purges, []
+    def restore(self, purges: Iterable[Purged], seen: Seen) -> None:
+        """Apply all that is known to somebody who has `seen` so much."""
+        with self.lock:
+            for purged in purges:
+                self._merge(purged)
+            self.table.adopt(seen)
+
+    def count(self, purged: Purged) -> "Future[int]":
+        """How many entries a purge that was merged removed, or made stale, once it is swept; 0
+        when that is long ago."""
+        with self.lock:
+            return self._counts.get((purged.by, purged.version)) or _nothing()
+
+    def dead(self, entry: Entry) -> bool:
+        with self.lock:
+            return self.table.dead(entry)
+
+    def _merge(self, purged: Purged) -> bool:
+        if not self.table.merge(purged):
+            return False
+        self._unswept.append(purged)
+        self._counts[purged.by, purged.version] = Future()
+        while len(self._counts) > COUNTS_MAX + len(self._unswept):
+            self._counts.popitem(last=False)
+        if len(self._unswept) == 1:
+            try:
+                self._aside(self._sweep)
+            except StoreClosed:
+                self._swept(self._take(), Counter())
+        return True
+
+    def _sweep(self) -> None:
+        with self.lock:
+            purges = self._take()
+        sweep = Sweep(purges)
+        try:
+            self._do_sweep(sweep)
+        except Exception:  # nothing foreseen: what is dead stays dead, and its bytes on the disk
+            log.exception("event=bug part=sweep purges=%d", len(purges))
+        finally:
+            with self.lock:
+                self._swept(purges, sweep.counts())
+
+    def _take(self) -> list[Purged]:
+        purges, self._unswept = self._unswept, []
         return purges
 
-    def swept(self, purged: Purged) -> "Future[int]":
-        """How many it removed, once it is known; 0 when that is long ago."""
-        return self._swept.get((purged.by, purged.version)) or _nothing()
-
-    def done(self, told: Iterable[Purged], counts: Counter[Purged]) -> None:
-        for purged in told:
-            if (future := self._swept.get((purged.by, purged.version))) is not None:
-                future.set_result(counts[purged])
+    def _swept(self, purges: Iterable[Purged], counts: Counter[Purged]) -> None:
+        for purged in purges:
+            if (count := self._counts.get((purged.by, purged.version))) is not None:
+                count.set_result(counts[purged])
 
 
 def _nothing() -> "Future[int]":
