@@ -13,7 +13,8 @@ routing    which upstream next
 collapse   one fill for equal requests in flight, owned by none of them
 batcher    embeds prompts that arrive together in one call, off the loop
 fill       disk, then meaning, then an upstream; and what may be stored
-curate     answers put into the cache on purpose; snapshots: all of them, out and in
+curate     answers put into the cache on purpose
+snapshots  what is remembered, out and in; imported: the purges that came with it
 status     what happened, as Cache-Status and Server-Timing
 handler    the path of one request
 metrics    counters and histograms

@@ -41,6 +41,7 @@ from edge.feedback import Feedback
 from edge.fill import Fill
 from edge.fleet import Fleet, Purging
 from edge.handler import PromptHandler
+from edge.imported import ImportedPurges
 from edge.insight import Insight
 from edge.intake import Intake
 from edge.metrics import Metrics
@@ -243,11 +244,14 @@ class Node:
             monotonic=monotonic,
             new_id=new_id,
         )
+        imported = ImportedPurges(data, self._secret)
+        self.answers.restore(imported.purges, imported.seen)
         self._snapshots = Snapshots(
             self.answers,
             self._readers,
             self._secret,
             self.fleet.name,
+            imported,
             lambda: self._batcher.fingerprint,
             wall,
         )

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar, assert_never
 
+from edge.imported import ImportedPurges
 from index.acceptance import Accepted
 from index.answers import Answers
-from index.entry import NodeName, Purge, Purged, Scope, Timestamp
+from index.entry import NodeName, Purge, Purged, Scope, Seen, Timestamp
 from sync.snapshot import (
     Header,
     Kept,
@@ -69,6 +70,7 @@ class Snapshots:
         worker: Executor,
         secret: bytes,
         name: NodeName,
+        imported: ImportedPurges,
         encoder: Callable[[], str],
         wall: Callable[[], Timestamp],
     ) -> None:
@@ -76,6 +78,8 @@ class Snapshots:
         self._worker = worker
         self._secret = secret
         self._name = name
+        self._imported = imported
+        self._importing = asyncio.Lock()
         self._encoder = encoder
         self._wall = wall
 
@@ -141,10 +145,17 @@ class Snapshots:
         assert came.header is not None
         if not came.begun:
             came.begun = True
-            self._answers.restore(came.purges, came.header.seen)
+            await self._purge(came.purges, came.header.seen)
         entries, came.waiting = came.waiting, []
         if entries:
             came.became.update(await self._aside(lambda: self._accept(entries)))
+
+    async def _purge(self, purges: Sequence[Purged], seen: Seen) -> None:
+        """On disk first: what they cover must stay away after a restart as well."""
+        if purges or seen:
+            async with self._importing:
+                await self._aside(lambda: self._imported.keep(purges, seen, self._wall()))
+            self._answers.restore(purges, seen)
 
     def _accept(self, entries: Sequence[Kept]) -> list[Accepted]:
         """On a worker thread. Waits for the disk, so that its queue never overflows."""

@@ -141,6 +141,26 @@ async def test_purges_of_a_snapshot_empty_what_they_cover(pair: Pair) -> None:
     assert not await pair.hit(pair.other, SKY)
 
 
+async def test_purges_of_a_snapshot_outlast_a_restart(
+    pair: Pair, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    await pair.ask(pair.one, SKY)
+    old = await pair.export(pair.one)
+    await pair.purge(pair.one, everything=True)
+    settings: dict[str, Any] = {"fleet": {"secret_file": str(tmp_path / "secret")}}
+    async with running_node(tmp_path / "c", upstream.base_url, **settings) as third:
+        await pair.take_in(third, await pair.export(pair.one))
+    async with running_node(tmp_path / "c", upstream.base_url, **settings) as again:
+        _, told = await pair.take_in(again, old)
+        assert (told["taken"], told["not_taken"]["purged"]) == (0, 1)
+        assert not await pair.hit(again, SKY)
+        assert await pair.hit(again, SKY)  # what is fetched from now on is kept
+    (tmp_path / "c" / "imported.purges").write_bytes(b"torn")
+    async with running_node(tmp_path / "c", upstream.base_url, **settings) as again:
+        assert await pair.hit(again, SKY)
+    assert (tmp_path / "c" / "imported.corrupt").exists()
+
+
 async def test_an_import_does_not_undo_what_is_newer(pair: Pair) -> None:
     await pair.ask(pair.one, SKY)
     snapshot = await pair.export(pair.one)
