@@ -246,8 +246,8 @@ class Answers:
 
     def purge_table(self) -> tuple[tuple[Purged, ...], Seen]:
         """All purges that are known here, for who is to know them too: see `restore`."""
-        with self._lock:
-            return tuple(self._generations.purges()), self._generations.seen
+        with self._purges.lock:
+            return tuple(self._purges.table.purges()), self._purges.table.seen
 
     def forget(self, now: Timestamp) -> None:
         """Drop purges so old that nothing can be left of what they cover."""
