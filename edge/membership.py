@@ -79,7 +79,7 @@ class Membership:
     """Answers that were cached under another secret."""
 
 
-async def join(
+def join(
     text: str, data: Path, secret_file: Path | None, wanted: Wanted, now: Timestamp
 ) -> Membership:
     """Join the fleet of the token `text`, with the node in `data`, which is not running.
@@ -94,7 +94,7 @@ async def join(
     try:
         if not wanted.leave:
             _check_alone(data, token)
-        joined = await joining.join(
+        joined = joining.join(
             token,
             data,
             node_key(data),

@@ -9,10 +9,11 @@ import base64
 import json
 import os
 import ssl
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,12 +29,11 @@ from sync.credentials import (
     pem,
     private_key,
 )
-from sync.peer_client import read_body
 from sync.roster import Enrolment, Roster
 from sync.tokens import Token
 
-TIMEOUT_S = 20.0
-CONNECT_TIMEOUT_S = 8.0
+TIMEOUT_S = 10.0
+"""Of each step: to connect, to be answered."""
 
 
 class JoinError(Exception):
@@ -53,11 +53,11 @@ class Joined:
     """What each of these says."""
 
 
-async def join(
+def join(
     token: Token, data: Path, key: Ed25519PrivateKey, name: str, region: str, address: str,
     now: Timestamp,
 ) -> Joined:  # fmt: skip
-    """Ask the token's host to let this node in. `region` and `address` may be empty.
+    """Ask the token's host to let this node in; waits for it. `region` and `address` may be empty.
 
     Raises:
         JoinError: it did not, or what it answered cannot be used.
@@ -66,42 +66,48 @@ async def join(
         authority = x509.load_der_x509_certificate(token.authority)
         request = certificates.request(key).public_bytes(serialization.Encoding.PEM).decode()
         said = Application(request, name, region, address, now)
-        body = await _exchange(token, pem(authority).decode("ascii"), said)
-        return _joined(body, authority, data, key)
+        connection = _Https(token, client_tls(pem(authority).decode("ascii")))
+        return _joined(_exchange(token, connection, said), authority, data, key)
     except (ValueError, ssl.SSLError, CredentialsError) as exc:
         raise JoinError(f"{token.address} and its token make no sense: {exc}") from exc
 
 
-async def _exchange(token: Token, authority_pem: str, said: Application) -> bytes:
+class _Https(HTTPConnection):
+    """To where the token says, and to nobody but whom it says."""
+
+    def __init__(self, token: Token, tls: ssl.SSLContext) -> None:
+        super().__init__(token.address, timeout=TIMEOUT_S)
+        self._tls = tls
+        self._name = certificates.server_name(token.host)
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def _exchange(token: Token, connection: HTTPConnection, said: Application) -> bytes:
+    """What the host answered, if that is yes. Raises JoinError."""
     secret = base64.urlsafe_b64encode(token.secret).decode().rstrip("=")
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
+    fields = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
     try:
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
-            session.post(
-                f"https://{token.address}/v1/join",
-                data=json.dumps(asdict(said)).encode(),
-                headers={"authorization": f"Bearer {secret}", "content-type": "application/json"},
-                ssl=client_tls(authority_pem),
-                server_hostname=certificates.server_name(token.host),
-                allow_redirects=False,
-            ) as response,
-        ):
-            body = await read_body(response, ADMISSION_BYTES_MAX)
-            if response.status != 200:
-                raise JoinError(_message(token, response.status, body))
-            return body
-    except aiohttp.ClientConnectorCertificateError as exc:
-        raise JoinError(_distrusted(token, exc.certificate_error)) from exc
-    except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        with closing(connection):
+            connection.request("POST", "/v1/join", json.dumps(asdict(said)), fields)
+            response = connection.getresponse()
+            body = response.read(ADMISSION_BYTES_MAX)
+    except ssl.SSLCertVerificationError as exc:
+        raise JoinError(_distrusted(token, exc)) from exc
+    except (HTTPException, OSError) as exc:
         raise JoinError(
             f"{token.address} cannot be reached ({_reason(exc)}): is the node that made the token "
             "running, and can this machine reach it there ([sync] listen and address)?"
         ) from exc
+    if response.status != 200:
+        raise JoinError(_message(token, response.status, body))
+    return body
 
 
-def _distrusted(token: Token, error: Exception) -> str:
-    match getattr(error, "verify_code", None):
+def _distrusted(token: Token, error: ssl.SSLCertVerificationError) -> str:
+    match error.verify_code:
         case 9 | 10:  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
             return (
                 f"The certificate of {token.address} is not valid at this hour: "

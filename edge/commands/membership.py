@@ -1,7 +1,6 @@
 """`promptedge invite`, `join` and `revoke`: who belongs to the fleet."""
 
 import argparse
-import asyncio
 import os
 import re
 import sys
@@ -103,9 +102,7 @@ def join(options: argparse.Namespace) -> int:
     token = sys.stdin.read() if options.token == "-" else options.token
     now = Timestamp(time.time())  # noqa: TID251  the command's clock
     try:
-        done = asyncio.run(
-            membership.join(token, config.node.data, config.fleet.secret_file, wanted, now)
-        )
+        done = membership.join(token, config.node.data, config.fleet.secret_file, wanted, now)
     except _FAILURES as exc:
         print(f"promptedge: {exc}", file=sys.stderr)
         return EXIT_FAILED

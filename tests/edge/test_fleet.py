@@ -74,7 +74,7 @@ async def fleet_of_two(
     async with running_node(data / "a", base_url, **{**settings, **own}) as a:
         invitation = await a.fleet.invite(Terms(), 60.0)
         wanted = Wanted("sfo-1", region="us")
-        await join(invitation.token, data / "b", None, wanted, wall())
+        await asyncio.to_thread(join, invitation.token, data / "b", None, wanted, wall())
         other = {"node": {"name": "sfo-1"}}
         async with (
             running_node(data / "b", base_url, **{**settings, **other}) as b,

@@ -35,7 +35,7 @@ async def join_with(
 ) -> Joined:
     """`token_`: what is different in the token."""
     token = replace(tokens.read(text, NOW), **token_)
-    return await join(token, data, node_key(data), name, region, address, NOW)
+    return await asyncio.to_thread(join, token, data, node_key(data), name, region, address, NOW)
 
 
 async def test_a_newcomer_gets_all_that_makes_it_a_member(host: Member, tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def _trusting(host: Member) -> ssl.SSLContext:
 async def join_at(address: str, text: str, data: Path) -> Joined:
     """Whoever listens there."""
     token = replace(tokens.read(text, NOW), address=address)
-    return await join(token, data, node_key(data), "ams-1", "", "", NOW)
+    return await asyncio.to_thread(join, token, data, node_key(data), "ams-1", "", "", NOW)
 
 
 def _date(wall: Timestamp) -> dt.datetime:
