@@ -34,14 +34,14 @@ Not thread-safe: the caller holds one lock over `dead` and the step that follows
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from index.clock import at, wall_of
 from index.entry import CacheKey, Entry, NodeName, Purge, Purged, Seen, Timestamp, Version
 
 PURGES_MAX = 65_536
-"""Purges remembered, some 40 MB of them. When there are more, the oldest goes, and with it all
-entries whose nodes had not applied it."""
+"""Purges remembered, some 40 MB of them. When there are more, the oldest are taken for purges of
+everything: with them go all entries whose nodes had not applied them."""
 SEEN_KEPT_S = 86_400.0
 """A node's last purge is told for so long after it was forgotten: others forget at other times."""
 
@@ -73,8 +73,6 @@ class Generations:
         self._count = 0
         self._purges_max = purges_max
         self._gaps = 0
-        self._floors: dict[NodeName, Version] = {}
-        """What was fetched knowing less than this of a node is dead, covered or not."""
 
     def __len__(self) -> int:
         return self._count
@@ -92,6 +90,8 @@ class Generations:
         node.ahead[purged.version] = purged.previous
         self._gaps += 1
         self._keep(purged)
+        if self._count > self._purges_max:
+            self._make_room()
         self._close(node)
         if node.seen > known:
             self._tell()
@@ -117,17 +117,12 @@ class Generations:
             self._close(node)
             if node.seen <= long_ago and not node.ahead:
                 del self._nodes[by]
-                self._floors.pop(by, None)
         self._tell()
 
     def dead(self, entry: Entry) -> bool:
         """Was it purged, on any node, by a purge that its own node did not know when it set out?"""
         if not self._gaps and (entry.seen is self.seen or entry.seen == self.seen):
             return False
-        if self._floors:
-            knew = dict(entry.seen)
-            if any(floor > knew.get(by, _NEVER) for by, floor in self._floors.items()):
-                return True
         return any(not purged.soft for purged in self.against(entry))
 
     def stale_at(self, entry: Entry) -> Timestamp | None:
@@ -165,17 +160,17 @@ class Generations:
             return
         self._count += known is None
         alike[name] = purged
-        if self._count > self._purges_max:
-            self._make_room()
 
     def _make_room(self) -> None:
-        """Forget the oldest sixteenth, and with them whatever they could have covered."""
+        """Of the oldest sixteenth remember only that they were purges, of everything they may be.
+
+        One of each node, and of each kind: whoever knew the last of them is not covered.
+        """
         oldest = sorted(self.purges(), key=lambda one: one.version)[: self._purges_max // 16 + 1]
         for purged in oldest:
             self._drop(purged)
-            if not purged.soft:
-                known = self._floors.get(purged.by, _NEVER)
-                self._floors[purged.by] = max(known, purged.version)
+        for purged in oldest:
+            self._keep(replace(purged, purge=Purge()))
 
     def _drop(self, purged: Purged) -> None:
         place = _place(purged.purge)

@@ -145,6 +145,11 @@ def test_when_there_are_too_many_the_oldest_go_and_take_the_answers_with_them() 
         table.merge(purged(A, version, version - 1, Purge(key=key(version))))
     assert len(table) <= 32
     assert table.dead(knowing((A, 2))), "who knows what it was covered by?"
+    other = Generations()
+    for one in table.purges():
+        other.merge(one)
+    other.adopt(table.seen)
+    assert other.dead(knowing((A, 2))), "nor does who is told the table"
     assert not table.dead(knowing((A, 33)))
     assert table.seen == ((A, 33),)
 
