@@ -8,6 +8,7 @@ promptedge explain  ask a running node why it served an answer by meaning, or di
 promptedge invite   let one node join the fleet of a running one
 promptedge join     make the node in a directory a member of a fleet
 promptedge revoke   shut a node out of the fleet, now
+promptedge keys     make, list, rotate and revoke API keys, on all nodes at once
 promptedge nats-permissions, promptedge nats-streams   what NATS servers must know, and keep
 promptedge warm     fill caches before anybody asks
 promptedge export   write what a node remembers to standard output
@@ -25,7 +26,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from edge.commands import membership, nats, purging, snapshot, warm
+from edge.commands import keys, membership, nats, purging, snapshot, warm
 from edge.commands.calling import (
     EXIT_FAILED,
     EXIT_OK,
@@ -179,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="everything, as JSON")
     one.set_defaults(run=explain)
     membership.add(commands)
+    keys.add(commands)
     nats.add(commands)
     warm.add(commands)
     snapshot.add(commands)

@@ -20,6 +20,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from edge import listen, membership
 from edge.console.membership import Invitation, Revocation
 from edge.neighbours import Neighbours
@@ -311,6 +313,27 @@ class Fleet:
         done = await self.purge(Purge(label=f"by:{member.name}"), soft=False, wait_s=0.0)
         return Revocation(member.name, done.matched, member.may_invite)
 
+    # The roster's other lines, of API keys: `edge.key_desk`.
+
+    @property
+    def operator(self) -> Ed25519PrivateKey | None:
+        """The fleet's key, where this node has it."""
+        return self._own.operator
+
+    def enrol(self, line: bytes) -> None:
+        """Take a line of the roster, on disk when this returns, and tell everybody."""
+        self._enrol(line)
+
+    def awaited(self) -> list[NodeName]:
+        """Nodes that are alive and have not said that they hold the same roster."""
+        return self.replica.unaware(self._now())
+
+    def unaware(self) -> list[NodeName]:
+        """The same, with those that are not reached."""
+        late = self.awaited()
+        live = {peer.name for peer in self.replica.peers.live(self._now())}
+        return [name for name in self._others() if name in late or name not in live]
+
     # For other nodes: `sync.listener.Served`.
 
     async def fetch(self, peer: Enrolment, scope: Scope, key: CacheKey) -> bytes | None:
@@ -399,8 +422,8 @@ class Fleet:
         if self._replica is not None:
             self._replica.enrol(line, self._now())
             self._flush()
-        elif (enrolment := self.roster.merge(line)) is not None:
-            self._log.keep_line(enrolment.name, line)
+        elif (said := self.roster.merge(line)) is not None:
+            self._log.keep_line(said.name, line)
 
     def _accepted(self, entry: Entry) -> None:
         self.neighbours.added(entry)

@@ -6,7 +6,7 @@ a function of the bytes alone, so it can be forgotten at any time and never be w
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from edge import status
-from edge.admission.keys import Caller, KeyRing
+from edge.admission.keys import Caller, KeyRing, Use
 from edge.ask import Query
 from edge.cors import Cors
 from edge.dialects import Dialect
@@ -22,7 +22,7 @@ from edge.errors import ClientError, body_too_large
 from edge.policy import Allowed, Mode, allowed, reach_of, route
 from edge.request import Fields, Head, Request, Response
 from edge.rules import Rules
-from index.entry import SHARED, Scope
+from index.entry import SHARED, Scope, Timestamp
 from index.prompt import exact_key
 
 MEMO_BODY_BYTES_MAX = 4096
@@ -62,6 +62,8 @@ class Intake:
         cors: Cors,
         secret: bytes,
         services: Collection[str] = (),
+        *,
+        wall: Callable[[], Timestamp],
     ) -> None:
         """`services` are further paths that take JSON by POST, from whoever may send prompts."""
         self.models = ModelList()
@@ -71,7 +73,9 @@ class Intake:
         self._keys = keys
         self._cors = cors
         self._secret = secret
-        self._admitted = lru_cache(MEMO_ENTRIES)(self._admit_prompt)
+        self._wall = wall
+        self._edition = keys.edition
+        self._admitted_memo = lru_cache(MEMO_ENTRIES)(self._admit_prompt)
         self._query_memo = lru_cache(MEMO_ENTRIES)(self._query)
         self._allowed = lru_cache(MEMO_ENTRIES)(lambda head, mode: allowed(head.headers, mode))
         self._route = lru_cache(256)(
@@ -105,11 +109,28 @@ class Intake:
             return self._options(head, methods)
         if head.method not in methods.split(", "):
             raise _not_allowed(head.method, methods)
-        self._keys.caller(head.headers.get("authorization"))
+        self._caller(head).may("models")
         return self._models(head)
 
+    def _admitted(self, head: Head) -> Caller:
+        self._keep_up()
+        caller = self._admitted_memo(head)
+        return caller if self._wall() < caller.expires_at else self._admit_prompt(head)
+
+    def _caller(self, head: Head) -> Caller:
+        return self._keys.caller(head.headers.get("authorization"), self._wall())
+
+    def _keep_up(self) -> None:
+        """Forget what was found with other keys than there are now."""
+        if self._edition != self._keys.edition:
+            self._edition = self._keys.edition
+            for memo in (self._admitted_memo, self._query_memo, self._route):
+                memo.cache_clear()
+
     def _admit_prompt(self, head: Head) -> Caller:
-        caller = self._keys.caller(head.headers.get("authorization"))
+        caller = self._caller(head)
+        use: Use = "prompts" if head.path in self._dialects else "feedback"
+        caller.may(use)
         _check_body_fields(head.headers, self._rules.http.body_bytes_max)
         _refuse_upstream_headers(head.headers)
         return caller
@@ -157,7 +178,8 @@ class Intake:
     # The body.
 
     def read(self, request: Request) -> Query:
-        """What an admitted request asks for. Raises ClientError."""
+        """What an admitted request asks for. Raises ClientError, Unauthorized."""
+        self._keep_up()
         if len(request.body) > MEMO_BODY_BYTES_MAX:
             return self._query(request.head, request.body)
         return self._query_memo(request.head, request.body)

@@ -26,6 +26,7 @@ from sync.credentials import Credentials, fleet_file, node_key
 from sync.joining import Joined
 from sync.outbox import Outbox
 from sync.private_files import write_private
+from sync.roster import Roster
 from sync.settings import SyncSettings
 
 DEFAULT_LISTEN = "127.0.0.1:8444"
@@ -132,7 +133,10 @@ def _check_alone(data: Path, token: tokens.Token) -> None:
         return
     outbox = Outbox(data, own.fleet, os.urandom(RUN_BYTES))
     try:
-        others = len(outbox.lines()) > 1
+        roster = Roster(own.operator_public_key)
+        for line in outbox.lines():
+            roster.merge(line)
+        others = len(roster) > 1
     finally:
         outbox.close()
     if others:
@@ -146,8 +150,10 @@ def _keep_roster(joined: Joined, data: Path) -> None:
     own = joined.credentials
     outbox = Outbox(data, own.fleet, os.urandom(RUN_BYTES))  # that of another fleet is set aside
     try:
-        for enrolment, line in zip(joined.members, joined.roster, strict=True):
-            outbox.keep_line(enrolment.name, line)
+        roster = Roster(own.operator_public_key)
+        for line in joined.roster:
+            if (said := roster.merge(line)) is not None:
+                outbox.keep_line(said.name, line)
     finally:
         outbox.close()
 

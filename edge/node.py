@@ -24,12 +24,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from edge import feedback, identity, listen, local_model
+from edge.admission import key_format
 from edge.admission.keys import KEY_CHARS_MAX, KeyRing
 from edge.ask import Ask
 from edge.batcher import Batcher
 from edge.checks import Checks
 from edge.collapse import Collapse, Flight
 from edge.config import Config, ConfigError, KeySettings
+from edge.console import keys as handing_out
 from edge.console import membership, warming
 from edge.console.admin import AdminServer
 from edge.cors import Cors
@@ -44,6 +46,7 @@ from edge.handler import PromptHandler
 from edge.imported import ImportedPurges
 from edge.insight import Insight
 from edge.intake import Intake
+from edge.key_desk import KeyDesk
 from edge.metrics import Metrics
 from edge.refill import Refill
 from edge.routing import Upstream, UpstreamSettings
@@ -179,6 +182,8 @@ class Node:
             monotonic=monotonic,
         )
         stack.push_async_callback(self.fleet.close)
+        self._keys.follow(self.fleet.roster.keybook)
+        self._key_desk = KeyDesk(self.fleet, frozenset(), wall=wall, monotonic=monotonic)
         self._client = UpstreamClient(config.node.name)
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
@@ -220,7 +225,13 @@ class Node:
         rules = Rules(config.node.name, config.http, config.cache, config.routes, self.fleet.region)
         dialects = [self._dialect]
         self._intake = Intake(
-            rules, dialects, self._keys, Cors(config.cors), self._secret, feedback.PATHS
+            rules,
+            dialects,
+            self._keys,
+            Cors(config.cors),
+            self._secret,
+            feedback.PATHS,
+            wall=wall,
         )
         decisions = Decisions()
         self._insight = Insight(
@@ -296,6 +307,7 @@ class Node:
         config = self.config
         routes = [
             *membership.routes(self.fleet),
+            *handing_out.routes(self._key_desk),
             *warming.routes(self._curate, self._snapshots),
         ]
         admin = AdminServer(sockets["admin"], self, self._metrics, routes)
@@ -623,6 +635,11 @@ def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> K
         if not re.fullmatch(rf"[!-~]{{1,{KEY_CHARS_MAX}}}", key):
             raise ConfigError(
                 f"{place}: a key is 1 to {KEY_CHARS_MAX} printable ASCII characters without spaces"
+            )
+        if key.startswith(key_format.PREFIX) and not key_format.well_formed(key):
+            raise ConfigError(
+                f"{place}: what begins with {key_format.PREFIX} ends with a checksum, and this does"
+                " not; make one with promptedge keys create, or choose another form"
             )
         if key in keys:
             raise ConfigError(f"{place}: this key belongs to another tenant already")

@@ -5,6 +5,7 @@ messages       what nodes tell one another, as values and as msgpack
 frames         a message signed by its origin
 dialogue       what two linked nodes say to each other
 roster         who belongs to the fleet, signed by its operator
+keybook        which API keys there are, the same way
 admission      who may tell whom what
 
 A node's part, a machine without sockets or clocks:

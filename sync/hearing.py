@@ -15,6 +15,7 @@ from index.entry import Entry, NodeName, Purged, Version
 from sync import admission
 from sync.admission import PURGES_KEPT_S
 from sync.frames import Header, opened, peek
+from sync.keybook import KeyRecord
 from sync.messages import Enrolments, Entries, Message, MessageError, Presence, Table
 from sync.roster import Enrolment, Roster
 from sync.seams import Kept, Log, Shelf
@@ -93,12 +94,12 @@ class Hearing:
         self._log.keep_purges(purges, self._shelf.seen)
         return news
 
-    def enrol(self, line: bytes) -> Enrolment | None:
+    def enrol(self, line: bytes) -> Enrolment | KeyRecord | None:
         """Take a line of the roster, if it is news. Raises MessageError."""
-        enrolment = self._roster.merge(line)
-        if enrolment is not None:
-            self._log.keep_line(enrolment.name, line)
-        return enrolment
+        said = self._roster.merge(line)
+        if said is not None:
+            self._log.keep_line(said.name, line)
+        return said
 
     def drop(self, why: Exception) -> None:
         self.dropped["a clock ahead" if isinstance(why, ClockSkew) else str(why)] += 1

@@ -97,7 +97,8 @@ class Entries:
 
 @dataclass(frozen=True, slots=True)
 class Enrolments:
-    """Lines of the roster, each as the operator signed it (`sync.roster`)."""
+    """Lines of the roster, of nodes and of API keys, each as the operator signed it
+    (`sync.roster`)."""
 
     lines: tuple[bytes, ...]
 

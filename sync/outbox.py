@@ -109,7 +109,7 @@ class Outbox:
         """What the purges on disk come to."""
         self._seen: Seen = ()
         self._purges: dict[bytes, Kept] = {}
-        self._lines: dict[NodeName, bytes] = {}
+        self._lines: dict[str, bytes] = {}
         self._cursors: dict[NodeName, Cursor] = {}
         self._log_bytes = 0
         self._behind = False
@@ -206,10 +206,10 @@ class Outbox:
 
     # Roster, cursors, clock.
 
-    def keep_line(self, node: NodeName, line: bytes) -> None:
-        """Remember a node's line of the roster."""
-        self._lines[node] = line
-        self._write((_LINE, [(node, line)]), durable=True)
+    def keep_line(self, name: str, line: bytes) -> None:
+        """Remember a line of the roster, by its node's or its key's name."""
+        self._lines[name] = line
+        self._write((_LINE, [(name, line)]), durable=True)
 
     def lines(self) -> list[bytes]:
         return list(self._lines.values())

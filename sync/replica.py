@@ -44,6 +44,7 @@ from sync.bus import Bus, Publication
 from sync.dialogue import Aside, Batch, DialogueMessage, Heard, Hello, Start, read, written
 from sync.frames import peek
 from sync.hearing import Hearing, News, Refused
+from sync.keybook import KeyRecord
 from sync.messages import (
     BODY_BYTES_MAX,
     Enrolments,
@@ -211,19 +212,29 @@ class Replica:
             and dict(peer.presence.seen).get(purged.by, 0) < purged.version
         ]
 
-    def enrol(self, line: bytes, now: Now) -> Enrolment | None:
+    def enrol(self, line: bytes, now: Now) -> Enrolment | KeyRecord | None:
         """Take a line of the roster and tell everybody; None if it is not news.
 
         When it revokes a node, purge `by:NODE` as well: what it told before stays otherwise.
         Raises MessageError.
         """
         self._now = now
-        enrolment = self._hearing.enrol(line)
-        if enrolment is not None:
+        said = self._hearing.enrol(line)
+        if said is not None:
             self._let_go()
+            self._present_soon()
             self._tell([self._say(Enrolments((line,)))[1]])
         self._flush()
-        return enrolment
+        return said
+
+    def unaware(self, now: Now) -> list[NodeName]:
+        """Which of the nodes that are alive have not said that they hold the same roster."""
+        return [
+            peer.name
+            for peer in self.peers.live(now)
+            if self.roster.member(peer.name) is not None
+            and peer.presence.roster != self.roster.digest
+        ]
 
     def quarantine(self, node: NodeName, why: str) -> None:
         """Take no more answers that this node fetched or tells, until this process ends."""
@@ -486,6 +497,7 @@ class Replica:
                 self._present_soon()
             case Enrolments():
                 self._let_go()
+                self._present_soon()
                 self._tell([frame], end.peer, origin)
             case Presence():
                 self._met(message, news, frame, end)

@@ -3,13 +3,16 @@
 One line says all about one node, and the line with the highest version is the one that counts, so
 rosters merge in any order from anybody. Nobody can add a line, or restore an old one over a newer.
 To revoke a node is to enrol it once more, as revoked.
+
+API keys travel and are kept as lines of the same list (`sync.keybook`): whoever knows who belongs
+to the fleet knows whom it serves.
 """
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Any, Final
 
 import msgpack
 from cryptography.exceptions import InvalidSignature
@@ -17,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from index.entry import NodeName, Reach, Scope, Version
 from sync.certificates import node_name
+from sync.keybook import KeyBook, KeyRecord, is_of_key
 from sync.messages import MessageError, exactly, number, several, text, typed, unpacked
 
 NODES_MAX: Final = 4_096
@@ -67,7 +71,7 @@ def enrol(enrolment: Enrolment, operator: Ed25519PrivateKey) -> bytes:
     """The line of a roster. Raises MessageError for what no roster would take."""
     payload: bytes = msgpack.packb([getattr(enrolment, one.name) for one in fields(enrolment)])
     line = operator.sign(_CONTEXT + payload) + payload
-    _enrolment(line)
+    _enrolment(_columns(line))
     return line
 
 
@@ -77,15 +81,24 @@ class Roster:
     def __init__(self, operator: Ed25519PublicKey) -> None:
         self.operator = operator
         self.fleet = fleet_id(operator)
-        self.digest = 0
-        """Two rosters with one digest are the same."""
+        self.keybook = KeyBook(operator)
+        """The API keys of the fleet."""
+        self._hash = 0
         self._enrolments: dict[NodeName, Enrolment] = {}
         self._lines: dict[NodeName, bytes] = {}
         self._keys: dict[NodeName, Ed25519PublicKey] = {}
 
-    def merge(self, line: bytes) -> Enrolment | None:
+    @property
+    def digest(self) -> int:
+        """Two rosters with one digest are the same."""
+        return self._hash ^ self.keybook.hash
+
+    def merge(self, line: bytes) -> Enrolment | KeyRecord | None:
         """What is new in it; None when nothing is. Raises MessageError."""
-        enrolment = _enrolment(line)
+        columns = _columns(line)
+        if is_of_key(columns):
+            return self.keybook.merge(line, columns)
+        enrolment = _enrolment(columns)
         known = self._enrolments.get(enrolment.name)
         if known is not None and _rank(enrolment, line) <= _rank(known, self._lines[known.name]):
             return None
@@ -97,8 +110,8 @@ class Roster:
         except (InvalidSignature, ValueError) as exc:
             raise MessageError("not signed by the operator") from exc
         if known is not None:
-            self.digest ^= _hash(self._lines[known.name])
-        self.digest ^= _hash(line)
+            self._hash ^= _hash(self._lines[known.name])
+        self._hash ^= _hash(line)
         self._enrolments[enrolment.name] = enrolment
         self._lines[enrolment.name] = line
         self._keys[enrolment.name] = key
@@ -118,7 +131,8 @@ class Roster:
         return self._keys[name]
 
     def lines(self) -> list[bytes]:
-        return [self._lines[name] for name in sorted(self._lines)]
+        """Those of keys too."""
+        return [*(self._lines[name] for name in sorted(self._lines)), *self.keybook.lines()]
 
     def __iter__(self) -> Iterator[Enrolment]:
         return iter([self._enrolments[name] for name in sorted(self._enrolments)])
@@ -142,12 +156,14 @@ def _hash(line: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(line, digest_size=8).digest())
 
 
-def _enrolment(line: bytes) -> Enrolment:
+def _columns(line: bytes) -> tuple[Any, ...]:
     if not _SIGNATURE < len(line) <= LINE_BYTES_MAX:
         raise MessageError("not a line of a roster")
-    name, key, region, address, version, sponsor, publish, invite, scopes, revoked = exactly(
-        unpacked(line[_SIGNATURE:]), 10
-    )
+    return exactly(unpacked(line[_SIGNATURE:]), 10)
+
+
+def _enrolment(columns: tuple[Any, ...]) -> Enrolment:
+    name, key, region, address, version, sponsor, publish, invite, scopes, revoked = columns
     enrolment = Enrolment(
         name=NodeName(text(name, 128)),
         public_key=typed(key, bytes),

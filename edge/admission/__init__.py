@@ -1,4 +1,6 @@
 """Who is asking, and may they.
 
-keys  API keys: which tenant a request belongs to, before anything is looked up
+key_format  what a key looks like: a prefix for scanners, chance, a checksum
+keys        which tenant a request belongs to, before anything is looked up
+issuing     keys made, rotated and revoked while the node runs
 """

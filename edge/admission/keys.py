@@ -1,17 +1,25 @@
 """API keys. Without any, everybody shares one scope; with them, each tenant has its own.
 
 Keys are kept and found as SHA-256 digests: what is compared is never the key, so the time that a
-comparison takes tells a guesser nothing about one (security findings C1, B17).
+comparison takes tells a guesser nothing about one (security findings C1, B17). There are those of
+the configuration, of this node alone, and those of the fleet (`sync.keybook`), which come and go
+while it runs.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
+from edge.admission import key_format
 from edge.errors import ClientError, Unauthorized
-from index.entry import SHARED, Scope
+from index.entry import SHARED, Scope, Timestamp
+from sync.keybook import NEVER, KeyBook, KeyRecord
 
 KEY_CHARS_MAX = 512
+
+Use = Literal["prompts", "models", "feedback"]
+USES = frozenset(get_args(Use))
+"""What a key may be good for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,38 +30,78 @@ class Caller:
     """What it may read and write."""
     residency: tuple[str, ...] | None = None
     """The regions that its answers may be kept in; None: all."""
+    tenant: str = ""
+    """Empty: anybody."""
+    plan: str = ""
+    """Empty: none, nothing is limited."""
+    uses: frozenset[str] = USES
+    """What it may use the node for."""
+    expires_at: Timestamp = NEVER
+
+    def may(self, use: Use) -> None:
+        """Raises ClientError when it may not."""
+        if use not in self.uses:
+            raise ClientError(
+                f"This key may not be used for {use}. It is good for: "
+                f"{', '.join(sorted(self.uses))}. The operator hands out others.",
+                status=403,
+                code="insufficient_scope",
+            )
 
 
 class KeyRing:
-    """Tenant names by key. Empty: no key is asked for."""
+    """Callers by key. Empty: no key is asked for."""
 
     def __init__(
-        self, keys: Mapping[str, str], residency: Mapping[str, tuple[str, ...]] | None = None
+        self,
+        keys: Mapping[str, str],
+        residency: Mapping[str, tuple[str, ...]] | None = None,
+        plans: Mapping[str, str] | None = None,
     ) -> None:
-        """`keys` maps a key to the name of its tenant, `residency` some to the regions allowed."""
-        regions = residency or {}
+        """`keys` maps a key to the name of its tenant, `residency` some to the regions allowed,
+        `plans` some to the names of their plans."""
+        regions, named = residency or {}, plans or {}
         self._callers = {
-            sha256(key.encode()).digest(): Caller(Scope(f"tenant:{tenant}"), regions.get(key))
+            key_format.digest(key): Caller(
+                tenant_scope(tenant), regions.get(key), tenant, named.get(key, "")
+            )
             for key, tenant in keys.items()
         }
+        self._book: KeyBook | None = None
+
+    def follow(self, book: KeyBook) -> None:
+        """Take the fleet's keys as well, as they are from then on."""
+        self._book = book
+
+    @property
+    def edition(self) -> int:
+        """Another one whenever a key was made, changed or revoked."""
+        return self._book.edition if self._book is not None else 0
 
     def __len__(self) -> int:
-        return len(self._callers)
+        """Revoked and expired ones too: when the last has gone, nobody is let in, not everybody."""
+        return len(self._callers) + (len(self._book) if self._book is not None else 0)
 
-    def caller(self, authorization: str | None) -> Caller:
+    def caller(self, authorization: str | None, now: Timestamp) -> Caller:
         """Whom a request with this `Authorization` field is from.
 
         Raises:
             Unauthorized: keys are in use and this is none of them. Every failure looks the same.
         """
-        if not self._callers:
+        if not len(self):
             return _ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or len(key) > KEY_CHARS_MAX:
             raise _unauthorized()
-        offered = sha256(key.strip().encode("utf-8", "replace")).digest()
-        caller = self._callers.get(offered)
-        if caller is None:
+        key = key.strip()
+        if key.startswith(key_format.PREFIX) and not key_format.well_formed(key):
+            raise _unauthorized()  # mistyped: nothing is looked up
+        digest = key_format.digest(key)
+        caller = self._callers.get(digest)
+        if caller is None and self._book is not None:
+            record = self._book.get(digest)
+            caller = _caller(record) if record is not None and not record.revoked else None
+        if caller is None or now >= caller.expires_at:
             raise _unauthorized()
         return caller
 
@@ -65,22 +113,42 @@ class KeyRing:
             ClientError: nobody could read what is put there.
         """
         if name is None:
-            if self._callers:
+            if len(self):
                 raise _no_tenant("This node has API keys: say which tenant's answers these are")
             return _ANYBODY
-        if not self._callers:
+        if not len(self):
             raise _no_tenant("This node has no API keys, so its answers are no tenant's")
-        scope = Scope(f"tenant:{name}")
-        allowed = [one.residency for one in self._callers.values() if one.scope == scope]
+        allowed = [one.residency for one in self._everybody() if one.tenant == name]
         if not allowed:
             raise _no_tenant("No API key of this node belongs to that tenant")
         bound = [regions for regions in allowed if regions is not None]
+        whole = Caller(tenant_scope(name), tenant=name)
         if not bound:
-            return Caller(scope)
-        return Caller(scope, tuple(one for one in bound[0] if all(one in each for each in bound)))
+            return whole
+        common = tuple(one for one in bound[0] if all(one in each for each in bound))
+        return replace(whole, residency=common)
+
+    def _everybody(self) -> Iterator[Caller]:
+        yield from self._callers.values()
+        yield from (_caller(one) for one in self._book or () if not one.revoked)
+
+
+def tenant_scope(tenant: str) -> Scope:
+    return Scope(f"tenant:{tenant}")
 
 
 _ANYBODY = Caller(SHARED)
+
+
+def _caller(record: KeyRecord) -> Caller:
+    return Caller(
+        tenant_scope(record.tenant),
+        record.residency,
+        record.tenant,
+        record.plan,
+        frozenset(record.scopes) or USES,
+        record.expires_at,
+    )
 
 
 def _no_tenant(message: str) -> ClientError:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -13,6 +14,7 @@ from edge.config import Config, load
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 CALL_TIMEOUT_S = 30
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 UPSTREAM_KEY = "PROMPTEDGE_UPSTREAM_KEY"
 """The key for upstreams that are given by flag. In a file each upstream names its own."""
 
@@ -83,3 +85,11 @@ def read_request(file: str) -> Any:
         raise UsageError(f"{file}: {exc.strerror}") from exc
     except ValueError as exc:
         raise UsageError(f"{file}: not JSON: {exc}") from exc
+
+
+def seconds(text: str) -> float:
+    """The type of an argument that is a time, such as 30min."""
+    found = re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r}: say 30min, 2h or 1d")
+    return float(int(found[1]) * _UNITS[found[2]])

@@ -2,14 +2,13 @@
 
 import argparse
 import os
-import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from edge import membership
-from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_admin, add_config, call
+from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_admin, add_config, call, seconds
 from edge.config import load
 from edge.identity import IdentityError
 from edge.listen import ListenError
@@ -19,7 +18,6 @@ from sync.credentials import CredentialsError
 from sync.joining import JoinError
 from sync.tokens import TokenError
 
-_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 _FAILURES = (
     membership.MembershipError,
     CredentialsError,
@@ -37,7 +35,7 @@ def add(commands: Any) -> None:
     option = one.add_argument
     option("--name", metavar="NAME", help="only a node that is called so")
     option("--region", metavar="REGION", help="only a node that is there")
-    option("--valid", metavar="TIME", type=_time, help="how long: 30min, 2h, 1d (default 1h)")
+    option("--valid", metavar="TIME", type=seconds, help="how long: 30min, 2h, 1d (default 1h)")
     option("--no-publish", action="store_true", help="its answers reach nobody else")
     option("--no-invite", action="store_true", help="it gets no key to invite or revoke others")
     option("--scope", metavar="PATTERN", action="append", help="scopes it may hold (default: all)")
@@ -141,10 +139,3 @@ def revoke(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return EXIT_OK
-
-
-def _time(text: str) -> float:
-    found = re.fullmatch(r"([0-9]{1,6})(s|min|h|d)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r}: say 30min, 2h or 1d")
-    return float(int(found[1]) * _UNITS[found[2]])

@@ -62,7 +62,7 @@ def routes(fleet: Fleet) -> list[web.RouteDef]:
             asked = _INVITE.validate_json(await request.read() or b"{}", strict=True)
             made = await fleet.invite(asked.terms, asked.valid_s)
         except (ValidationError, Refused) as exc:
-            return _error(exc)
+            return refusal(exc)
         told = {"token": made.token, "until": made.until, "address": made.address}
         return web.json_response(told, headers=NO_STORE)
 
@@ -71,7 +71,7 @@ def routes(fleet: Fleet) -> list[web.RouteDef]:
             asked = _REVOKE.validate_json(await request.read(), strict=True)
             done = await fleet.revoke(asked.node)
         except (ValidationError, Refused) as exc:
-            return _error(exc)
+            return refusal(exc)
         told: Mapping[str, Any] = {
             "node": done.node,
             "purged": done.purged,
@@ -82,7 +82,7 @@ def routes(fleet: Fleet) -> list[web.RouteDef]:
     return [web.post("/admin/invite", invite), web.post("/admin/revoke", revoke)]
 
 
-def _error(exc: ValidationError | Refused) -> web.Response:
+def refusal(exc: ValidationError | Refused) -> web.Response:
     if isinstance(exc, Refused):
         status, message = exc.status, str(exc)
     else:

@@ -8,8 +8,9 @@ from edge.admission.keys import KEY_CHARS_MAX, KeyRing
 from edge.config import ConfigError, KeySettings
 from edge.errors import Unauthorized
 from edge.node import key_ring
-from index.entry import SHARED, Scope
+from index.entry import SHARED, Scope, Timestamp
 
+NOW = Timestamp(1_800_000_000.0)
 KEYS = {"key-of-acme": "acme", "another-of-acme": "acme", "key-of-beta": "beta"}
 RING = KeyRing(KEYS)
 
@@ -35,25 +36,25 @@ BAD: dict[str, str | None] = {
 @pytest.mark.parametrize("name", BAD)
 def test_case_17_every_failure_looks_the_same(name: str) -> None:
     with pytest.raises(Unauthorized) as refused:
-        RING.caller(BAD[name])
+        RING.caller(BAD[name], NOW)
     error = refused.value
     assert (error.status, error.code) == (401, "invalid_api_key")
     assert error.fields == (("www-authenticate", 'Bearer realm="edge"'),)
     with pytest.raises(Unauthorized) as other:
-        RING.caller(None)
+        RING.caller(None, NOW)
     assert error.message == other.value.message
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_key_gives_its_tenants_scope(scheme: str) -> None:
-    assert RING.caller(f"{scheme} key-of-acme").scope == Scope("tenant:acme")
-    assert RING.caller(f"{scheme} another-of-acme").scope == Scope("tenant:acme")
-    assert RING.caller(f"{scheme} key-of-beta").scope == Scope("tenant:beta")
+    assert RING.caller(f"{scheme} key-of-acme", NOW).scope == Scope("tenant:acme")
+    assert RING.caller(f"{scheme} another-of-acme", NOW).scope == Scope("tenant:acme")
+    assert RING.caller(f"{scheme} key-of-beta", NOW).scope == Scope("tenant:beta")
 
 
 @given(st.none() | st.text())
 def test_without_keys_everyone_shares(authorization: str | None) -> None:
-    assert KeyRing({}).caller(authorization).scope == SHARED
+    assert KeyRing({}).caller(authorization, NOW).scope == SHARED
 
 
 @given(st.text())
@@ -62,13 +63,13 @@ def test_no_other_key_is_let_in(key: str) -> None:
     if key.strip() in KEYS:
         return
     with pytest.raises(Unauthorized):
-        RING.caller(f"Bearer {key}")
+        RING.caller(f"Bearer {key}", NOW)
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=4), st.text("xy", min_size=1)))
 def test_a_scope_names_one_tenant(keys: dict[str, str]) -> None:
     ring = KeyRing({"other": "zz", **keys})
-    scopes = {ring.caller(f"Bearer {key}").scope: tenant for key, tenant in keys.items()}
+    scopes = {ring.caller(f"Bearer {key}", NOW).scope: tenant for key, tenant in keys.items()}
     assert scopes == {Scope(f"tenant:{tenant}"): tenant for tenant in set(keys.values())}
     assert SHARED not in scopes
 

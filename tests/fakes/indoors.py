@@ -41,10 +41,12 @@ from index.decision import DecisionSettings
 from index.entry import Instant, Purge, Timestamp
 from index.memory import MemorySettings
 from index.store import StoreSettings
+from sync.roster import Roster
 from tests.fakes.alone import Alone
 from tests.fakes.doors import CHAT, JSON, Answer, CutError, request_body
 from tests.fakes.encoder import WordEncoder
 from tests.fakes.entries import Purger
+from tests.fakes.fleet import OPERATOR
 from tests.fakes.upstream import chunks, completion, sse
 
 SECRET = b"s" * 32
@@ -175,6 +177,8 @@ class Indoors:
     checks: Checks
     decisions: Decisions
     purge: Callable[[Purge], Coroutine[Any, Any, int]]
+    roster: Roster
+    """With API keys beside those that it was made with."""
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, prompt: Any, /, **fields: str) -> Answer:
@@ -245,6 +249,7 @@ async def indoors(
 ) -> AsyncIterator[Indoors]:
     cache = cache or CacheSettings(mode="semantic" if semantic else "exact")
     clock, exchanges, metrics = Clock(), Upstreams(), Metrics()
+    roster = Roster(OPERATOR.public_key())
     running: set[asyncio.Task[None]] = set()
     answers = Answers.open(data, StoreSettings(), MemorySettings(), semantic or DecisionSettings())
     reader = ThreadPoolExecutor(1)
@@ -311,7 +316,16 @@ async def indoors(
             rules = Rules("edge", HttpSettings(), cache, routes, region)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
             ring = KeyRing(keys or {}, residency)
-            intake = Intake(rules, [dialect], ring, Cors(CorsSettings()), SECRET, feedback.PATHS)
+            ring.follow(roster.keybook)
+            intake = Intake(
+                rules,
+                [dialect],
+                ring,
+                Cors(CorsSettings()),
+                SECRET,
+                feedback.PATHS,
+                wall=clock.wall,
+            )
             decisions = Decisions()
             handler = PromptHandler(
                 rules,
@@ -344,6 +358,7 @@ async def indoors(
                 checks,
                 decisions,
                 purge,
+                roster,
                 running,
             )
             for task in (*running, *beside):
