@@ -151,6 +151,7 @@ class Answers:
         """True once all stored vectors can be found; until then some are, and new ones."""
         self._store = open_store(_InStep(self))
         self._purges = Purges(self._sweep, self._store.aside)
+        self._table = self._purges.table  # at hand: every hit asks it
         self.labels = open_labels()  # the directory is ours from here on
 
     @classmethod
@@ -173,21 +174,21 @@ class Answers:
 
     def begin(self) -> Seen:
         """To be noted before an answer is fetched: it becomes the entry's `seen`."""
-        return self._purges.table.seen
+        return self._table.seen
 
     @property
     def seen(self) -> Seen:
         """The purges that were applied here."""
-        return self._purges.table.seen
+        return self._table.seen
 
     @property
     def purges(self) -> int:
         """Grows with every purge, be it known without a gap or not."""
-        return self._purges.table.changes
+        return self._table.changes
 
     def recall(self, scope: Scope, key: CacheKey, now: Timestamp) -> Hot | None:
         hot = self._memory.get(scope, key, now)
-        if hot is None or hot.checked == self._purges.table.changes or self._lives(hot, now):
+        if hot is None or hot.checked == self._table.changes or self._lives(hot, now):
             return hot
         return None
 
@@ -199,7 +200,7 @@ class Answers:
         keep up.
         """
         with self._purges.lock:
-            if self._purges.table.dead(entry):
+            if self._table.dead(entry):
                 return False
             return self._put(entry, vector, proven=True)
 
@@ -215,13 +216,12 @@ class Answers:
         questions, vector = self._questions, None
         if hint is not None and questions is not None and hint.encoder == self._encoder:
             vector = hinted(hint, questions.dimensions)
-        table = self._purges.table
         with self._purges.lock:
-            if table.dead(entry):
+            if self._table.dead(entry):
                 return Accepted.DEAD
-            if not table.fresh(entry, now):
+            if not self._table.fresh(entry, now):
                 return Accepted.EXPIRED
-            if held and order(held) >= order(entry) and not table.dead(held):
+            if held and order(held) >= order(entry) and not self._table.dead(held):
                 return Accepted.OLDER
             self._put(entry, vector, proven=False)
             return Accepted.STORED
@@ -247,12 +247,12 @@ class Answers:
     def purge_table(self) -> tuple[tuple[Purged, ...], Seen]:
         """All purges that are known here, for who is to know them too: see `restore`."""
         with self._purges.lock:
-            return tuple(self._purges.table.purges()), self._purges.table.seen
+            return tuple(self._table.purges()), self._table.seen
 
     def forget(self, now: Timestamp) -> None:
         """Drop purges so old that nothing can be left of what they cover."""
         with self._purges.lock:
-            self._purges.table.forget(Timestamp(now - REMEMBERED_S))
+            self._table.forget(Timestamp(now - REMEMBERED_S))
 
     def dead(self, entry: Entry) -> bool:
         return self._purges.dead(entry)
@@ -291,9 +291,9 @@ class Answers:
         if stored is None:
             return None
         with self._purges.lock:
-            if self._purges.table.dead(stored.entry):
+            if self._table.dead(stored.entry):
                 return None
-            return replace(stored.entry, expires_at=self._purges.table.expires_at(stored.entry))
+            return replace(stored.entry, expires_at=self._table.expires_at(stored.entry))
 
     def similar(
         self,
@@ -432,7 +432,7 @@ class Answers:
             with self._purges.lock:
                 if self._closing:
                     break
-                if not self._purges.table.fresh(stored.entry, now):
+                if not self._table.fresh(stored.entry, now):
                     continue
                 hot = self._memory.put(stored.id, stored.entry, proven=again, room_only=True)
             if self._memory.by_id(stored.id) is hot:
@@ -544,7 +544,7 @@ class Answers:
 
     def _offered(self, stored: Stored, now: Timestamp) -> Offer | None:
         with self._purges.lock:
-            if not self._purges.table.fresh(stored.entry, now):
+            if not self._table.fresh(stored.entry, now):
                 return None
         questions = self._questions
         found = questions and self._store.vector(stored, questions.dimensions)
@@ -585,20 +585,18 @@ class Answers:
 
     def _admit(self, stored: Stored, now: Timestamp) -> Entry | None:
         """Make resident what was asked for, unless it expired or was purged."""
-        table = self._purges.table
         with self._purges.lock:
-            if not table.fresh(stored.entry, now):
+            if not self._table.fresh(stored.entry, now):
                 return None
             found = self._memory.put(stored.id, stored.entry, proven=True).entry
-            return found if found is stored.entry or table.fresh(found, now) else None
+            return found if found is stored.entry or self._table.fresh(found, now) else None
 
     def _lives(self, hot: Hot, now: Timestamp) -> bool:
         """Compare what is in memory with the purges merged since that was last done."""
-        table = self._purges.table
         with self._purges.lock:
-            hot.checked = table.changes
-            hot.expires_at = table.expires_at(hot.entry)
-            dead = table.dead(hot.entry)
+            hot.checked = self._table.changes
+            hot.expires_at = self._table.expires_at(hot.entry)
+            dead = self._table.dead(hot.entry)
         if dead or hot.expires_at <= now:
             self._memory.remove([hot.id])
             return False
