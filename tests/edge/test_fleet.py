@@ -14,6 +14,7 @@ from edge.node import Node, wall
 from index.entry import Entry, Purge
 from sync.invites import Terms
 from tests.fakes.doors import Door, ask, doors
+from tests.fakes.members import free_address
 from tests.fakes.nats import BINARIES, nats_server
 from tests.fakes.node import running_node
 from tests.fakes.upstream import ScriptedUpstream
@@ -73,7 +74,7 @@ async def fleet_of_two(
     }
     async with running_node(data / "a", base_url, **{**settings, **own}) as a:
         invitation = await a.fleet.invite(Terms(), 60.0)
-        wanted = Wanted("sfo-1", region="us")
+        wanted = Wanted("sfo-1", region="us", listen=free_address())
         await asyncio.to_thread(join, invitation.token, data / "b", None, wanted, wall())
         other = {"node": {"name": "sfo-1"}}
         async with (
