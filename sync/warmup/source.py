@@ -98,12 +98,12 @@ class Source:
 
 def opened(path: Path | None, stdin: IO[bytes]) -> BinaryIO:
     """The file at `path`, or what is left of `stdin`. Raises OSError."""
-    if path is None or not path.is_file():
+    if path is not None and path.is_file():
+        return path.open("rb")
+    with stdin if path is None else path.open("rb") as pipe:
         copy = tempfile.TemporaryFile()  # noqa: SIM115  whoever opens a source closes it
-        with stdin if path is None else path.open("rb") as pipe:
-            shutil.copyfileobj(pipe, copy)
-        return copy
-    return path.open("rb")
+        shutil.copyfileobj(pipe, copy)
+    return copy
 
 
 def numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

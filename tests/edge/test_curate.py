@@ -190,6 +190,36 @@ async def test_labels_and_pins_are_put_on_what_is_there_without_asking(
     assert len(upstream.calls) == 1
 
 
+async def test_nothing_has_more_labels_than_may_travel(admin: aiohttp.ClientSession) -> None:
+    await warm(admin, "Why is the sky blue?", labels=[f"a{number}" for number in range(40)])
+    order = {"request": chat("Why is the sky blue?"), "labels": [f"b{n}" for n in range(40)]}
+    status, error = await refused(admin, order)
+    assert (status, "more than 64 labels" in error["message"]) == (400, True)
+
+
+async def test_where_no_answer_may_be_kept_none_is_asked_for(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    async with (
+        running_node(tmp_path, upstream.base_url, cache={"mode": "off"}) as node,
+        aiohttp.ClientSession(url(node, "admin")) as admin,
+    ):
+        told = await warm(admin, "Why is the sky blue?")
+    assert (told["outcome"], told["reason"], upstream.calls) == ("refused", "off", [])
+
+
+async def test_what_an_upstream_does_not_count_is_estimated(
+    admin: aiohttp.ClientSession, upstream: ScriptedUpstream
+) -> None:
+    async def script(exchange: Exchange) -> Any:
+        return await exchange.json(completion("a" * 400, usage=None))
+
+    upstream.script = script
+    told = await warm(admin, "Why is the sky blue?")
+    assert told["tokens"]["answer"] == 100
+    assert told["tokens"]["prompt"] > 5
+
+
 async def test_a_life_of_its_own(admin: aiohttp.ClientSession) -> None:
     told = await warm(admin, "Why is the sky blue?", ttl_s=7 * DAY_S)
     assert told["expires_at"] - told["generated_at"] == 7 * DAY_S

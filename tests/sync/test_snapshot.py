@@ -1,7 +1,9 @@
 """A snapshot is what was written, up to the first byte that is not; only the whole of it ends."""
 
 from dataclasses import replace
+from typing import Any
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +157,43 @@ def test_a_record_that_claims_too_much_is_not_waited_for() -> None:
 def test_what_cannot_be_written_is_left_out_and_not_counted() -> None:
     records = [Kept(replace(entry("one"), model="\ud800")), *RECORDS]
     assert read(write(HEADER, records)) == [HEADER, *RECORDS, Trailer(2, 1)]
+
+
+def test_what_is_too_large_is_left_out() -> None:
+    large = Kept(entry("one", bytes(RECORD_BYTES_MAX)))
+    assert read(write(HEADER, [large, RECORDS[1]])) == [HEADER, RECORDS[1], Trailer(1, 0)]
+
+
+PLAIN: tuple[Any, ...] = (
+    *("shared", b"k" * 32, "m", b"body", 1.0, 2.0, None, 0),
+    *("by", 1, (), ("eu",), ("l",), False, None),
+)
+MALFORMED: dict[str, Any] = {
+    "no array": "text",
+    "nothing": (),
+    "an unknown kind": (9, 1),
+    "a kind that is text": ("3",),
+    "too few fields": (3, *PLAIN[:-1]),
+    "a header of numbers": (1, 1, 2, 3.0, ()),
+    "a time that is text": (1, "a", "e", "now", ()),
+    "a time far off": (1, "a", "e", 1e12, ()),
+    "a map": (1, {}, "e", 1.0, ()),
+    "a purge without a node": (2, None, None, None, None, 1, 0, False),
+    "a key that is text": (3, PLAIN[0], "k" * 32, *PLAIN[2:]),
+    "a label that is a number": (3, *PLAIN[:12], (1,), *PLAIN[13:]),
+    "a hint of too many dimensions": (3, *PLAIN[:-1], ("encoder", bytes(5000))),
+    "a question of one part": (3, *PLAIN[:6], (b"p",), *PLAIN[7:]),
+    "counts that are not so": (4, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_a_record_that_is_sealed_and_makes_no_sense_is_refused(name: str) -> None:
+    writer = SnapshotWriter(SECRET)
+    sealed = writer.begin(HEADER) + writer._framed(msgpack.packb(MALFORMED[name]))
+    found, error = good_part(sealed)
+    assert found == [HEADER]
+    assert "record" in error
 
 
 @given(VERSIONS, st.binary(max_size=200))
