@@ -220,6 +220,17 @@ async def test_what_an_upstream_does_not_count_is_estimated(
     assert told["tokens"]["prompt"] > 5
 
 
+async def test_what_a_job_warmed_is_purged_by_its_label(
+    admin: aiohttp.ClientSession, plain: Door
+) -> None:
+    await ask(plain, "Why is the sea salty?")
+    await warm(admin, "Why is the sky blue?", labels=["warm:launch"])
+    async with admin.post("/admin/purge", json={"label": "warm:launch"}) as response:
+        assert (await response.json())["purged"] == 1
+    assert (await ask(plain, "Why is the sky blue?")).cache["fwd"] == "miss"
+    assert (await ask(plain, "Why is the sea salty?")).cache["hit"] is True
+
+
 async def test_a_life_of_its_own(admin: aiohttp.ClientSession) -> None:
     told = await warm(admin, "Why is the sky blue?", ttl_s=7 * DAY_S)
     assert told["expires_at"] - told["generated_at"] == 7 * DAY_S
