@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from edge import status
+from edge.admission.keys import ANYBODY, Caller
 from edge.dialects import Call, Dialect
 from edge.policy import Allowed, Mode, Route
 from edge.request import Fields, Head
@@ -49,6 +50,7 @@ class Query:
     """Where an answer that is fetched for it may be kept."""
     shared_key: CacheKey | None = None
     """Its key in the pool of all tenants, where there is one; see `edge.sharing`."""
+    caller: Caller = ANYBODY
     curation: Curation | None = None
     """None for what clients ask; see `edge.curate`."""
 
@@ -79,4 +81,6 @@ class Ask:
     query: Query
     began: Instant
     request_id: str
+    client: str | None = None
+    """The address of whoever waits; None: nobody, the node asks of its own accord."""
     timings: Timings = field(default_factory=Timings)

@@ -92,6 +92,11 @@ class Flight:
         return f"<Flight {state} interests={self._interests} events={self._next}>"
 
     @property
+    def events(self) -> int:
+        """Published so far; of most upstreams each holds a token."""
+        return self._next
+
+    @property
     def wants_whole(self) -> bool:
         """Must the answer be put together even if it will not be stored?"""
         return self._waiting_for_whole > 0

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from annotated_types import Ge, Gt, MinLen
 from pydantic import TypeAdapter, ValidationError
 
+from edge.admission.plans import PlanSettings
 from edge.cors import CorsSettings
 from edge.local_model import LocalModelSettings
 from edge.policy import CacheSettings, RouteSettings
@@ -93,6 +94,8 @@ class KeySettings:
     """A file that holds the key."""
     key_env: str = ""
     """An environment variable that holds the key."""
+    plan: str = ""
+    """One of `[[plans]]`: what its tenant may use. Unset: whatever it likes."""
     residency: tuple[str, ...] | None = None
     """Regions (`sync.region`) that answers to requests with this key may be kept in, such as
     `["eu"]`; a node elsewhere answers and keeps nothing. Unset: all."""
@@ -128,6 +131,7 @@ class Config:
     store: StoreSettings = field(default_factory=StoreSettings)
     local_model: LocalModelSettings = field(default_factory=LocalModelSettings)
     routes: tuple[RouteSettings, ...] = ()
+    plans: tuple[PlanSettings, ...] = ()
     keys: tuple[KeySettings, ...] = ()
     upstreams: tuple[UpstreamSettings, ...] = ()
 

@@ -62,6 +62,18 @@ class Overloaded(EdgeError):  # noqa: N818  a state, and the word operators use
     code = "overloaded"
 
 
+class OverQuota(EdgeError):  # noqa: N818  a state, and the word operators use
+    """A limit of the plan is reached. Asked again at once, it is refused again."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class Busy(Overloaded):
+    """More wait for upstreams than could be served in time."""
+
+
 class StreamCut(Exception):  # noqa: N818  an end, not a fault of the code that raises it
     """The rest of a stream will never come; what was sent must not look complete."""
 

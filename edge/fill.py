@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from edge import sharing
+from edge.admission.foreseen import CHARS_A_TOKEN
 from edge.ask import Ask, Curation, Given, Query
 from edge.batcher import Batcher, Vector
 from edge.collapse import Failed, Flight, Found, Whole
@@ -23,6 +24,7 @@ from edge.decisions import Decided
 from edge.dialects import Assembly
 from edge.dialects.events import DONE, EventReader
 from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
+from edge.gate import Gate, prompt_tokens
 from edge.metrics import Metrics
 from edge.policy import Mode, kind_of
 from edge.routing import Upstream, order
@@ -109,6 +111,8 @@ class _Memo:
     question: Question | None = None
     vector: Vector | None = None
     time_bound: bool = False
+    tokens: tuple[int, int] = (0, 0)
+    """Of the prompt and of its complete answer, once there is one."""
     labels: Sequence[str] = ()
     """What the upstream says its answer may be purged by."""
     bypass: bool = False
@@ -134,6 +138,7 @@ class Fill:
         checks: Learner,
         sharing: Sharing,
         others: Others,
+        gate: Gate,
     ) -> None:
         self._answers = answers
         self._batcher = batcher
@@ -148,6 +153,7 @@ class Fill:
         self._checks = checks
         self._sharing = sharing
         self._others = others
+        self._gate = gate
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
         """Fill `flight`. What goes wrong becomes its outcome; only cancellation is raised."""
@@ -249,7 +255,13 @@ class Fill:
     async def _forward_or_stale(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
         """When no upstream answers, one that has expired may do (RFC 5861, 4)."""
         try:
-            await self._forward(ask, memo, flight)
+            async with self._gate.call(ask) as call:
+                try:
+                    await self._forward(ask, memo, flight)
+                finally:
+                    prompt, call.answer = memo.tokens
+                    if flight.opened or call.answer:
+                        call.used = (prompt or prompt_tokens(ask)) + (call.answer or flight.events)
         except (UpstreamError, Overloaded) as error:
             usable = not (flight.opened or memo.time_bound)
             stale = await self._stale(ask) if usable else None
@@ -368,6 +380,8 @@ class Fill:
     def _keep(self, ask: Ask, memo: _Memo, body: bytes, answer: dict[str, Any]) -> str:
         """Store a complete answer if everything speaks for it; or else why not, in a word."""
         query = ask.query
+        prompt, words = query.dialect.usage(answer)
+        memo.tokens = prompt, words or len(body) // CHARS_A_TOKEN
         if not query.allowed.store or memo.bypass:
             return "not-wanted"
         if len(body) > query.answer_bytes_max:

@@ -15,9 +15,10 @@ from edge.ask import Ask, Query
 from edge.collapse import Collapse, Flight, Found, Whole
 from edge.decisions import Decided, Decisions
 from edge.dialects.events import HEARTBEAT
-from edge.errors import ClientError, EdgeError, StreamCut
+from edge.errors import Busy, ClientError, EdgeError, OverQuota, StreamCut
 from edge.feedback import Feedback
 from edge.fill import Fill, Others, young_enough
+from edge.gate import Gate
 from edge.intake import Intake, etag
 from edge.metrics import Metrics
 from edge.request import EventStream, Fields, Head, Reply, Request, Response
@@ -46,6 +47,7 @@ class PromptHandler:
         decisions: Decisions,
         told: Feedback,
         others: Others,
+        gate: Gate,
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
@@ -61,6 +63,7 @@ class PromptHandler:
         self._decisions = decisions
         self._feedback = told
         self._others = others
+        self._gate = gate
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
@@ -87,7 +90,8 @@ class PromptHandler:
         if len(request.body) > PARSE_INLINE_BYTES_MAX:
             return self._guarded(request.head, self._handle_large(request))
         try:
-            ask = Ask(self._intake.read(request), self._monotonic(), self._new_id())
+            ask = Ask(self._intake.read(request), self._monotonic(), self._new_id(), request.peer)
+            self._gate.request(ask)
             return self._from_memory(ask) or self._guarded(request.head, self._wait(ask), ask)
         except EdgeError as error:
             return self.refuse(request.head, error)
@@ -103,7 +107,8 @@ class PromptHandler:
     async def _handle_large(self, request: Request) -> Reply:
         """Parsing megabytes takes too long for the loop; it is done beside it."""
         query = await asyncio.to_thread(self._intake.read, request)
-        ask = Ask(query, self._monotonic(), self._new_id())
+        ask = Ask(query, self._monotonic(), self._new_id(), request.peer)
+        self._gate.request(ask)
         return self._from_memory(ask) or await self._wait(ask)
 
     def _from_memory(self, ask: Ask) -> Response | None:
@@ -154,7 +159,7 @@ class PromptHandler:
             handed_over = True
             return self._event_stream(ask, flight, chunks, led=led)
         except EdgeError as error:
-            if led or again or isinstance(error, ClientError):
+            if led or again or isinstance(error, ClientError | OverQuota | Busy):
                 raise  # a stream that has begun does not come here: see `_live`
             raise _LeaderFailedError from error
         finally:
@@ -258,6 +263,7 @@ class PromptHandler:
             *fields,
             ("server-timing", ask.timings.field_value(how)),
             ("x-request-id", ask.request_id),
+            *self._gate.fields(ask),
             *ask.query.cors,
         )
 

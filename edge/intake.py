@@ -213,6 +213,7 @@ class Intake:
             dialect=dialect,
             call=call,
             scope=scope,
+            caller=caller,
             key=exact_key(call.prompt, scope, self._secret),
             allowed=wishes,
             route=rules,

@@ -22,6 +22,7 @@ OUTCOMES = (
     *("exact", "semantic", "stale"),
     *("miss", "collapsed", "request", "bypass", "refused", "failed"),
 )
+TURNED_AWAY = ("requests", "tokens", "tokens_day", "concurrency")
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -115,6 +116,18 @@ class Metrics:
             ["verdict"],
             registry=self.registry,
         )
+
+        turned_away = Counter(
+            "promptedge_turned_away",
+            "Requests refused as a limit of a plan was reached or upstreams were busy, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._turned_away = {reason: turned_away.labels(reason) for reason in TURNED_AWAY}
+
+    def turned_away(self, reason: str) -> None:
+        """`reason` is one of TURNED_AWAY."""
+        self._turned_away[reason].inc()
 
     def checked(self, verdict: str) -> None:
         """`verdict` is from a closed list."""

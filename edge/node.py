@@ -26,6 +26,7 @@ from urllib.parse import urlsplit
 from edge import feedback, identity, listen, local_model
 from edge.admission import key_format
 from edge.admission.keys import KEY_CHARS_MAX, KeyRing
+from edge.admission.plans import Quotas
 from edge.ask import Ask
 from edge.batcher import Batcher
 from edge.checks import Checks
@@ -42,6 +43,7 @@ from edge.errors import EdgeError, UpstreamError
 from edge.feedback import Feedback
 from edge.fill import Fill
 from edge.fleet import Fleet, Purging
+from edge.gate import Gate
 from edge.handler import PromptHandler
 from edge.imported import ImportedPurges
 from edge.insight import Insight
@@ -183,7 +185,9 @@ class Node:
         )
         stack.push_async_callback(self.fleet.close)
         self._keys.follow(self.fleet.roster.keybook)
-        self._key_desk = KeyDesk(self.fleet, frozenset(), wall=wall, monotonic=monotonic)
+        self._key_desk = KeyDesk(
+            self.fleet, frozenset(one.name for one in config.plans), wall=wall, monotonic=monotonic
+        )
         self._client = UpstreamClient(config.node.name)
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
@@ -206,6 +210,12 @@ class Node:
             chance=Random(os.urandom(16)),
             wall=wall,
         )
+        self._gate = Gate(
+            Quotas(config.plans),
+            self._metrics,
+            monotonic=monotonic,
+            chance=Random(os.urandom(16)),
+        )
         self._fill = Fill(
             answers=self.answers,
             batcher=self._batcher,
@@ -220,6 +230,7 @@ class Node:
             checks=self._checks,
             sharing=Sharing(config.sharing),
             others=self.fleet,
+            gate=self._gate,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
         rules = Rules(config.node.name, config.http, config.cache, config.routes, self.fleet.region)
@@ -276,6 +287,7 @@ class Node:
             decisions,
             Feedback(self.answers, decisions, self._readers, self._collapse.renew, self._forget),
             self.fleet,
+            self._gate,
             wall=wall,
             monotonic=monotonic,
             new_id=new_id,
@@ -619,6 +631,7 @@ def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
 def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> KeyRing:
     keys: dict[str, str] = {}
     residency: dict[str, tuple[str, ...]] = {}
+    plans: dict[str, str] = {}
     for at, one in enumerate(settings):
         place = f"keys[{at}]"
         if bool(one.key_file) == bool(one.key_env):
@@ -644,9 +657,10 @@ def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> K
         if key in keys:
             raise ConfigError(f"{place}: this key belongs to another tenant already")
         keys[key] = one.tenant
+        plans[key] = one.plan
         if one.residency is not None:
             residency[key] = one.residency
-    return KeyRing(keys, residency)
+    return KeyRing(keys, residency, plans)
 
 
 def upstreams(settings: tuple[UpstreamSettings, ...]) -> list[Upstream]:
@@ -706,6 +720,13 @@ def check_values(config: Config) -> None:
         raise ConfigError("tls: certificate and key belong together; set both or neither")
     if not (config.node.listen or config.node.plain):
         raise ConfigError("node: listen and plain are both off; nobody could reach this node")
+    named = [one.name for one in config.plans]
+    if len(set(named)) < len(named):
+        raise ConfigError(f"plans: two have the same name; there are {', '.join(sorted(named))}")
+    for at, key in enumerate(config.keys):
+        if key.plan and key.plan not in named:
+            known = ", ".join(sorted(named)) or "none"
+            raise ConfigError(f"keys[{at}].plan: there is no plan {key.plan!r}; [[plans]]: {known}")
     places = {f"routes[{at}].classes": one.classes for at, one in enumerate(config.routes)}
     for place, classes in {"cache.classes": config.cache.classes, **places}.items():
         try:

@@ -3,4 +3,8 @@
 key_format  what a key looks like: a prefix for scanners, chance, a checksum
 keys        which tenant a request belongs to, before anything is looked up
 issuing     keys made, rotated and revoked while the node runs
+rate        a meter: so many units in so much time
+plans       what a tenant may use, and has used
+foreseen    how long an answer will be
+refusals    what whoever is refused is told
 """

@@ -89,7 +89,7 @@ class KeyRing:
             Unauthorized: keys are in use and this is none of them. Every failure looks the same.
         """
         if not len(self):
-            return _ANYBODY
+            return ANYBODY
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or len(key) > KEY_CHARS_MAX:
             raise _unauthorized()
@@ -115,7 +115,7 @@ class KeyRing:
         if name is None:
             if len(self):
                 raise _no_tenant("This node has API keys: say which tenant's answers these are")
-            return _ANYBODY
+            return ANYBODY
         if not len(self):
             raise _no_tenant("This node has no API keys, so its answers are no tenant's")
         allowed = [one.residency for one in self._everybody() if one.tenant == name]
@@ -137,7 +137,7 @@ def tenant_scope(tenant: str) -> Scope:
     return Scope(f"tenant:{tenant}")
 
 
-_ANYBODY = Caller(SHARED)
+ANYBODY = Caller(SHARED)
 
 
 def _caller(record: KeyRecord) -> Caller:

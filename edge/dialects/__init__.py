@@ -23,6 +23,8 @@ class Call:
     """Did the client ask for a usage event at the end of its stream?"""
     bypass: str | None
     """Why this request may not be answered from memory nor kept, if so."""
+    answer_tokens_max: int | None = None
+    """How long the client lets the answer become, all choices together."""
 
 
 class Assembly(Protocol):

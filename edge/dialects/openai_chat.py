@@ -60,6 +60,7 @@ class OpenAiChat:
             stream=stream,
             wants_usage=options.get("include_usage") is True,
             bypass=self._bypass(payload),
+            answer_tokens_max=_answer_tokens_max(payload),
         )
 
     def _bypass(self, payload: dict[str, Any]) -> str | None:
@@ -409,6 +410,11 @@ def _missing(name: str, what: str) -> ClientError:
 
 def _wrong(name: str, what: str) -> ClientError:
     return ClientError(f"{name} must be {what}.", code="invalid_type", param=name)
+
+
+def _answer_tokens_max(payload: dict[str, Any]) -> int | None:
+    most = _count(payload.get("max_completion_tokens")) or _count(payload.get("max_tokens"))
+    return most * (_count(payload.get("n")) or 1) or None
 
 
 def _count(tokens: Any) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from edge import feedback
 from edge.admission.keys import KeyRing
+from edge.admission.plans import PlanSettings, Quotas
 from edge.ask import Ask
 from edge.batcher import Batcher
 from edge.checks import Checks
@@ -27,6 +28,7 @@ from edge.dialects.openai_chat import OpenAiChat
 from edge.errors import StreamCut, UpstreamError
 from edge.feedback import Feedback
 from edge.fill import Fill
+from edge.gate import Gate
 from edge.handler import PromptHandler
 from edge.intake import Intake
 from edge.metrics import Metrics
@@ -179,6 +181,7 @@ class Indoors:
     purge: Callable[[Purge], Coroutine[Any, Any, int]]
     roster: Roster
     """With API keys beside those that it was made with."""
+    quotas: Quotas
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, prompt: Any, /, **fields: str) -> Answer:
@@ -243,6 +246,8 @@ async def indoors(
     routes: tuple[RouteSettings, ...] = (),
     keys: Mapping[str, str] | None = None,
     residency: Mapping[str, tuple[str, ...]] | None = None,
+    plans: tuple[PlanSettings, ...] = (),
+    key_plans: Mapping[str, str] | None = None,
     region: str = "",
     upstreams: Sequence[str] = ("one",),
     semantic: DecisionSettings | None = None,
@@ -298,6 +303,8 @@ async def indoors(
                 chance=chance,
                 wall=clock.wall,
             )
+            quotas = Quotas(plans)
+            gate = Gate(quotas, metrics, monotonic=clock.monotonic, chance=chance)
             fill = Fill(
                 answers=answers,
                 batcher=batcher,
@@ -312,10 +319,11 @@ async def indoors(
                 checks=checks,
                 sharing=Sharing(SharingSettings()),
                 others=others,
+                gate=gate,
             )
             rules = Rules("edge", HttpSettings(), cache, routes, region)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
-            ring = KeyRing(keys or {}, residency)
+            ring = KeyRing(keys or {}, residency, key_plans)
             ring.follow(roster.keybook)
             intake = Intake(
                 rules,
@@ -337,6 +345,7 @@ async def indoors(
                 decisions,
                 Feedback(answers, decisions, reader, collapse.renew, forget),
                 others,
+                gate,
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=new_id,
@@ -359,6 +368,7 @@ async def indoors(
                 decisions,
                 purge,
                 roster,
+                quotas,
                 running,
             )
             for task in (*running, *beside):
