@@ -54,6 +54,8 @@ FILL_S = 10.0
 """How long a node that joins may take to be told the hottest answers before it says it is ready."""
 ALONE_S = 2.0
 """How long it waits for the first other node to be reached at all."""
+BUG_S = 1.0
+"""Before a part that failed is started again."""
 LEAVE_S = 2.0
 """How long a node that leaves waits for the others to hear what it has told."""
 
@@ -172,16 +174,31 @@ class Fleet:
             loop.call_soon_threadsafe(self._distrust, entry.stored_by)
 
         self._answers.on_false_hint = on_false_hint
-        for work, what in (
-            (self.feed.run(), "feed"),
-            (self._offer(), "offer"),
-            (self.neighbours.run(), "neighbours"),
-            (keep_renewed(self._own, self.roster, self._client, self._wall), "renew certificate"),
-            (self._fill(), "fill"),
-        ):
-            self._spawn(work, what)
+        parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "feed": self.feed.run,
+            "offer": self._offer,
+            "neighbours": self.neighbours.run,
+            "renew certificate": self._renew,
+            "fill": self._fill,
+        }
         if self.bus is not None:
-            self._spawn(self.bus.run(), "nats")
+            parts["nats"] = self.bus.run
+        for what, work in parts.items():
+            self._spawn(self._whatever_happens(work, what), what)
+
+    async def _whatever_happens(
+        self, work: Callable[[], Coroutine[Any, Any, None]], what: str
+    ) -> None:
+        """A node serves on when its part in the fleet has a bug."""
+        while True:
+            try:
+                return await work()
+            except Exception:
+                log.exception("event=bug part=%s", what)
+                await asyncio.sleep(BUG_S)
+
+    async def _renew(self) -> None:
+        await keep_renewed(self._own, self.roster, self._client, self._wall)
 
     async def leave(self) -> None:
         """Tell the others what is still to be told, and that this node goes."""
@@ -490,7 +507,7 @@ class Fleet:
 
     def _missed(self) -> None:
         """The bus no longer has all that it was given while we were away: a node has the rest."""
-        self._spawn(self._catch_up(), "catch up")
+        self._spawn(self._whatever_happens(self._catch_up, "catch up"), "catch up")
 
     def _bind(self) -> None:
         self._sock = listen.bind_tcp(listen.parse(self._settings.listen))

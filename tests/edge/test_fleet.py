@@ -216,3 +216,19 @@ async def test_with_keys_an_answer_stays_in_its_region_unless_told_otherwise(
         await two.b.fleet.neighbours.ask_around()
         assert "hit" not in (await ask(two.at_b, PROMPT, authorization="Bearer key-of-all")).cache
         assert two.b.fleet.replica.taken == {}
+
+
+async def test_a_node_serves_on_when_its_part_in_the_fleet_fails(
+    two: Two, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    whole = two.a.answers.held
+    two.a.answers.held = broken  # type: ignore[method-assign,assignment]
+    for _ in range(3):
+        assert (await ask(two.at_a, PROMPT)).status == 200
+    await until(lambda: "event=bug part=offer" in caplog.text)
+    assert (await ask(two.at_a, "are you there still")).status == 200
+    two.a.answers.held = whole  # type: ignore[method-assign]
+    await popular_on_a(two, "what is the capital city of spain")
