@@ -58,8 +58,16 @@ class Connection(Client):
         super().__init__()
         self._must_encrypt = must_encrypt
         self._public_nkey = nkey(login.public_key) if login else None
-        self.ended = asyncio.Event()
-        """Set when the connection is broken."""
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the connection is broken, or of no more use.
+
+        Whoever waits for the server looks here too: up to Python 3.11 `asyncio.wait_for`, which
+        nats-py waits with, swallows a cancellation that comes together with the answer."""
+
+    def end(self) -> None:
+        """It is of no more use."""
+        if not self.over.done():
+            self.over.set_result(None)
 
     @property
     def heard(self) -> int:
@@ -96,8 +104,9 @@ class Connection(Client):
     async def abandon(self) -> None:
         """Close without a word to the server: takes no time, even when the link is dead."""
         self._pending, self._pending_data_size = [], 0
-        if isinstance(self._transport, TcpTransport) and self._transport._io_writer is not None:
-            self._transport._io_writer.transport.abort()
+        transport, self._transport = self._transport, None  # `close` would wait for its end
+        if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+            transport._io_writer.transport.abort()
         with contextlib.suppress(OSError, nats.errors.Error):
             await self.close()
 
@@ -125,7 +134,7 @@ async def connect(
             log.warning("event=nats_error server=%s error=%s", shown(url), spoken(error))
 
     async def on_closed() -> None:
-        client.ended.set()
+        client.end()
 
     jwt, sign = (login.jwt, login.sign) if login else (None, None)
     try:

@@ -69,6 +69,7 @@ class JetStream:
         self._lag = Lag()
         self._session: Session | None = None
         self._client: Connection | None = None
+        self._stopping = False
         self._applied: dict[NodeName, seams.Cursor] = {}
         self._ripe: dict[NodeName, seams.Cursor] = {}
         self.unreached: dict[NodeName, str] = {BUS.peer: "not tried yet"}
@@ -108,9 +109,9 @@ class JetStream:
 
     # One session after another.
 
-    async def _connect_again(self) -> NoReturn:
+    async def _connect_again(self) -> None:
         wait_s = RETRY_S
-        while True:
+        while not self._stopping:
             for url in self._settings.urls:
                 before = self.sessions
                 try:
@@ -139,7 +140,7 @@ class JetStream:
 
     async def _connect(self, url: str) -> None:
         """Raises NatsError, at the latest when the connection breaks."""
-        member = self.member()
+        member = self._member()
         if member is None:
             raise NatsError("this node is in no roster: nobody would hear it")
         own = member.name
@@ -155,7 +156,7 @@ class JetStream:
                 self._lag,
                 self._now,
             )
-            await self._carry(session, client, url)
+            await self._carry(session, client, url, member)
         except ExceptionGroup as group:
             expected, bugs = group.split((NatsError, nats.errors.Error, OSError))
             if bugs is not None or expected is None:
@@ -166,8 +167,12 @@ class JetStream:
         finally:
             await client.abandon()
 
-    async def _carry(self, session: Session, client: Connection, url: str) -> None:
+    async def _carry(
+        self, session: Session, client: Connection, url: str, member: Enrolment
+    ) -> None:
         await session.open()
+        if why := self.stale(member):
+            raise NatsError(why)
         self._greet(client, url)
         self._session, self._client = session, client
         self._replica.linked(BUS, self._now())
@@ -197,14 +202,17 @@ class JetStream:
         self.unreached[BUS.peer] = why
 
     async def _tick(self) -> NoReturn:
-        while True:
-            self._due.clear()
-            self._replica.tick(self._now())
-            self._news.set()
-            due = min(self._replica.wake_at(), self._monotonic() + TICK_MAX_S)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, due - self._monotonic())):
-                    await self._due.wait()
+        try:
+            while True:
+                self._due.clear()
+                self._replica.tick(self._now())
+                self._news.set()
+                due = min(self._replica.wake_at(), self._monotonic() + TICK_MAX_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, due - self._monotonic())):
+                        await self._due.wait()
+        finally:
+            self._stopping = True
 
     async def _ripen(self) -> NoReturn:
         while True:
@@ -226,7 +234,12 @@ class JetStream:
         self._replica.acked(BUS, position, self._now())
         self.flush()
 
-    def member(self) -> Enrolment | None:
+    def stale(self, member: Enrolment) -> str:
+        if self._stopping:
+            return "this node stops"
+        return "" if self._member() == member else "this node is another in the roster now"
+
+    def _member(self) -> Enrolment | None:
         return self._replica.roster.member(self._replica.own.name)
 
     def cursor(self, source: Source) -> Cursor | None:

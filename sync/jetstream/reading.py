@@ -25,12 +25,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import api
 from nats.js.manager import JetStreamManager
 from nats.nuid import NUID
 
+from sync.jetstream.client import Connection
 from sync.jetstream.streams import API_TIMEOUT_S, told
 from sync.jetstream.subjects import Source
 
@@ -87,7 +87,7 @@ Truncated = Callable[[Source], None]
 class Reading:
     def __init__(
         self,
-        client: Client,
+        client: Connection,
         source: Source,
         cursor: Cursor | None,
         apply: Apply,
@@ -105,12 +105,14 @@ class Reading:
         """Was all read, once, that the stream had?"""
 
     async def run(self) -> None:
-        """Does not return. The connection is watched elsewhere."""
+        """Until the connection has ended, which is watched elsewhere."""
         while True:
             try:
                 ended = await self._read()
             except (nats.errors.Error, TimeoutError) as exc:
                 ended = told(exc)
+            if self._client.over.done():
+                return
             log.warning("event=consumer_ended source=%s why=%s", self.source.name, ended)
             await asyncio.sleep(AGAIN_S)
 
@@ -185,7 +187,7 @@ class _Consumer:
 
     def __init__(
         self,
-        client: Client,
+        client: Connection,
         expected: Cursor | None,
         take: Callable[[bytes, Delivered], Awaitable[None]],
     ) -> None:
@@ -198,9 +200,12 @@ class _Consumer:
 
     async def ended(self) -> str:
         missed = 0
-        while missed < HEARTBEATS_MISSED_MAX:
+        while missed < HEARTBEATS_MISSED_MAX and not self._client.over.done():
             heard = self._heard
-            await asyncio.wait((self._end,), timeout=HEARTBEAT_S)
+            over = self._client.over
+            await asyncio.wait(
+                (self._end, over), timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
+            )
             if self._end.done():
                 return self._end.result()
             missed = missed + 1 if self._heard == heard else 0

@@ -43,8 +43,8 @@ class Carried(Protocol):
     def heard(self, frame: bytes) -> None: ...
     def to_say(self) -> list[Publication]: ...
     def acked(self, position: Version) -> None: ...
-    def member(self) -> Enrolment | None:
-        """This node, as the roster has it."""
+    def stale(self, member: Enrolment) -> str:
+        """Why a session of this node, enrolled like that, is of no more use; empty while it is."""
 
     def cursor(self, source: Source) -> Cursor | None: ...
     def advanced(self, source: Source, cursor: Cursor) -> None:
@@ -179,22 +179,25 @@ class Session:
 
     async def _watch(self) -> NoReturn:
         missed = 0
-        while missed < PINGS_MISSED_MAX:
-            heard = self._client.heard
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PING_S):
-                    await self._client.ping()
-                    await self._client.ended.wait()
-            if self._client.ended.is_set():
-                raise NatsError(f"the connection broke: {spoken(self._client.last_error)}")
-            self._check()
-            missed = 0 if self._client.heard > heard else missed + 1
-        raise NatsError("the server is silent")
+        try:
+            while missed < PINGS_MISSED_MAX:
+                heard = self._client.heard
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PING_S):
+                        await self._client.ping()
+                        await asyncio.wait((self._client.over,))
+                if self._client.over.done():
+                    raise NatsError(f"the connection broke: {spoken(self._client.last_error)}")
+                self._check()
+                missed = 0 if self._client.heard > heard else missed + 1
+            raise NatsError("the server is silent")
+        finally:
+            self._client.end()
 
     def _check(self) -> None:
         """Raises NatsError if this session is of no more use."""
         waiting_since = self._publishing.waiting_since()
         if waiting_since is not None and self._now().mono - waiting_since > DEAD_AFTER_S:
             raise NatsError("the server does not confirm what was published")
-        if self._carried.member() != self._member:
-            raise NatsError("this node is another in the roster now")
+        if why := self._carried.stale(self._member):
+            raise NatsError(why)

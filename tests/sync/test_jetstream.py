@@ -1,13 +1,17 @@
 """Replicas on a real NATS server: what one says all hear, once, whatever happens in between."""
 
+import asyncio
+import datetime as dt
 import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from edge.identity import self_signed
 from index.entry import Entry, Purge, Scope
 from sync.frames import peek
 from sync.jetstream import streams
@@ -15,7 +19,7 @@ from sync.jetstream.client import Login, NatsError, connect
 from sync.jetstream.permissions import configuration
 from sync.jetstream.settings import NatsSettings
 from sync.roster import Enrolment
-from tests.fakes.eventually import until
+from tests.fakes.eventually import PATIENCE_S, until
 from tests.fakes.fleet import OPERATOR, enrolment
 from tests.fakes.nats import BINARIES, NatsServer, nats_server
 from tests.fakes.nats_nodes import BusNode
@@ -182,8 +186,9 @@ async def test_what_strangers_publish_is_dropped_and_work_goes_on(
     subjects = par.bus.subjects()
     (frame,) = [row.frame for row in fra.replica.log.after(fra.replica.log.floor, 1 << 20)]
     forged = bytearray(frame)
-    forged[-1] ^= 1
-    forged[peek(frame).size - 1] ^= 1  # as if it were news
+    header = peek(frame)
+    later = (header.version + 1).to_bytes(8)
+    forged[header.size - 8 : header.size] = later  # or it would be taken for heard before
     for subject in (
         *subjects.entries(told.reach, told.scope, FRA.name),
         subjects.purges(FRA.name),
@@ -286,6 +291,31 @@ async def test_who_asked_for_tls_does_not_speak_in_clear(server: NatsServer) -> 
     url = server.url.replace("nats://", "tls://")
     with pytest.raises(NatsError, match="does not speak TLS"):
         await connect(url, NatsSettings(), None, "one", "_INBOX.one")
+
+
+async def test_over_tls_the_server_proves_itself(server: NatsServer, tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path, dt.datetime.now(dt.UTC))
+    server.kill()
+    server.configure(f'tls {{ cert_file: "{certificate}", key_file: "{key}" }}')
+    server.start()
+    url = server.url.replace("nats://", "tls://")
+    client = await connect(url, NatsSettings(ca_file=certificate), None, "one", "_INBOX.one")
+    opened = client._transport._io_writer.get_extra_info("socket")  # type: ignore[union-attr]
+    assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 6_000
+    await client.abandon()
+    with pytest.raises(NatsError, match="certificate verify failed"):
+        await connect(url, NatsSettings(), None, "one", "_INBOX.one")
+
+
+async def test_a_node_stops_whenever_it_is_told_to(server: NatsServer, tmp_path: Path) -> None:
+    """Also in the very moment in which the server answers, which swallows a cancellation."""
+    chance = Random(1)
+    for _ in range(60):
+        node = BusNode(tmp_path / "fra", FRA, FLEET, server.url)
+        async with asyncio.timeout(PATIENCE_S):
+            async with node.running():
+                await asyncio.sleep(chance.random() * 0.03)
+        node.close()
 
 
 async def test_no_server_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
