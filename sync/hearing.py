@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from index.clock import ClockSkew, Now, wall_of
-from index.entry import Entry, NodeName, Purged, Version
+from index.clock import AHEAD_MAX_S, ClockSkew, Now, at, wall_of
+from index.entry import Entry, NodeName, Purged, Timestamp, Version
 from sync import admission
 from sync.admission import PURGES_KEPT_S
 from sync.frames import Header, opened, peek
@@ -179,7 +179,11 @@ class Hearing:
     def _table(self, table: Table, now: Now) -> list[bytes]:
         """Apply a table; only one that is good throughout closes gaps."""
         kept: list[Kept] = []
-        whole = True
+        # A reading that no clock can have given yet would have us take for known what that node
+        # purges until then; and the node could not tell it from one of its own that it forgot.
+        whole = all(version <= at(Timestamp(now.wall + AHEAD_MAX_S)) for _, version in table.seen)
+        if not whole:
+            self.dropped["a clock ahead"] += 1
         for frame in table.purges:
             try:
                 header = peek(frame)

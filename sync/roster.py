@@ -2,7 +2,7 @@
 
 One line says all about one node, and the line with the highest version is the one that counts, so
 rosters merge in any order from anybody. Nobody can add a line, or restore an old one over a newer.
-To revoke a node is to enrol it once more, as revoked.
+To revoke a node is to enrol it once more, as revoked; that counts more than any line that does not.
 
 API keys travel and are kept as lines of the same list (`sync.keybook`): whoever knows who belongs
 to the fleet knows whom it serves.
@@ -148,8 +148,9 @@ class Roster:
         return f"<Roster {self.fleet.hex()[:8]}: {len(self)} nodes, {revoked} revoked>"
 
 
-def _rank(enrolment: Enrolment, line: bytes) -> tuple[Version, bool, bytes]:
-    return enrolment.version, enrolment.revoked, line
+def _rank(enrolment: Enrolment, line: bytes) -> tuple[bool, Version, bytes]:
+    """Who was revoked stays so, whatever another node that had not heard of it signed since."""
+    return enrolment.revoked, enrolment.version, line
 
 
 def _hash(line: bytes) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from index.clock import Now
+from index.clock import Now, at
 from index.entry import (
     EVERYWHERE,
     Entry,
@@ -21,7 +21,7 @@ from index.entry import (
 )
 from sync.dialogue import Aside, read, written
 from sync.frames import peek
-from sync.messages import Entries, State
+from sync.messages import Entries, State, Table
 from sync.outbox import Outbox, OutboxSettings
 from sync.replica import End, PurgeRefused, Replica, Role
 from sync.roster import Enrolment, enrol
@@ -574,6 +574,25 @@ def test_a_clock_that_is_far_ahead_is_not_followed(two: Fleet) -> None:
     assert two.nodes["b"].dropped["a clock ahead"]
     assert two.shelves["b"].seen == ()
     assert two.nodes["b"].stamp(two.now) < before + (2_000 << 16) < purged.version
+
+
+def test_nobody_has_purges_of_others_taken_for_known_before_they_are_made(fleet: Build) -> None:
+    three = fleet(enrolment("a"), enrolment("b"), enrolment("c", may_publish=False))
+    for name in ("a", "b", "c"):
+        three.start(name)
+    three.both("a", "b")
+    three.both("b", "c")
+    three.settle()
+    tomorrow = at(Timestamp(WALL + 86_400))
+    lie = Table(((node("a"), Version(0)),), ((node("a"), tomorrow),), ())
+    _, frame = three.nodes["c"]._say(lie)
+    three.nodes["b"].receive(End(node("c"), Role.SOURCE), written(Aside((frame,))), three.now)
+    entry = three.fetch("b", 1)
+    purged = three.nodes["a"].purge(Purge(), three.now)
+    three.wait(3)
+    assert not three.holds("b", entry)
+    assert three.nodes["a"].unconfirmed(purged, three.now) == []
+    assert three.nodes["b"].dropped["a clock ahead"] == 1
 
 
 # Relays.

@@ -42,6 +42,19 @@ def test_what_is_known_is_no_news() -> None:
     assert made.digest != digest
 
 
+def test_revoked_wins_over_what_was_signed_without_knowing_it() -> None:
+    """A node whose address changes while it is cut off has its own line signed anew."""
+    lines = [
+        enrol(enrolment("a", version=2, revoked=True), OPERATOR),
+        enrol(enrolment("a", "us", version=3), OPERATOR),
+    ]
+    for order in (lines, lines[::-1]):
+        made = Roster(OPERATOR.public_key())
+        for line in order:
+            made.merge(line)
+        assert made.member(node("a")) is None
+
+
 def test_revoked_wins_a_tie() -> None:
     both = [enrolment("a"), enrolment("a", revoked=True)]
     for order in permutations(both):
