@@ -172,8 +172,11 @@ class Neighbours:
         """An answer is here from now on."""
         one = entry.scope, entry.key, entry.reach
         self._recent.append(one)
-        for told in self._told.values():
-            _add(told.digest, told.reader, *one)
+        for audience, told in list(self._told.items()):
+            if told.digest.full:  # whoever it is for may never ask again
+                del self._told[audience]
+            else:
+                _add(told.digest, told.reader, *one)
 
     def _made_for(self, reader: Enrolment) -> Digest:
         keys = (

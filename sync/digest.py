@@ -29,7 +29,9 @@ HASHES: Final = 7
 SALT_BYTES: Final = 8
 KEYS_MAX: Final = 4_000_000
 """A filter of 5 MB."""
-BYTES_MAX: Final = KEYS_MAX * BITS_PER_KEY // 8 + (16 << 20)
+ADDED_MAX: Final = 2 << 20
+"""Beside a filter. An honest node makes another filter long before."""
+BYTES_MAX: Final = KEYS_MAX * BITS_PER_KEY // 8 + 8 * ADDED_MAX
 
 _HEAD: Final = struct.Struct(">c8sII")
 _WORDS: Final = np.dtype("<u8")
@@ -131,6 +133,8 @@ class Holdings:
             raise DigestError("not the next part")
         if len(told) != _HEAD.size + filter_bytes + 8 * added:
             raise DigestError("of another size than it says")
+        if added + (self.added if kind == b"M" else 0) > ADDED_MAX:
+            raise DigestError("more than anybody tells beside a filter")
         tail = np.frombuffer(told[_HEAD.size + filter_bytes :], dtype=_WORDS).tolist()
         if kind == b"D":
             self.salt, self.added = salt, 0

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sync.digest
 from index.entry import CacheKey
 from sync.digest import Digest, DigestError, Hashes, Holdings
 
@@ -65,6 +66,19 @@ def test_what_came_later_is_told_alone() -> None:
     assert all(one in newcomer for one in [*keys(10_000), *later])
     assert newcomer.added == heard.added == 30
     assert not digest.full
+
+
+def test_nobody_tells_more_and_more_beside_a_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sync.digest, "ADDED_MAX", 20)
+    digest = Digest(keys(10), SECRET, SALT)
+    heard = holdings(digest.told())
+    for one in keys(20, seed=3):
+        digest.add(one)
+    heard.hear(digest.told(heard.salt, heard.added))
+    digest.add(keys(1, seed=4)[0])
+    with pytest.raises(DigestError):
+        heard.hear(digest.told(heard.salt, heard.added))
+    assert heard.added == 20
 
 
 def test_who_has_another_is_told_all() -> None:
