@@ -69,12 +69,18 @@ def call(options: argparse.Namespace, path: str, document: Any = None) -> Any:
         with opener.open(request, timeout=CALL_TIMEOUT_S) as response:
             return json.load(response)
     except urllib.error.HTTPError as exc:
-        message = json.load(exc)["error"]["message"]
-        print(f"promptedge: {message}", file=sys.stderr)
+        print(f"promptedge: {_told(exc)}", file=sys.stderr)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", exc)
         print(f"promptedge: no node answers at {options.admin}: {reason}", file=sys.stderr)
     return None
+
+
+def _told(exc: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(exc)["error"]["message"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"the node answered with status {exc.code}: its log says why"
 
 
 def read_request(file: str) -> Any:

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from edge.node import Node
 from tests.fakes.doors import ask, chat, doors
@@ -104,6 +106,18 @@ async def test_what_keeps_a_node_from_starting_is_said_in_a_line(
     assert (got, out) == (code, "")
     assert said in err
     assert "Traceback" not in err
+
+
+async def test_an_answer_that_is_no_json_is_no_traceback() -> None:
+    async def broken(_: web.Request) -> web.Response:
+        return web.Response(status=500, text="500 Internal Server Error")
+
+    app = web.Application()
+    app.router.add_get("/admin/status", broken)
+    async with TestServer(app) as server:
+        code, out, err = await run("status", "--admin", f"127.0.0.1:{server.port}")
+    assert (code, out) == (1, "")
+    assert err == "promptedge: the node answered with status 500: its log says why\n"
 
 
 async def test_the_version() -> None:
