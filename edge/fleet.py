@@ -28,6 +28,7 @@ from edge.neighbours import Neighbours
 from index.answers import Answers
 from index.clock import HybridClock, Now
 from index.entry import CacheKey, Entry, Instant, NodeName, Purge, Purged, Scope, Timestamp, Version
+from sync.application import Refused
 from sync.credentials import Credentials
 from sync.enrolment import Registrar
 from sync.feed import Feed
@@ -40,7 +41,7 @@ from sync.outbox import Outbox
 from sync.peer_client import Peer, PeerClient
 from sync.popularity import Popularity
 from sync.renewal import keep_renewed
-from sync.replica import Replica
+from sync.replica import PurgeRefused, Replica
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
 from sync.voice import Own
@@ -104,10 +105,11 @@ class Fleet:
             self.roster.merge(line)
         self._replica: Replica | None = None
         self._clock = HybridClock(self._log.reserved)
+        invites = Invites(data / "fleet" / "invites.json")
         self._registrar = Registrar(
             self._own,
             self.roster,
-            Invites(data / "fleet" / "invites.json"),
+            invites,
             secret,
             tick=self.stamp,
             tell=self._enrol,
@@ -116,6 +118,11 @@ class Fleet:
         self._listener: Listener | None = None
         if settings.listen or len(self.roster) > 1:
             self._bind()
+        elif invites.open(wall()):  # who was invited before a restart is let in after it
+            try:
+                self._bind()
+            except listen.ListenError as exc:
+                log.warning("event=invited_in_vain why=%s", exc)
         self._registrar.settle(name, settings.region, self._address(), self._moment())
         self.region = self._member().region
         own = Own(
@@ -316,7 +323,14 @@ class Fleet:
 
     async def invite(self, terms: Terms, valid_s: float) -> Invitation:
         if self._listener is None:
-            self._bind()
+            try:
+                self._bind()
+            except listen.ListenError as exc:
+                raise Refused(
+                    f"Nodes that join cannot be listened for: {exc}. Set [sync] listen to an "
+                    "address that is free, such as 127.0.0.1:8445, and restart this node",
+                    409,
+                ) from exc
             assert self._sock is not None
             await self._listen(self._sock)
             self._registrar.settle(self._node_name, "", self._address(), self._moment())
@@ -327,7 +341,14 @@ class Fleet:
 
     async def revoke(self, name: str) -> Revocation:
         member = self._registrar.revoke(name)
-        done = await self.purge(Purge(label=f"by:{member.name}"), soft=False, wait_s=0.0)
+        try:
+            done = await self.purge(Purge(label=f"by:{member.name}"), soft=False, wait_s=0.0)
+        except PurgeRefused as exc:
+            raise Refused(
+                f"{member.name} is revoked, but what it fetched is not purged, as that is {exc}: "
+                f"promptedge purge --label by:{member.name} on a node that may have all scopes",
+                403,
+            ) from exc
         return Revocation(member.name, done.matched, member.may_invite)
 
     # The roster's other lines, of API keys: `edge.key_desk`.

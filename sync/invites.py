@@ -71,6 +71,10 @@ class Invites:
             raise InviteError(f"{OPEN_MAX} invites are open already: wait until one runs out")
         self._save([*still, Invite(_hash(secret), until, terms)])
 
+    def open(self, now: Timestamp) -> bool:
+        """May anybody still join?"""
+        return any(one.until > now for one in self._invites)
+
     def find(self, secret: bytes, now: Timestamp) -> Invite:
         """The invite that was made with `secret`, used or not. Raises InviteError."""
         asked = _hash(secret)

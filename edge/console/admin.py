@@ -16,6 +16,7 @@ from edge.errors import ClientError
 from edge.json_body import read_object
 from edge.metrics import Metrics
 from index.entry import CacheKey, Purge, Scope
+from sync.replica import PurgeRefused
 from sync.snapshot import MEDIA_TYPE
 
 BODY_BYTES_MAX = 64 * 1024 * 1024
@@ -121,7 +122,10 @@ class AdminServer:
             return _error(400, f"{str(exc).rstrip('.')}. {_PURGE_HELP}")
         dry_run, soft = asked.get("dry_run") is True, asked.get("soft") is True
         wait_s = asked.get("wait_s", CONFIRM_S)
-        done = await self._node.purge(purge, soft=soft, dry_run=dry_run, wait_s=wait_s)
+        try:
+            done = await self._node.purge(purge, soft=soft, dry_run=dry_run, wait_s=wait_s)
+        except PurgeRefused as exc:
+            return _error(403, f"This node may not purge that, as it is {exc}: ask another node")
         told = {
             "matched": done.matched,
             "purged": 0 if dry_run or soft else done.matched,

@@ -1,0 +1,77 @@
+"""A node whose fleet is itself: what it says to its operator."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from edge.membership import SETTINGS, Wanted, join
+from edge.node import Node, wall
+from index.entry import EVERYWHERE, Purge, Scope
+from sync.application import Refused
+from sync.invites import Terms
+from sync.roster import enrol
+from tests.fakes.entries import entry
+from tests.fakes.members import free_address
+from tests.fakes.node import running_node, url
+
+
+def listens_on(data: Path, address: str) -> None:
+    """As if `promptedge join` had chosen it: in place of port 8444, which others may have."""
+    (data / SETTINGS).parent.mkdir(parents=True)
+    (data / SETTINGS).write_text(json.dumps({"listen": address}))
+
+
+@pytest.fixture
+async def alone(tmp_path: Path) -> AsyncIterator[Node]:
+    async with running_node(tmp_path / "a", "http://127.0.0.1:1/v1") as node:
+        yield node
+
+
+async def test_who_cannot_listen_says_so_to_who_invites(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listens_on(tmp_path, f"127.0.0.1:{other.getsockname()[1]}")
+        async with running_node(tmp_path, "http://127.0.0.1:1/v1") as node:
+            with pytest.raises(Refused, match=r"in use.*Set \[sync\] listen"):
+                await node.fleet.invite(Terms(), 60.0)
+
+
+async def test_who_was_invited_before_a_restart_may_join_after_it(tmp_path: Path) -> None:
+    listens_on(tmp_path / "a", free_address())
+    async with running_node(tmp_path / "a", "http://127.0.0.1:1/v1") as node:
+        token = (await node.fleet.invite(Terms(), 600.0)).token
+    async with running_node(tmp_path / "a", "http://127.0.0.1:1/v1") as node:
+        wanted = Wanted("sfo-1", listen=free_address())
+        await asyncio.to_thread(join, token, tmp_path / "b", None, wanted, wall())
+        assert len(node.fleet.roster) == 2
+
+
+async def test_a_purge_beyond_a_nodes_scopes_is_refused_in_words(alone: Node) -> None:
+    fleet = alone.fleet
+    member = fleet.roster.member(fleet.name)
+    assert member is not None
+    assert fleet.operator is not None
+    fleet.enrol(enrol(replace(member, scopes=("shared",), version=fleet.stamp()), fleet.operator))
+    async with aiohttp.ClientSession() as session:
+        told = url(alone, "admin") + "/admin/purge"
+        async with session.post(told, json={"everything": True}) as refused:
+            assert refused.status == 403
+            assert "ask another node" in (await refused.json())["error"]["message"]
+    assert (await alone.purge(Purge(scope=Scope("shared")))).matched == 0
+
+
+async def test_a_digest_that_nobody_asks_for_any_more_does_not_grow(alone: Node) -> None:
+    neighbours = alone.fleet.neighbours
+    reader = alone.fleet.roster.member(alone.fleet.name)
+    assert reader is not None
+    assert await neighbours.digest(reader, b"", 0) is not None
+    for number in range(2_000):
+        neighbours.added(replace(entry(number), reach=EVERYWHERE))
+    kept = neighbours._told.values()
+    assert sum(len(told.digest._added) for told in kept) <= 1_024
+    assert await neighbours.digest(reader, b"", 0) is not None
