@@ -98,6 +98,7 @@ class Feed:
                     await self._until_due()
         finally:
             self._running = False
+            self._reading.clear()  # their tasks ended with the group: whoever runs this again dials
             for connection in self._connections.values():
                 connection.cut("stopped")
 

@@ -74,6 +74,19 @@ async def test_a_purge_overtakes_answers(tmp_path: Path) -> None:
         assert _from(b, a.name) == [aside, *batches]
 
 
+async def test_a_feed_that_is_run_again_dials_again(tmp_path: Path) -> None:
+    a, b = fleet(tmp_path, "a", "b")
+    end = End(b.name, SOURCE)
+    async with running(b):
+        async with running(a) as feed:
+            await until(lambda: end in a.pipe.links)
+        assert end not in a.pipe.links
+        again = asyncio.get_running_loop().create_task(feed.run())
+        await until(lambda: end in a.pipe.links)
+        again.cancel()
+        await asyncio.gather(again, return_exceptions=True)
+
+
 async def test_parents_alone_are_read(tmp_path: Path) -> None:
     a, b, c = fleet(tmp_path, "a", "b", "c")
     async with running(a, SyncSettings(parents=("b",))), running(b), running(c):
