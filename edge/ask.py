@@ -8,7 +8,7 @@ from edge.dialects import Call, Dialect
 from edge.policy import Allowed, Mode, Route
 from edge.request import Fields, Head
 from edge.status import Timings
-from index.entry import CacheKey, Instant, Reach, Scope, Seen, Timestamp
+from index.entry import CacheKey, Instant, NodeName, Reach, Scope, Seen, Timestamp
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +21,8 @@ class Given:
     """None: as long after it was generated as the route has it."""
     seen: Seen | None = None
     """The purges that were known when it was fetched; None: those that are known now."""
+    stored_by: NodeName | None = None
+    """The node that fetched it, if it was one of the fleet."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -156,7 +156,7 @@ class Curate:
         pinned = held.pinned or order.pin
         if order.dry_run or (labels == held.labels and pinned == held.pinned):
             return Curated("present", entry=held)
-        given = Given(held.body, held.stored_at, held.expires_at, held.seen)
+        given = Given(held.body, held.stored_at, held.expires_at, held.seen, held.stored_by)
         again = replace(query, curation=Curation(labels, pinned, given))
         done = await self._filled(again, asked=False)
         return replace(done, outcome="present") if done.outcome == "stored" else done

@@ -247,6 +247,8 @@ class Fill:
         """Keep an answer that was brought along, as one that an upstream gave."""
         if given.seen is not None:
             memo.seen = given.seen
+        if given.stored_by not in (None, "", self._others.name):
+            memo.labels = (f"by:{given.stored_by}",)  # it is purged with that node still
         why = self._keep(ask, memo, given.body, json.loads(given.body))
         flight.settle(Whole(given.body, stored=not why, why=why))
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 
 from edge.node import Node
-from index.entry import SHARED, Entry, Timestamp
+from index.entry import SHARED, Entry, NodeName, Purge, Timestamp
 from tests.fakes.doors import CHAT, Door, ask, chat, doors
 from tests.fakes.node import running_node, url
 from tests.fakes.upstream import Exchange, ScriptedUpstream, completion
@@ -229,6 +230,20 @@ async def test_what_a_job_warmed_is_purged_by_its_label(
         assert (await response.json())["purged"] == 1
     assert (await ask(plain, "Why is the sky blue?")).cache["fwd"] == "miss"
     assert (await ask(plain, "Why is the sea salty?")).cache["hit"] is True
+
+
+async def test_what_another_node_fetched_is_purged_with_it_whoever_labels_it(
+    admin: aiohttp.ClientSession, node: Node, plain: Door
+) -> None:
+    await ask(plain, "Why is the sky blue?")
+    own = held(node, "Why is the sky blue?")
+    other = replace(own, stored_by=NodeName("sfo-1.3f9c2a1b"), version=node.fleet.stamp())
+    assert node.answers.put(other, None)
+    told = await warm(admin, "Why is the sky blue?", labels=["sky"])
+    assert told["outcome"] == "present"
+    entry = held(node, "Why is the sky blue?")
+    assert (entry.stored_by, "sky" in entry.labels) == (own.stored_by, True)
+    assert (await node.purge(Purge(label="by:sfo-1.3f9c2a1b"))).matched == 1
 
 
 async def test_a_life_of_its_own(admin: aiohttp.ClientSession) -> None:
