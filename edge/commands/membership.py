@@ -2,9 +2,9 @@
 
 import argparse
 import os
+import shlex
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from edge import membership
@@ -107,11 +107,11 @@ def join(options: argparse.Namespace) -> int:
     except OSError as exc:
         print(f"promptedge: {config.node.data}: {exc}", file=sys.stderr)
         return EXIT_FAILED
-    print(_told(done, config.node.data))
+    print(_told(done, options))
     return EXIT_OK
 
 
-def _told(done: membership.Membership, data: Path) -> str:
+def _told(done: membership.Membership, options: argparse.Namespace) -> str:
     others = "1 other node" if done.others == 1 else f"{done.others} other nodes"
     lines = [f"{done.name} belongs to a fleet with {others}, in region {done.region}."]
     lines.append(f"It listens on {done.listen}; the others dial {done.address}.")
@@ -122,7 +122,12 @@ def _told(done: membership.Membership, data: Path) -> str:
             f"What was cached here was keyed with another secret and is of no use any more:"
             f" set aside as {done.set_aside}."
         )
-    lines.append(f"Start it: promptedge serve --data {data}")
+    flags = [
+        f" --{name} {shlex.quote(str(value))}"
+        for name in ("config", "data")
+        if (value := getattr(options, name))
+    ]
+    lines.append(f"Start it: promptedge serve{''.join(flags)}")
     return "\n".join(lines)
 
 

@@ -93,6 +93,7 @@ async def test_a_secret_that_is_configured_is_not_replaced(
     assert not (data / "fleet" / "fleet.pem").exists()
     file.write_text(SECRET.hex())
     assert await run("join", text, "--config", str(config)) == 0
+    assert capsys.readouterr().out.endswith(f"Start it: promptedge serve --config {config}\n")
 
 
 async def test_a_node_does_not_leave_its_fleet_unasked(
