@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge.admission.plans import PlanSettings
 from edge.cors import CorsSettings
+from edge.line import AdmissionSettings
 from edge.local_model import LocalModelSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.routing import UpstreamSettings
@@ -131,6 +132,7 @@ class Config:
     store: StoreSettings = field(default_factory=StoreSettings)
     local_model: LocalModelSettings = field(default_factory=LocalModelSettings)
     routes: tuple[RouteSettings, ...] = ()
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     plans: tuple[PlanSettings, ...] = ()
     keys: tuple[KeySettings, ...] = ()
     upstreams: tuple[UpstreamSettings, ...] = ()

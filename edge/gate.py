@@ -1,5 +1,5 @@
 """Where a request meets its plan: counted when it comes, its tokens set aside before an upstream is
-asked and settled when that is over.
+asked and settled when that is over. In between it may have to wait for room (`edge.line`).
 
 A hit costs one request. Equal requests in flight are one call, which is paid by whoever asked
 first, and with API keys all who share a flight are of one tenant.
@@ -10,18 +10,27 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
 
+from edge.admission.flows import anonymous
 from edge.admission.foreseen import CHARS_A_TOKEN, Foreseen
 from edge.admission.plans import Exceeded, Quotas, Reservation, Usage
-from edge.admission.refusals import customary, over_quota
+from edge.admission.refusals import busy, customary, over_quota
 from edge.ask import Ask
 from edge.errors import OverQuota
+from edge.line import Line, LineFull
 from edge.metrics import Metrics
 from edge.request import Fields
 from index.entry import Instant
 
-CALL_S = 4.0
-"""How long an upstream takes, until it is known: at the first calls."""
-_SMOOTHING = 0.1
+WEIGHT = 1.0
+"""Of who has no plan."""
+BACKGROUND = "background"
+"""The flow of what the node asks of its own accord."""
+BACKGROUND_WEIGHT = 0.1
+_BUSY = {
+    "queue_full": "As many wait for an answer already as may.",
+    "queue_late": "This node is busy, and it would take too long until it is your turn.",
+    "deadline": "This node is busy, and it did not come to your turn in time.",
+}
 
 
 @dataclass(slots=True)
@@ -38,17 +47,22 @@ class Gate:
     def __init__(
         self,
         quotas: Quotas,
+        line: Line,
         metrics: Metrics,
         *,
+        queue_s: float,
+        secret: bytes,
         monotonic: Callable[[], Instant],
         chance: Random,
     ) -> None:
         self._quotas = quotas
+        self._line = line
+        self._queue_s = queue_s
+        self._secret = secret
         self._metrics = metrics
         self._monotonic = monotonic
         self._chance = chance
         self._foreseen = Foreseen()
-        self._call_s = CALL_S
 
     def request(self, ask: Ask) -> None:
         """Count a request.
@@ -74,20 +88,36 @@ class Gate:
 
         Raises:
             OverQuota: its plan does not allow it.
+            Busy: there is no room, and will not be in time.
         """
         usage = self._usage(ask)
-        began = self._monotonic()
-        reservation = None if usage is None else self._reserved(ask, usage, began)
+        reservation = None if usage is None else self._reserved(ask, usage, self._monotonic())
+        plan = usage.plan if usage is not None else None
+        queue_s = self._queue_s if plan is None or plan.queue_s is None else plan.queue_s
+        flow, weight = self._flow(ask, plan.weight if plan is not None else WEIGHT)
         call = Call()
         try:
-            yield call
+            async with self._line.place(flow, weight, queue_s) as waited_s:
+                if waited_s:
+                    ask.timings.steps["queue"] = waited_s
+                yield call
+        except LineFull as full:
+            self._metrics.turned_away(full.reason)
+            draw, now = self._chance.random(), self._monotonic()
+            raise busy(_BUSY[full.reason], full.drain_s, draw, usage, now) from full
         finally:
-            now = self._monotonic()
             if reservation is not None:
-                reservation.settle(call.used, now)
+                reservation.settle(call.used, self._monotonic())
             if call.answer:
                 self._foreseen.note(ask.query.route.pattern, call.answer)
-                self._call_s += _SMOOTHING * (now - began - self._call_s)
+
+    def _flow(self, ask: Ask, weight: float) -> tuple[str, float]:
+        """With whom it takes turns, and how often that one has it."""
+        if ask.client is None:
+            return BACKGROUND, BACKGROUND_WEIGHT
+        if tenant := ask.query.caller.tenant:
+            return f"tenant:{tenant}", weight
+        return anonymous(ask.client, self._secret, self._line.length), weight
 
     def _usage(self, ask: Ask) -> Usage | None:
         caller = ask.query.caller
@@ -99,7 +129,7 @@ class Gate:
         """What a call will take, about: its prompt, and an answer as long as most. OverQuota."""
         query = ask.query
         answer = self._foreseen.tokens(query.route.pattern, query.call.answer_tokens_max)
-        reserved = usage.reserve(prompt_tokens(ask), answer, self._call_s, now)
+        reserved = usage.reserve(prompt_tokens(ask), answer, self._line.held_s, now)
         if isinstance(reserved, Exceeded):
             raise self._over(reserved, usage, now)
         return reserved

@@ -22,7 +22,10 @@ OUTCOMES = (
     *("exact", "semantic", "stale"),
     *("miss", "collapsed", "request", "bypass", "refused", "failed"),
 )
-TURNED_AWAY = ("requests", "tokens", "tokens_day", "concurrency")
+TURNED_AWAY = (
+    *("requests", "tokens", "tokens_day", "concurrency"),
+    *("queue_full", "queue_late", "deadline"),
+)
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -123,7 +126,17 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self._queue_seconds = Histogram(
+            "promptedge_queue_seconds",
+            "How long calls of upstreams waited for room.",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         self._turned_away = {reason: turned_away.labels(reason) for reason in TURNED_AWAY}
+
+    def waited(self, seconds: float) -> None:
+        """For room at the upstreams, before a call."""
+        self._queue_seconds.observe(seconds)
 
     def turned_away(self, reason: str) -> None:
         """`reason` is one of TURNED_AWAY."""

@@ -49,6 +49,7 @@ from edge.imported import ImportedPurges
 from edge.insight import Insight
 from edge.intake import Intake
 from edge.key_desk import KeyDesk
+from edge.line import Line
 from edge.metrics import Metrics
 from edge.refill import Refill
 from edge.routing import Upstream, UpstreamSettings
@@ -210,9 +211,15 @@ class Node:
             chance=Random(os.urandom(16)),
             wall=wall,
         )
+        self._line = Line(
+            config.admission, lambda: config.admission.concurrency, self._metrics, monotonic
+        )
         self._gate = Gate(
             Quotas(config.plans),
+            self._line,
             self._metrics,
+            queue_s=config.admission.queue_s,
+            secret=os.urandom(16),
             monotonic=monotonic,
             chance=Random(os.urandom(16)),
         )
@@ -557,6 +564,11 @@ class Node:
             "requests": self._metrics.totals(),
             "cache": self.answers.report(),
             "bounds": self._insight.bounds(),
+            "upstream_calls": {
+                "running": self._line.running,
+                "at_a_time": self.config.admission.concurrency,
+                "waiting": len(self._line),
+            },
             "connections": {name: wire.connections for name, wire in self._wires.items()},
             "fleet": self.fleet.facts(),
         }
@@ -603,6 +615,8 @@ class Node:
             "Open connections.",
             lambda: sum(w.connections for w in self._wires.values()),
         )
+        watch("upstream_calls", "Calls of upstreams that run.", lambda: self._line.running)
+        watch("queue_waiting", "Calls that wait for room.", lambda: len(self._line))
         watch("embedded", "Prompts embedded.", lambda: self._batcher.embedded)
         watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
         watch("refuted_pairs", "Pairs proven wrong.", lambda: self.answers.labels.refuted)

@@ -5,6 +5,8 @@ keys        which tenant a request belongs to, before anything is looked up
 issuing     keys made, rotated and revoked while the node runs
 rate        a meter: so many units in so much time
 plans       what a tenant may use, and has used
+fair_queue  whose turn it is, when not all can be served
+flows       who takes turns with whom
 foreseen    how long an answer will be
 refusals    what whoever is refused is told
 """

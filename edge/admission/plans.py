@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Gt, MinLen
+from annotated_types import Ge, Gt, MinLen
 
 from edge.admission.rate import Limit, Meter, Taken
 from index.entry import Instant
@@ -35,6 +35,11 @@ class PlanSettings:
     """Tokens of prompts and answers that upstreams compute. A hit costs none."""
     concurrency: Annotated[int, Gt(0)] | None = None
     """Requests at a time that wait for an upstream, or for the rest of its answer."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Its tenants' share of the upstreams while there is not enough for all: one of weight 4 gets
+    four times as much as one of 1, which is also what those without a plan have."""
+    queue_s: Annotated[float, Ge(0)] | None = None
+    """How long a request may wait for an upstream to be free. Unset: `admission.queue_s`."""
     tokens_per_day: Annotated[int, Gt(0)] | None = None
     """The same as a budget for the day: it fills again evenly, over 24 hours."""
 

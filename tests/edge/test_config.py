@@ -116,7 +116,7 @@ def test_everything_that_is_wrong_is_said_at_once(file: Path) -> None:
     environ = {"PROMPTEDGE__HTTP1__IDLE_TIMEOUT_S": "0", "PROMPTEDGE__NOWHERE__X": "1"}
     said = problems(file, environ, log={"level": "LOUD"})
     expected = [
-        f"{file}: cachee: unknown setting; there are cache,",
+        f"{file}: cachee: unknown setting; there are admission,",
         f"{file}: cache.modes: unknown setting; there are",
         f"{file}: upstreams[0].api_key: unknown setting; there are api_key_env,",
         "environment: nowhere: unknown setting",

@@ -31,6 +31,7 @@ from edge.fill import Fill
 from edge.gate import Gate
 from edge.handler import PromptHandler
 from edge.intake import Intake
+from edge.line import AdmissionSettings, Line
 from edge.metrics import Metrics
 from edge.policy import CacheSettings, RouteSettings
 from edge.refill import Refill
@@ -182,6 +183,7 @@ class Indoors:
     roster: Roster
     """With API keys beside those that it was made with."""
     quotas: Quotas
+    line: Line
     running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def ask(self, prompt: Any, /, **fields: str) -> Answer:
@@ -247,6 +249,7 @@ async def indoors(
     keys: Mapping[str, str] | None = None,
     residency: Mapping[str, tuple[str, ...]] | None = None,
     plans: tuple[PlanSettings, ...] = (),
+    admission: AdmissionSettings = AdmissionSettings(),  # noqa: B008  frozen
     key_plans: Mapping[str, str] | None = None,
     region: str = "",
     upstreams: Sequence[str] = ("one",),
@@ -304,7 +307,16 @@ async def indoors(
                 wall=clock.wall,
             )
             quotas = Quotas(plans)
-            gate = Gate(quotas, metrics, monotonic=clock.monotonic, chance=chance)
+            line = Line(admission, lambda: admission.concurrency, metrics, clock.monotonic)
+            gate = Gate(
+                quotas,
+                line,
+                metrics,
+                queue_s=admission.queue_s,
+                secret=SECRET,
+                monotonic=clock.monotonic,
+                chance=chance,
+            )
             fill = Fill(
                 answers=answers,
                 batcher=batcher,
@@ -369,6 +381,7 @@ async def indoors(
                 purge,
                 roster,
                 quotas,
+                line,
                 running,
             )
             for task in (*running, *beside):
