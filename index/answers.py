@@ -221,6 +221,8 @@ class Answers:
                 return Accepted.DEAD
             if not self._table.fresh(entry, now):
                 return Accepted.EXPIRED
+            if (hot := self._memory.held(entry.scope, entry.key)) is not None:
+                held = hot.entry  # it may have come since we looked, by another thread
             if held and order(held) >= order(entry) and not self._table.dead(held):
                 return Accepted.OLDER
             self._put(entry, vector, proven=False)

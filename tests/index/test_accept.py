@@ -17,6 +17,7 @@ from index.entry import (
     LABEL_CHARS_MAX,
     LABELS_MAX,
     TTL_MAX_S,
+    CacheKey,
     Entry,
     NodeName,
     Purge,
@@ -58,6 +59,22 @@ def hold(answers: Answers, held: Event, free: Event) -> None:
 
     answers._store.aside(wait)
     held.wait()
+
+
+def test_what_comes_while_an_older_answer_is_looked_at_stays(
+    answers: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import runs on a thread beside the event loop, which stores what is fetched meanwhile."""
+    look = answers._held
+
+    def meanwhile(scope: Scope, key: CacheKey) -> Entry | None:
+        found = look(scope, key)
+        answers.put(of(A, 9), None)
+        return found
+
+    monkeypatch.setattr(answers, "_held", meanwhile)
+    assert answers.accept(of(B, 5), NOW) is Accepted.OLDER
+    assert body(answers) == b"9 of a"
 
 
 def of(by: NodeName, version: int, name: str = "q", **fields: object) -> Entry:
