@@ -108,8 +108,9 @@ class Neighbours:
 
     async def ask_around(self) -> None:
         """Learn what others hold by now."""
-        for peer, _ in self._live():
-            await self._listen_to(peer)
+        async with asyncio.TaskGroup() as asking:  # one that does not answer keeps no other waiting
+            for peer, _ in self._live():
+                asking.create_task(self._listen_to(peer), name=f"ask {peer.name}")
 
     async def fetch(self, scope: Scope, key: CacheKey) -> bytes | None:
         """A frame with the answer, from the nearest node that seems to have it."""

@@ -12,9 +12,10 @@ import pytest
 
 from edge.membership import SETTINGS, Wanted, join
 from edge.node import Node, wall
-from index.entry import EVERYWHERE, Purge, Scope
+from index.entry import EVERYWHERE, NodeName, Purge, Scope
 from sync.application import Refused
 from sync.invites import Terms
+from sync.peer_client import Peer
 from sync.roster import enrol
 from tests.fakes.entries import entry
 from tests.fakes.members import free_address
@@ -75,3 +76,21 @@ async def test_a_digest_that_nobody_asks_for_any_more_does_not_grow(alone: Node)
     kept = neighbours._told.values()
     assert sum(len(told.digest._added) for told in kept) <= 1_024
     assert await neighbours.digest(reader, b"", 0) is not None
+
+
+async def test_a_node_that_does_not_answer_keeps_no_other_waiting(alone: Node) -> None:
+    neighbours, asked = alone.fleet.neighbours, asyncio.Event()
+
+    class Client:
+        async def digest(self, peer: Peer, salt: bytes, added: int) -> bytes | None:
+            if peer.name == "a":
+                await asyncio.Event().wait()
+            asked.set()
+            return None
+
+    neighbours._client = Client()  # type: ignore[assignment]
+    neighbours._live = lambda: [(Peer(NodeName(name), "", b""), "eu") for name in ("a", "b")]
+    asking = asyncio.get_running_loop().create_task(neighbours.ask_around())
+    await asyncio.wait_for(asked.wait(), 20)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
