@@ -127,22 +127,24 @@ class Quotas:
 
     def __init__(self, plans: tuple[PlanSettings, ...] = ()) -> None:
         self._plans = {plan.name: plan for plan in plans}
-        self._used: OrderedDict[str, Usage] = OrderedDict()
+        self._used: OrderedDict[tuple[str, str], Usage] = OrderedDict()
 
-    def plan(self, name: str) -> PlanSettings | None:
-        return self._plans.get(name)
+    def __len__(self) -> int:
+        """Tenants and plans whose use is remembered."""
+        return len(self._used)
 
     def usage(self, tenant: str, plan: str, now: Instant) -> Usage | None:
         """What a tenant has used of its plan; None if there is no plan of that name, and so no
-        limit. A change of plan starts afresh."""
+        limit. Of each plan that it has keys of apart: to use two in turn renews neither."""
         terms = self._plans.get(plan)
         if terms is None:
             return None
-        mine = self._used.get(tenant)
-        if mine is None or mine.plan is not terms:
-            mine = self._used[tenant] = _fresh(terms)
+        name = tenant, plan
+        mine = self._used.get(name)
+        if mine is None:
+            mine = self._used[name] = _fresh(terms)
             self._forget(now)
-        self._used.move_to_end(tenant)
+        self._used.move_to_end(name)
         return mine
 
     def _forget(self, now: Instant) -> None:

@@ -21,7 +21,7 @@ from sync.application import Refused
 from sync.keybook import KeyBook
 from sync.roster import Roster
 from tests.edge.test_cli import run
-from tests.edge.test_fleet import fleet_of_two
+from tests.edge.test_fleet import fleet_of_two, urls
 from tests.fakes.doors import ask, doors
 from tests.fakes.fleet import OPERATOR
 from tests.fakes.indoors import Indoors, indoors
@@ -30,6 +30,10 @@ from tests.fakes.upstream import ScriptedUpstream
 
 NOW = Timestamp(1_800_000_000.0)
 DAY_S = 86_400.0
+
+
+__all__ = ["urls"]
+"""A fixture: of NATS servers, or none."""
 
 
 def issuer(roster: Roster, *plans: str, operator: bool = True) -> Issuer:
@@ -225,9 +229,9 @@ async def test_the_command_line(node: Node) -> None:
 
 
 async def test_a_key_made_or_revoked_on_one_node_is_so_on_every_node(
-    upstream: ScriptedUpstream, tmp_path: Path
+    upstream: ScriptedUpstream, tmp_path: Path, urls: list[str]
 ) -> None:
-    async with fleet_of_two(tmp_path, upstream.base_url, []) as two:
+    async with fleet_of_two(tmp_path, upstream.base_url, urls) as two:
         on_a, on_b = (str(one.addresses["admin"]) for one in (two.a, two.b))
         code, key, told = await run("keys", "create", "--admin", on_a, "--tenant", "acme")
         assert (code, "Not yet known" in told) == (0, False)

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from edge.admission.plans import PlanSettings
+from edge.admission import plans
+from edge.admission.plans import PlanSettings, Quotas
 from edge.admission.refusals import after_s, duration
 from edge.config import ConfigError, load
 from edge.node import check_values
+from index.entry import Instant
 from tests.fakes.doors import Answer, chat
 from tests.fakes.eventually import until
 from tests.fakes.indoors import Exchange, Indoors, down, indoors
@@ -216,6 +218,32 @@ async def test_without_limits_nothing_is_said_of_them(house: Indoors, key: str) 
         answer = await ask(house, key, f"number {number}")
         assert answer.status == 200
         assert not [name for name in answer.headers if "ratelimit" in name]
+
+
+def test_two_plans_in_turn_renew_neither() -> None:
+    quotas, now = Quotas(PLANS), Instant(0.0)
+
+    def request(plan: str) -> bool:
+        usage = quotas.usage("acme", plan, now)
+        assert usage is not None
+        return usage.request(now) is None
+
+    assert [request("slow") and request("small") for _ in range(7)] == [True] * 6 + [False]
+
+
+def test_whoever_has_used_something_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "TENANTS_MAX", 10)
+    quotas, now = Quotas(PLANS), Instant(0.0)
+    for _ in range(6):
+        usage = quotas.usage("acme", "slow", now)
+        assert usage is not None
+        assert usage.request(now) is None
+    for number in range(100):
+        quotas.usage(f"passing {number}", "slow", now)
+    usage = quotas.usage("acme", "slow", now)
+    assert usage is not None
+    assert usage.request(now) is not None
+    assert len(quotas) <= 11
 
 
 async def test_one_tenants_limit_is_not_anothers(house: Indoors) -> None:
