@@ -16,10 +16,12 @@ from edge.admission.refusals import after_s, duration
 from edge.config import ConfigError, load
 from edge.node import check_values
 from index.entry import Instant
-from tests.fakes.doors import Answer, chat
+from tests.fakes.doors import Answer, chat, doors
+from tests.fakes.doors import ask as send
 from tests.fakes.eventually import until
 from tests.fakes.indoors import Exchange, Indoors, down, indoors
-from tests.fakes.upstream import chunks, completion, sse
+from tests.fakes.node import running_node
+from tests.fakes.upstream import ScriptedUpstream, chunks, completion, sse
 
 PLANS = (
     PlanSettings("slow", requests_per_minute=6),
@@ -271,3 +273,24 @@ def test_plans_must_be_told_apart_and_exist() -> None:
     key = {"tenant": "a", "key_env": "KEY", "plan": "gold"}
     with pytest.raises(ConfigError, match="no plan 'gold'"):
         check_values(load(None, {}, {"plans": [plan], "keys": [key]}))
+
+
+async def test_every_door_says_the_same(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "plans": [{"name": "slow", "requests_per_minute": 3}],
+        "keys": [{"tenant": "acme", "key_env": "KEY", "plan": "slow"}],
+    }
+    async with (
+        running_node(tmp_path, upstream.base_url, environ={"KEY": "k"}, **settings) as node,
+        doors(node) as every,
+    ):
+        asked = [await send(door, "x", authorization="Bearer k") for door in every[:3]]
+        assert [one.status for one in asked] == [200] * len(asked)
+        for _ in range(3 - len(asked)):
+            await send(every[0], "x", authorization="Bearer k")
+        for door in every:
+            refused = await send(door, "x", authorization="Bearer k")
+            assert refused.status == 429
+            assert refused.headers["ratelimit"].startswith('"requests";r=0;t=')
+            assert int(refused.headers["retry-after"]) >= 1
+            assert error(refused)["code"] == "rate_limit_exceeded"

@@ -147,9 +147,9 @@ class Crowd:
         return self.served[kind] / self.arrived[kind]
 
 
-def crowd(seed: int) -> Crowd:
-    """Arrivals: 40 % of one abuser, 16 % of eight who pay (60 % of capacity in the surge, with a
-    weight of 4), the rest of a hundred free tenants."""
+def crowd(seed: int, surge: float = 37.5, paid: float = 0.16) -> Crowd:
+    """Arrivals: 40 % of one abuser, a share of eight who `paid` (with a weight of 4), the rest of a
+    hundred free tenants."""
     random, done = Random(seed), Crowd()
     queue: FairQueue[str] = FairQueue(flow_max=100, total_max=1_000)
     busy: list[float] = []
@@ -164,9 +164,9 @@ def crowd(seed: int) -> Crowd:
                 heappush(busy, at + random.expovariate(1 / CALL_S))
 
     while now < 420:
-        now += random.expovariate(37.5 if 120 <= now < 240 else 10.0)
+        now += random.expovariate(surge if 120 <= now < 240 else 10.0)
         serve(now)
-        kind = random.choices(("abuser", "paid", "free"), (40, 16, 44))[0]
+        kind = random.choices(("abuser", "paid", "free"), (40, 100 * paid, 60 - 100 * paid))[0]
         tenant = {"abuser": 1, "paid": 8, "free": 100}[kind]
         flow = f"{kind} {random.randrange(tenant)}"
         done.arrived[kind] += 1
@@ -175,6 +175,8 @@ def crowd(seed: int) -> Crowd:
             heappush(busy, now + random.expovariate(1 / CALL_S))
             continue
         weight = 4.0 if kind == "paid" else 1.0
+        if (queue.ahead(flow, weight) + 1) * CALL_S / STREAMS > PATIENCE_S:
+            continue  # told at once, as `edge.line` does
         deadline = Instant(now + PATIENCE_S)
         queue.put(kind, flow, weight=weight, deadline=deadline, now=Instant(now))
     serve(now + PATIENCE_S)
@@ -188,6 +190,13 @@ def test_those_who_pay_are_served_through_a_surge_with_an_abuser() -> None:
         assert 0.35 <= done.share("abuser") <= 0.45
         assert done.share("free") >= 0.60
         assert sum(done.served.values()) >= 0.95 * 12.5 * 120 + 0.9 * 10 * 300  # no room was wasted
+
+
+def test_they_are_through_five_times_of_what_there_is_room_for() -> None:
+    for seed in range(3):
+        done = crowd(seed, surge=5 * 12.5, paid=0.6 / 5)  # 60 % of the room are asked for by them
+        assert done.share("paid") >= 0.95
+        assert done.share("free") >= done.share("abuser")
 
 
 def test_an_address_floods_its_own_hand_alone() -> None:
