@@ -101,6 +101,7 @@ async def test_a_node_does_not_leave_its_fleet_unasked(
 ) -> None:
     data = tmp_path / "new"
     async with listening(member(tmp_path / "other", "sin-1")) as other:
+        other.wall = wall()
         joining = ("join", other.invite(), "--data", str(data), "--name", "ams-1")
         assert await run(*joining) == 0
         first = load(data).fleet
@@ -169,8 +170,9 @@ class _Fleet:
         self._host = host
 
     async def invite(self, terms: Terms, valid_s: float) -> Invitation:
-        token = self._host.registrar.invite(terms, self._host.address, valid_s, NOW)
-        return Invitation(token, Timestamp(NOW + valid_s), self._host.address)
+        now = self._host.wall
+        token = self._host.registrar.invite(terms, self._host.address, valid_s, now)
+        return Invitation(token, Timestamp(now + valid_s), self._host.address)
 
     async def revoke(self, name: str) -> Revocation:
         gone = self._host.registrar.revoke(name)
@@ -200,7 +202,8 @@ async def test_invite_and_revoke(
     command, join, text = said.out.split()
     assert (command, join) == ("promptedge", "join")
     assert "by this machine alone: for nodes" in said.err
-    assert tokens.read(text, NOW).until == Timestamp(float(int(NOW + 600)))
+    now = host.wall
+    assert tokens.read(text, now).until == Timestamp(float(int(now + 600)))
     data = tmp_path / "new"
     assert await run("join", text, "--data", str(data)) == 1
     assert "join --name ams-1" in capsys.readouterr().err

@@ -70,6 +70,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
     async with AsyncExitStack() as stack:
         made = [await started(stack, one) for one in fleet(tmp_path, "a", "b", "c")]
         await until(lambda: all(len(one.replica.ends) == 4 for one in made))
+        await until(lambda: all(len(one.replica.peers) == 2 for one in made))  # they have met
         yield made
 
 
