@@ -21,7 +21,7 @@ from edge.intake import Intake
 from index import prompt
 from index.answers import Answers
 from index.eligibility import PromptClass
-from index.entry import LABELS_MAX, Entry, Instant, Timestamp
+from index.entry import LABELS_MAX, Entry, Instant, Seen, Timestamp
 
 CHARS_A_TOKEN = 4
 """About, for upstreams that do not count."""
@@ -44,6 +44,8 @@ class Order:
     """The answer as JSON, to be kept byte for byte, or its words; None: the upstream is asked."""
     generated_at: Timestamp | None = None
     """When it was generated, if it does not say itself."""
+    seen: Seen | None = None
+    """The purges that were known when it was fetched; None: those that are known now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,11 @@ class Curate:
         self._monotonic = monotonic
         self._new_id = new_id
 
+    @property
+    def seen(self) -> Seen:
+        """The purges that are known here."""
+        return self._answers.seen
+
     async def __call__(self, order: Order) -> Curated:
         """Raises EdgeError: the request is at fault, or no upstream has an answer."""
         query = await asyncio.to_thread(self._intake.order, order.body, order.tenant)
@@ -105,7 +112,7 @@ class Curate:
             route = replace(route, ttl_s=order.ttl_s)
         given = None
         if order.answer is not None:
-            given = self._given(query, order.answer, order.generated_at)
+            given = self._given(query, order.answer, order)
         return replace(
             query,
             call=replace(query.call, stream=False),
@@ -114,9 +121,9 @@ class Curate:
             curation=Curation(order.labels, order.pin, given),
         )
 
-    def _given(self, query: Query, answer: bytes | str, generated_at: Timestamp | None) -> Given:
+    def _given(self, query: Query, answer: bytes | str, order: Order) -> Given:
         """Raises ClientError for what is no answer."""
-        now = self._wall()
+        now, generated_at = self._wall(), order.generated_at
         if isinstance(answer, str):
             model = query.call.prompt.model
             answer = query.dialect.written(model, answer, generated_at or now)
@@ -126,7 +133,7 @@ class Curate:
         except (ValueError, RecursionError, EdgeError) as exc:
             raise ClientError("The answer given is not a chat completion.", param="answer") from exc
         made_at = generated_at or query.dialect.generated_at(document) or now
-        return Given(answer, Timestamp(min(made_at, now)))
+        return Given(answer, Timestamp(min(made_at, now)), seen=order.seen)
 
     def _never(self, query: Query) -> str:
         """Why its answer would not be stored, whatever it is; "" if it might."""

@@ -7,6 +7,10 @@ from typing import Any
 from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_admin, call, read_request
 
 
+EXIT_PARTLY = 3
+"""Purged here, and not confirmed by all other nodes."""
+
+
 def add(commands: Any) -> None:
     one = commands.add_parser("purge", help="make a running node and its fleet forget answers, now")
     add_admin(one)
@@ -51,4 +55,5 @@ def purge(options: argparse.Namespace) -> int:
     if done["unconfirmed"]:
         names = ", ".join(done["unconfirmed"])
         print(f"NOT YET by {names}: told before anything else when reached", file=sys.stderr)
+        return EXIT_PARTLY
     return EXIT_OK

@@ -10,7 +10,15 @@ from aiohttp import web
 from edge.curate import Curated, Order
 from edge.errors import ClientError, EdgeError
 from edge.json_body import read_object
-from index.entry import LABEL_CHARS_MAX, LABELS_MAX, TTL_MAX_S, Timestamp
+from index.entry import (
+    LABEL_CHARS_MAX,
+    LABELS_MAX,
+    TTL_MAX_S,
+    NodeName,
+    Seen,
+    Timestamp,
+    Version,
+)
 from sync.snapshot import MEDIA_TYPE, SnapshotError
 
 log = logging.getLogger("admin")
@@ -20,6 +28,10 @@ NO_STORE = {"cache-control": "no-store"}
 
 
 class Curator(Protocol):
+    @property
+    def seen(self) -> Seen:
+        """The purges that are known here: to be asked for before an answer is."""
+
     async def __call__(self, order: Order) -> Curated: ...
 
 
@@ -43,6 +55,9 @@ def routes(curate: Curator, snapshots: Snapshots) -> list[web.RouteDef]:
         except EdgeError as error:
             return _refusal(error)
         return web.json_response(_told(done, wants_answer), headers=NO_STORE)
+
+    async def seen(_request: web.Request) -> web.StreamResponse:
+        return web.json_response({"seen": curate.seen}, headers=NO_STORE)
 
     async def export(request: web.Request) -> web.StreamResponse:
         unknown = request.query.keys() - {"tenant", "model", "label"}
@@ -71,6 +86,7 @@ def routes(curate: Curator, snapshots: Snapshots) -> list[web.RouteDef]:
 
     return [
         web.post("/admin/warm", warm),
+        web.get("/admin/warm", seen),
         web.get("/admin/export", export),
         web.post("/admin/import", import_),
     ]
@@ -79,12 +95,12 @@ def routes(curate: Curator, snapshots: Snapshots) -> list[web.RouteDef]:
 _HELP = (
     'Say what is to be cached: "request", a chat request, and if there is more to say "tenant",'
     ' "labels", "ttl_s", "pin", "refresh", "dry_run"; with "answer" (words or a completion) or'
-    ' "body" (a chat completion, verbatim, as text) and "generated_at" nobody is asked; "return"'
-    " hands the answer back"
+    ' "body" (a chat completion, verbatim, as text), "generated_at" and "seen" (the purges that'
+    ' were known when it was fetched) nobody is asked; "return" hands the answer back'
 )
 _KNOWN = frozenset(
     ("request", "tenant", "labels", "ttl_s", "pin", "refresh", "dry_run")
-) | frozenset(("answer", "body", "generated_at", "return"))
+) | frozenset(("answer", "body", "generated_at", "seen", "return"))
 _OWN = ("model", "by", "route")
 
 
@@ -109,6 +125,7 @@ def order_of(body: bytes) -> tuple[Order, bool]:
         ttl_s=ttl_s,
         answer=_answer(asked),
         generated_at=None if generated_at is None else Timestamp(generated_at),
+        seen=_seen(asked["seen"]) if "seen" in asked else None,
         **flags,
     )
     return order, returned
@@ -123,6 +140,16 @@ def _answer(asked: Mapping[str, Any]) -> bytes | str | None:
         except UnicodeEncodeError as exc:
             raise _unclear("The answer holds half a character") from exc
     return _text(asked, "answer")
+
+
+def _seen(value: Any) -> Seen:
+    try:
+        seen = tuple(sorted((NodeName(by), Version(version)) for by, version in value))
+    except (TypeError, ValueError) as exc:
+        raise _unclear("seen is a list of nodes and versions") from exc
+    if not all(type(by) is str and type(version) is int for by, version in seen):
+        raise _unclear("seen is a list of nodes and versions")
+    return seen
 
 
 def _labels(value: Any) -> tuple[str, ...]:
@@ -169,6 +196,7 @@ def _told(done: Curated, wants_answer: bool) -> dict[str, Any]:
         told |= {"generated_at": done.entry.stored_at, "expires_at": done.entry.expires_at}
         if wants_answer:
             told["body"] = done.entry.body.decode()
+            told["seen"] = done.entry.seen
     return told
 
 

@@ -11,11 +11,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt
 from tenacity.wait import wait_random_exponential
 
+from index.entry import NodeName, Seen, Version
 from sync.warmup.gate import Clock, Gate, Stopped
 from sync.warmup.journal import Done, Journal
 from sync.warmup.lines import Json, Wanted
@@ -202,6 +204,7 @@ class Job:
         paced = wanted.answer is None and not self.dry_run
         wants_answer = bool(self._others) and not self.dry_run
         try:
+            known = [await node.seen() for node in self._others] if wants_answer else []
             told = await self._ask(self._first, {**document, "return": wants_answer}, paced)
             done = replace(
                 done,
@@ -211,19 +214,30 @@ class Job:
                 tokens=told.tokens,
             )
             if told.body is not None:
-                await self._hand_on(document, told)
+                await self._hand_on(document, told, known)
         except NodeError as exc:
             self._failed_in_a_row += isinstance(exc, Busy)
             return replace(done, outcome="failed", reason=str(exc))
         self._failed_in_a_row = 0
         return done
 
-    async def _hand_on(self, document: Mapping[str, Any], told: Told) -> None:
-        """Give the other nodes the answer. Raises NodeError."""
+    async def _hand_on(
+        self, document: Mapping[str, Any], told: Told, known: Sequence[Seen]
+    ) -> None:
+        """Give the other nodes the answer, with what was known of purges when it was asked for: one
+        that came since kills it there as well. Raises NodeError.
+
+        What they knew themselves, `known`, counts for an answer that is younger than that.
+        """
+        seens = [told.seen, *(known if told.outcome == "stored" else ())]
+        seen: dict[NodeName, Version] = {}
+        for by, version in chain.from_iterable(seens):
+            seen[by] = max(version, seen.get(by, version))
         given = {
             **{name: value for name, value in document.items() if name != "answer"},
             "body": told.body,
             "generated_at": told.generated_at,
+            "seen": sorted(seen.items()),
         }
         for node in self._others:
             try:

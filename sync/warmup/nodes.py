@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from index.entry import NodeName, Seen, Version
 from sync.warmup.plan import NONE, Tokens
 
 CONNECT_TIMEOUT_S = 10.0
@@ -49,7 +50,9 @@ class Told:
     body: str | None = None
     """The answer itself, verbatim, if it was wanted: to be handed to other nodes …"""
     generated_at: float | None = None
-    """… and when it was generated: it is no younger there."""
+    """… when it was generated: it is no younger there …"""
+    seen: Seen = ()
+    """… and the purges that were known when it was fetched: any other that covers it kills it."""
 
 
 class NodeClient:
@@ -93,7 +96,12 @@ class NodeClient:
             Tokens(int(usage.get("prompt", 0)), int(usage.get("answer", 0))),
             told.get("body"),
             told.get("generated_at"),
+            _seen(told),
         )
+
+    async def seen(self) -> Seen:
+        """The purges that the node knows. Raises NodeError, or Busy."""
+        return _seen(await self._call("GET", "/admin/warm", None))
 
     async def _call(self, method: str, path: str, document: Any) -> dict[str, Any]:
         assert self._session is not None
@@ -113,6 +121,10 @@ class NodeClient:
         if not isinstance(told, dict):
             raise NodeError(f"{self.url} does not answer as a node does", "no-node")
         return told
+
+
+def _seen(told: Mapping[str, Any]) -> Seen:
+    return tuple((NodeName(by), Version(version)) for by, version in told.get("seen") or ())
 
 
 def base_url(text: str) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from aiohttp import web
 
+from index.entry import Purge
 from sync.warmup.job import Order
 from sync.warmup.journal import JournalError
 from sync.warmup.plan import Budget, Prices, QuietHours, Rate
@@ -58,6 +60,29 @@ async def test_a_node_that_has_it_gives_it_to_one_that_has_not(bench: Bench) -> 
     await bench.warm(nodes=bench.both)
     assert (await bench.ask(SKY, 1)).cache["hit"] is True
     assert len(bench.upstream.calls) == 1
+
+
+@pytest.mark.parametrize("purged_on", [0, 1])
+async def test_a_purge_while_the_upstream_answers_holds_on_every_node(
+    bench: Bench, purged_on: int
+) -> None:
+    async def answer(exchange: Exchange) -> web.StreamResponse:
+        await bench.nodes[purged_on].purge(Purge())
+        return await exchange.json(completion("An answer from before the purge."))
+
+    bench.upstream.script = answer
+    bench.write(SKY)
+    await bench.warm(nodes=bench.both)
+    assert "hit" not in (await bench.ask(SKY, purged_on)).cache
+
+
+async def test_purges_of_before_do_not_keep_an_answer_from_any_node(bench: Bench) -> None:
+    for node in bench.nodes:
+        await node.purge(Purge())
+    bench.write(SKY)
+    await bench.warm(nodes=bench.both)
+    assert (await bench.ask(SKY, 0)).cache["hit"] is True
+    assert (await bench.ask(SKY, 1)).cache["hit"] is True
 
 
 async def test_a_finished_batch_is_imported_without_asking(bench: Bench, tmp_path: Path) -> None:
