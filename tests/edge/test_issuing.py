@@ -1,5 +1,6 @@
 """Keys that come and go while a node runs: effective at once, told once, kept as a hash."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from edge.admission import key_format
 from edge.admission.issuing import Issuer, Terms
 from edge.admission.keys import KeyRing
 from edge.errors import ClientError, Unauthorized
-from edge.node import Node
+from edge.membership import Wanted, join
+from edge.node import Node, wall
 from index.entry import SHARED, Scope, Timestamp, Version
 from sync.application import Refused
+from sync.invites import Terms as InviteTerms
 from sync.keybook import KeyBook
 from sync.roster import Roster
 from tests.edge.test_cli import run
@@ -257,5 +260,24 @@ async def test_keys_outlive_a_restart(upstream: ScriptedUpstream, tmp_path: Path
     async with running_node(tmp_path, upstream.base_url) as one:
         key = (await run("keys", "create", *admin_of(one), "--tenant", "acme"))[1].strip()
     async with running_node(tmp_path, upstream.base_url) as one, doors(one) as every:
+        assert (await ask(every[0], "x")).status == 401
+        assert (await ask(every[0], "x", authorization=f"Bearer {key}")).status == 200
+
+
+async def test_a_node_that_joins_knows_the_keys_before_it_serves(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    """Also if nobody is there to tell it when it starts: else it would serve everybody."""
+    listening = {"listen": "127.0.0.1:0", "region": "eu"}
+    async with running_node(tmp_path / "a", upstream.base_url, sync=listening) as one:
+        key = (await run("keys", "create", *admin_of(one), "--tenant", "acme"))[1].strip()
+        invitation = await one.fleet.invite(InviteTerms(), 60.0)
+        wanted = Wanted("sfo-1", region="us")
+        await asyncio.to_thread(join, invitation.token, tmp_path / "b", None, wanted, wall())
+    named = {"name": "sfo-1"}
+    async with (
+        running_node(tmp_path / "b", upstream.base_url, node=named) as other,
+        doors(other) as every,
+    ):
         assert (await ask(every[0], "x")).status == 401
         assert (await ask(every[0], "x", authorization=f"Bearer {key}")).status == 200
