@@ -6,7 +6,6 @@ from typing import Any
 
 from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_admin, call, read_request
 
-
 EXIT_PARTLY = 3
 """Purged here, and not confirmed by all other nodes."""
 
