@@ -88,8 +88,11 @@ class Others(Protocol):
     def name(self) -> NodeName:
         """This node's."""
 
-    def stamp(self) -> Version:
-        """For an answer that is complete now: what orders it among all nodes' answers."""
+    def stamp(self, above: Version | None = None) -> Version:
+        """For an answer that is complete now: what orders it among all nodes' answers.
+
+        `above` the version of the one in whose place it comes.
+        """
 
     def asked(self, entry: Entry) -> None:
         """Somebody was given it."""
@@ -396,6 +399,7 @@ class Fill:
         if expires_at <= now:
             return "expired"
         curation = query.curation or Curation()
+        held = self._answers.newest(query.scope, query.key)
         entry = Entry(
             scope=query.scope,
             key=query.key,
@@ -406,7 +410,7 @@ class Fill:
             question=memo.question,
             tokens=query.dialect.tokens(answer),
             stored_by=self._others.name,
-            version=self._others.stamp(),
+            version=self._others.stamp(held and held[0]),
             seen=memo.seen,
             reach=query.reach,
             labels=tuple(sorted({*query.route.labels, *memo.labels, *curation.labels})),

@@ -126,7 +126,12 @@ class Fleet:
         self._registrar.settle(name, settings.region, self._address(), self._moment())
         self.region = self._member().region
         own = Own(
-            self.name, self._own.key, self.region, self._address(), relay=self._settings.relay
+            self.name,
+            self._own.key,
+            self.region,
+            self._address(),
+            relay=self._settings.relay,
+            relayed=bool(self._settings.parents),
         )
         self.replica = self._replica = Replica(
             own, self.roster, self._log, answers, self._now(), self._accepted
@@ -240,11 +245,12 @@ class Fleet:
 
     # Answers.
 
-    def stamp(self) -> Version:
-        """A reading of this node's clock, for an answer that is complete now."""
+    def stamp(self, above: Version | None = None) -> Version:
+        """A reading of this node's clock, for an answer that is complete now, above that of the one
+        in whose place it comes."""
         if self._replica is None:
             return self._clock.tick(self._wall())
-        return self._replica.stamp(self._now())
+        return self._replica.stamp(self._now(), above)
 
     def asked(self, entry: Entry) -> None:
         """Somebody was given this answer."""

@@ -174,7 +174,7 @@ class Answers:
 
     def begin(self) -> Seen:
         """To be noted before an answer is fetched: it becomes the entry's `seen`."""
-        return self._table.seen
+        return self._table.known
 
     @property
     def seen(self) -> Seen:
@@ -598,11 +598,10 @@ class Answers:
         with self._purges.lock:
             hot.checked = self._table.changes
             hot.expires_at = self._table.expires_at(hot.entry)
-            dead = self._table.dead(hot.entry)
-        if dead or hot.expires_at <= now:
+            fresh = self._table.fresh(hot.entry, now)
+        if not fresh:
             self._memory.remove([hot.id])
-            return False
-        return True
+        return fresh
 
     def _held(self, scope: Scope, key: CacheKey) -> Entry | None:
         """What is known under that key, from the file without its answer."""

@@ -22,9 +22,10 @@ be asked at every door, of a row as of a message, and of an old snapshot as well
     fetch begins, entry.seen = ((a, 7),) alive, whatever a did up to 7
     purge 9 of a, purge 2 of b           dead if either covers it
 
-`seen` says what was applied without a gap: a purge that names as its `previous` one that is not
-known is applied at once, but counted only when those between have come. Until then what it covers
-is dead even if it was fetched after it: an answer too few, never one too many. A purge of the same
+What a fetch notes is the last purge it knows of each node, `known`: what is fetched after that was
+applied is fetched after all before it were made, whether they have come here or not. `seen` says
+less, and is what is told to others: what was applied without a gap, a purge that names as its
+`previous` one that is not here being counted only when those between have come. A purge of the same
 things by the same node takes the place of the one before it.
 
 Versions order the purges of one node alone. They also date them, roughly, and by that purges are
@@ -62,8 +63,10 @@ class _Node:
 
 class Generations:
     def __init__(self, purges_max: int = PURGES_MAX) -> None:
-        self.seen: Seen = ()
+        self.known: Seen = ()
         """What a fetch notes: a new tuple when it changes, the same one until then."""
+        self.seen: Seen = ()
+        """What was applied without a gap: what this node confirms."""
         self.changes = 0
         """Counts what could have made a living entry dead, or stale."""
         self._nodes: dict[NodeName, _Node] = {}
@@ -83,9 +86,10 @@ class Generations:
     def merge(self, purged: Purged) -> bool:
         """Apply a purge, whoever made it. False when it was known, or is as good as forgotten."""
         node = self._nodes.get(purged.by) or _Node()
-        known = max(node.seen, self._forgotten)
-        if purged.version <= known or purged.version in node.ahead:
+        if purged.version <= self._forgotten or purged.version in node.ahead:
             return False
+        if purged.version <= node.seen:
+            return self._found_missing(purged)
         self._nodes[purged.by] = node
         node.ahead[purged.version] = purged.previous
         self._gaps += 1
@@ -93,8 +97,22 @@ class Generations:
         if self._count > self._purges_max:
             self._make_room()
         self._close(node)
-        if node.seen > known:
-            self._tell()
+        self._tell()
+        self.changes += 1
+        return True
+
+    def _found_missing(self, purged: Purged) -> bool:
+        """Apply a purge that was taken for applied; False if it was, or a later one says it all.
+
+        A node that started from an old copy of its disk may name as the one before its next purge
+        one that was before others, which only those know who heard them.
+        """
+        for purge in (purged.purge, Purge()):
+            alike = self._table.get(_place(purge), {})
+            later = alike.get((purge, purged.by, purged.soft))
+            if later is not None and later.version >= purged.version:
+                return False
+        self._keep(purged)
         self.changes += 1
         return True
 
@@ -121,13 +139,13 @@ class Generations:
 
     def dead(self, entry: Entry) -> bool:
         """Was it purged, on any node, by a purge that its own node did not know when it set out?"""
-        if not self._gaps and (entry.seen is self.seen or entry.seen == self.seen):
+        if entry.seen is self.known or entry.seen == self.known:
             return False
         return any(not purged.soft for purged in self.against(entry))
 
     def stale_at(self, entry: Entry) -> Timestamp | None:
         """When soft purges made it stale, if any did."""
-        if not self._gaps and entry.seen == self.seen:
+        if entry.seen is self.known or entry.seen == self.known:
             return None
         moments = [wall_of(purged.version) for purged in self.against(entry) if purged.soft]
         return min(moments, default=None)
@@ -138,7 +156,10 @@ class Generations:
         return entry.expires_at if stale_at is None else min(entry.expires_at, stale_at)
 
     def fresh(self, entry: Entry, now: Timestamp) -> bool:
-        return entry.expires_at > now and not self.dead(entry) and self.expires_at(entry) > now
+        """Neither expired nor purged, softly or not. Whose clock is ahead purges no later by it."""
+        if entry.seen is self.known or entry.seen == self.known:
+            return entry.expires_at > now
+        return entry.expires_at > now and not any(self.against(entry))
 
     def purges(self) -> Iterator[Purged]:
         for alike in self._table.values():
@@ -190,9 +211,15 @@ class Generations:
                 self._gaps -= 1
 
     def _tell(self) -> None:
-        seen = tuple(sorted((by, node.seen) for by, node in self._nodes.items() if node.seen))
+        nodes = sorted(self._nodes.items())
+        seen = tuple((by, node.seen) for by, node in nodes if node.seen)
+        known = tuple(
+            (by, max((node.seen, *node.ahead))) for by, node in nodes if node.ahead or node.seen
+        )
+        if known != self.known:
+            self.known = known
         if seen != self.seen:
-            self.seen = seen
+            self.seen = self.known if seen == self.known else seen
 
 
 def _place(purge: Purge) -> CacheKey | str | None:

@@ -6,7 +6,7 @@ before anything else is heard. Everything else is dropped and counted by its rea
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -91,8 +91,18 @@ class Hearing:
         news = [one.frame for one in purges if self._shelf.merge(one.purged)]
         if table is not None:
             self._shelf.restore((), closed(table, self._shelf.seen))
+        self._close(one.purged for one in purges if self._no_more_of(one.purged.by))
         self._log.keep_purges(purges, self._shelf.seen)
         return news
+
+    def _no_more_of(self, node: NodeName) -> bool:
+        """Will it never tell what came before a purge of its that is here? Revoked nodes will not;
+        nor will this one, when others give back to it what an old copy of its disk lacked."""
+        return node == self._voice.own.name or self._roster.member(node) is None
+
+    def _close(self, purges: Iterable[Purged]) -> None:
+        """There is nothing to wait for before these."""
+        self._shelf.restore((), tuple((one.by, one.version) for one in purges))
 
     def enrol(self, line: bytes) -> Enrolment | KeyRecord | None:
         """Take a line of the roster, if it is news. Raises MessageError."""
@@ -141,7 +151,7 @@ class Hearing:
                 assert_never(message)
 
     def _entries(self, told: Entries, header: Header, now: Now) -> News | None:
-        """Keep what may be kept; None if others need not hear of it either."""
+        """Keep what may be kept; None if nothing of it is any good, here or elsewhere."""
         origin = self._roster.member(header.origin)
         if origin is None or header.origin in self.quarantined:
             raise Refused("of a node in quarantine")
@@ -163,9 +173,8 @@ class Hearing:
                     news.append(kept)
                     self._accepted(kept)
         self.taken += became
-        # Others may lack what is older than an answer that only we have.
-        worth_telling = became["STORED"] or became["OLDER"]
-        return News(header, told, entries=tuple(news)) if worth_telling else None
+        good = became["STORED"] or became["OLDER"]
+        return News(header, told, entries=tuple(news)) if good else None
 
     def _purge(self, purged: Purged, frame: bytes, now: Now) -> Kept:
         """A purge that may be applied. Raises Refused."""

@@ -101,6 +101,8 @@ class Outbox:
         """Two outboxes with one digest hold the same purges."""
         self.reserved = _NOTHING
         """No reading of this node's clock above this one was ever given away."""
+        self.acknowledged = _NOTHING
+        """This node's purges up to here are known to another one."""
         self.floor = _NOTHING
         """The log is complete from here on."""
         self.latest = _NOTHING
@@ -193,6 +195,16 @@ class Outbox:
 
     def purges(self) -> Iterator[Kept]:
         return iter(self._purges.values())
+
+    def acknowledge(self, version: Version) -> None:
+        """Another node has applied this node's purges up to `version`."""
+        self.acknowledged = version
+        self._write((_STAMP, [("acknowledged", version)]))
+
+    def latest_of(self, purged: Purged) -> Version:
+        """The version of this purge, or of the latest one of the same by the same node."""
+        known = self._purges.get(name_of(purged))
+        return purged.version if known is None else max(known.purged.version, purged.version)
 
     def forget_purges(self, before: Version, seen: Seen) -> None:
         """Drop purges that are older: what they covered has expired."""
@@ -301,6 +313,7 @@ class Outbox:
         for source, position, run in file.execute("SELECT source, position, run FROM cursor"):
             self._cursors[source] = Cursor(Version(position), run)
         self.reserved = Version(stamps.get("reserved", 0))
+        self.acknowledged = Version(stamps.get("acknowledged", 0))
         self.floor = Version(stamps.get("floor", 0))
         self._log_bytes, last = file.execute(
             "SELECT ifnull(sum(length(frame)), 0), ifnull(max(position), 0) FROM log"
@@ -365,6 +378,7 @@ class Outbox:
             "format": FORMAT,
             "fleet": self.fleet,
             "reserved": self.reserved,
+            "acknowledged": self.acknowledged,
             "floor": self.floor,
         }
         return [

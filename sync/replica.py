@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple, assert_never
 
-from index.clock import ClockSkew, Now, at
+from index.clock import AHEAD_MAX_S, ClockSkew, Now, at, wall_of
 from index.entry import (
     EVERYWHERE,
     Entry,
@@ -62,7 +62,7 @@ from sync.peers import PRESENCE_S, REPAIR_MAX_S, REPAIR_S, Peer, Peers
 from sync.readers import Reader
 from sync.roster import Enrolment, Roster
 from sync.seams import Cursor, Kept, Log, Logged, Shelf
-from sync.tables import tables
+from sync.tables import lacks, tables
 from sync.voice import Own, Voice, together
 
 SNAPSHOT_ENTRIES: Final = 10_000
@@ -72,10 +72,13 @@ ENTRY_BYTES_MAX: Final = 256 << 10
 CURSORS_S: Final = 1.0
 CONFIRM_S: Final = 0.02
 """Purges that come in a flood are confirmed together."""
+UNWRITTEN_S: Final = 2.0
+UNWRITTEN_BYTES: Final = 8 << 20
 UPKEEP_S: Final = 3_600.0
 LOG_KEPT_S: Final = 86_400.0
 MADE_MAX: Final = 1_024
 LINES_AT_ONCE: Final = 256
+_NOTHING: Final = Version(0)
 
 
 class Role(Enum):
@@ -142,8 +145,8 @@ class Replica:
         """Newly linked: told what they lack when they first say what they have."""
         self._out: list[tuple[End, bytes]] = []
         self._publications: list[Publication] = []
-        self._made: deque[Purged] = deque(maxlen=MADE_MAX)
-        """Purges of this run."""
+        self._made: deque[Version] = deque(maxlen=MADE_MAX)
+        """Our purges of this run."""
         self._own_latest = self._last_own()
         """Our last purge."""
         self._now = now
@@ -155,14 +158,20 @@ class Replica:
         self._upkeep_at = Instant(now.mono + UPKEEP_S)
         if not log.floor:
             log.begin(self.stamp(now))
+        self._take_back()
 
     # What this node has to say.
 
-    def stamp(self, now: Now) -> Version:
+    def stamp(self, now: Now, above: Version | None = None) -> Version:
         """A reading of this node's clock, above all before it and all it has heard of.
 
-        For an entry: taken when the answer is complete, so that it is above all that it has seen.
+        For an entry: taken when the answer is complete, so that it is above all that it has seen;
+        and `above` the version of the answer that it replaces, which the clock may not remember:
+        what was heard from a node whose clock is ahead is forgotten when the process ends.
         """
+        self._now = now
+        if above is not None:
+            self._recall(above)
         return self._voice.stamp(now)
 
     def publish(self, items: Iterable[Item], now: Now) -> int:
@@ -205,11 +214,12 @@ class Replica:
 
     def unconfirmed(self, purged: Purged, now: Now) -> list[NodeName]:
         """Which of the nodes that are alive have not said that they applied a purge."""
+        version = self.log.latest_of(purged)  # it may have been made once more
         return [
             peer.name
             for peer in self.peers.live(now)
             if self.roster.member(peer.name) is not None
-            and dict(peer.presence.seen).get(purged.by, 0) < purged.version
+            and dict(peer.presence.seen).get(purged.by, 0) < version
         ]
 
     def enrol(self, line: bytes, now: Now) -> Enrolment | KeyRecord | None:
@@ -396,7 +406,7 @@ class Replica:
             cursor.run,
             self.log.confirmed,
             self.roster.digest,
-            self.own.relay,
+            self.own.relayed,
             fill,
         )
         self._send(end, hello)
@@ -427,6 +437,8 @@ class Replica:
         if hello.run != self.log.run:
             # We may have forgotten that we told it so much, and have told others of it since.
             after = min(after, self.log.recalled)
+        elif after > self.log.latest:
+            after = _NOTHING  # nobody was told so much
         self._begin(end, after, relay=hello.relay, fill=hello.fill)
         if hello.roster != self.roster.digest:
             self._tell_roster(end)
@@ -462,7 +474,9 @@ class Replica:
 
     def _batch(self, batch: Batch, end: End) -> None:
         source = self._sources[end.peer]
-        self._hear(batch.frames, end)
+        if batch.position > batch.latest or wall_of(batch.latest) > self._now.wall + AHEAD_MAX_S:
+            raise Refused("beyond the end of the log")
+        self._hear(batch.frames, end, logged=batch.position > 0)
         source.heard += 1
         source.latest = max(source.latest, batch.latest)
         if batch.position > source.cursor.position:
@@ -479,16 +493,19 @@ class Replica:
 
     # What is heard.
 
-    def _hear(self, frames: Iterable[bytes], end: End) -> None:
+    def _hear(self, frames: Iterable[bytes], end: End, *, logged: bool = False) -> None:
         for frame in frames:
             if (news := self._hearing.hear(frame, self._now)) is not None:
-                self._pass_on(news, frame, end)
+                self._pass_on(news, frame, end, logged=logged)
 
-    def _pass_on(self, news: News, frame: bytes, end: End) -> None:
+    def _pass_on(self, news: News, frame: bytes, end: End, *, logged: bool) -> None:
         message, origin = news.message, news.header.origin
         match message:
             case Entries():
-                if self.own.relay and end.role is not Role.BUS:
+                # Others may lack what is older than an answer that only we have. But not all that a
+                # snapshot tells: it would fill our log, and so cause the next snapshot.
+                worth_telling = logged or news.entries
+                if self.own.relay and end.role is not Role.BUS and worth_telling:
                     position = self.stamp(self._now)
                     self.log.append(Logged(position, origin, message.scope, message.reach, frame))
             case Purged() | Table():
@@ -523,7 +540,9 @@ class Replica:
     def _mend(self, peer: Peer, end: End) -> None:
         """Tell a node what it lacks, once it had the time to hear of it otherwise."""
         presence = peer.presence
-        if (presence.purges, presence.roster) == (self.log.digest, self.roster.digest):
+        purges_alike = presence.purges == self.log.digest
+        purges_alike &= not lacks(presence.seen, self.log.confirmed)
+        if purges_alike and presence.roster == self.roster.digest:
             peer.repair_at, peer.repairs = None, 0
             self._unmet.pop(peer.name, None)
             return
@@ -542,7 +561,7 @@ class Replica:
         peer.repairs += 1
         if presence.roster != self.roster.digest:
             self._tell_roster(end)
-        if presence.purges != self.log.digest:
+        if not purges_alike:
             self._tell_tables(end, known)
 
     def _responsible(self, peer: Peer, end: End) -> bool:
@@ -570,21 +589,32 @@ class Replica:
         Whoever starts from an old copy of its disk does not remember some of its purges, and may
         have given the next ones lower versions, which others take for applied. We make those again.
         """
-        if known <= self._own_latest:
-            return
         self._recall(known)
-        if known > self._voice.clock.latest:
-            return  # no reading of ours, but somebody's invention
-        self._own_latest = known
-        again = [purged for purged in self._made if purged.version <= known]
-        for purged in again:
-            self._made.remove(purged)
-            self._purge(purged.purge, soft=purged.soft)
+        if known > self._voice.clock.latest or known <= self.log.acknowledged:
+            return  # somebody's invention, or nothing new
+        self._own_latest = max(self._own_latest, known)
+        doubtful = [
+            one.purged
+            for one in self.log.purges()
+            if one.purged.by == self.own.name and one.purged.version > self.log.acknowledged
+        ]
+        ours = known in self._made or any(one.version == known for one in doubtful)
+        self.log.acknowledge(known)
+        if not ours:
+            for purged in doubtful:
+                if purged.version < known:
+                    self._purge(purged.purge, soft=purged.soft)
 
     def _last_own(self) -> Version:
         own = (one.purged for one in self.log.purges() if one.purged.by == self.own.name)
         seen = dict(self.shelf.seen).get(self.own.name, Version(0))
         return max((purged.version for purged in own), default=seen)
+
+    def _take_back(self) -> None:
+        """What was told just before the last run ended the shelf may not have written."""
+        since = Version(max(0, self.log.latest - at(Timestamp(UNWRITTEN_S))))
+        for logged in self.log.after(since, UNWRITTEN_BYTES):
+            self._hearing.hear(logged.frame, self._now)
 
     # Saying it.
 
@@ -593,7 +623,7 @@ class Replica:
         purged = Purged(purge, self.own.name, version, self._own_latest, soft)
         frame = self._voice.sign(purged, version)
         self._own_latest = version
-        self._made.append(purged)
+        self._made.append(version)
         self._hearing.apply([Kept(purged, frame)])
         self._hearing.remember(self.own.name, version)
         self._tell([frame])

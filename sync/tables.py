@@ -51,6 +51,12 @@ def closed(table: Table, ours: Seen) -> Seen:
     )
 
 
+def lacks(theirs: Seen, ours: Seen) -> bool:
+    """Have we applied purges that they have not, or do not know that they have?"""
+    known = dict(theirs)
+    return any(version > known.get(by, _NEVER) for by, version in ours)
+
+
 class _Table:
     def __init__(self) -> None:
         self.after: dict[NodeName, Version] = {}

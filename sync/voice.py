@@ -35,7 +35,9 @@ class Own:
     encoder: str = ""
     """Fingerprint, for hints."""
     relay: bool = False
-    """Asks for others' answers too, and passes them on to who asks for that."""
+    """Passes others' answers on to nodes that ask for that."""
+    relayed: bool = False
+    """Listens to relays, not to everybody: asks them for others' answers."""
 
 
 class Voice:

@@ -19,7 +19,7 @@ class Alone:
     elsewhere: dict[tuple[Scope, CacheKey], Entry] = field(default_factory=dict)
     """What another node has."""
 
-    def stamp(self) -> Version:
+    def stamp(self, above: Version | None = None) -> Version:
         return self.clock.tick(self.wall())
 
     def asked(self, entry: Entry) -> None:

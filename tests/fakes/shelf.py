@@ -22,6 +22,9 @@ class FakeShelf:
     def seen(self) -> Seen:
         return self.table.seen
 
+    def begin(self) -> Seen:
+        return self.table.known
+
     def recall(self, scope: Scope, key: CacheKey, now: Timestamp) -> Entry | None:
         entry = self.entries.get((scope, key))
         if entry is None or self.table.dead(entry) or self.fresh_until(entry) <= now:

@@ -71,16 +71,19 @@ def test_labels_scopes_and_keys_narrow() -> None:
         assert table.dead(one) == purge.covers(one) == (purge in covering), purge
 
 
-def test_a_gap_kills_and_is_closed() -> None:
+def test_a_gap_confirms_nothing_and_is_closed() -> None:
     table = Generations()
     assert table.merge(purged(A, 9, previous=5))
     assert not table.seen
+    assert table.known == ((A, 9),), "what is fetched from now on is fetched after 5, too"
+    assert not table.dead(replace(knowing(), seen=table.known))
     assert table.dead(knowing()), "applied at once"
     assert table.dead(knowing((A, 5)))
     assert not table.dead(knowing((A, 9)))
     assert table.merge(purged(A, 12, previous=9))
     assert table.merge(purged(A, 5, purge=Purge(key=key("r"))))
     assert table.seen == ((A, 12),)
+    assert table.known is table.seen
     assert not table.dead(knowing((A, 12)))
 
 
@@ -109,6 +112,31 @@ def test_a_soft_purge_dates_and_does_not_kill() -> None:
     assert table.stale_at(knowing((A, early), (B, late))) is None
     table.merge(Purged(Purge(), A, Version(late + 1), early))
     assert table.dead(knowing((A, early)))
+
+
+def test_a_soft_purge_by_a_clock_that_is_ahead_holds_at_once() -> None:
+    table = Generations()
+    table.merge(Purged(Purge(), A, at(Timestamp(NOW + 50)), soft=True))
+    assert not table.fresh(knowing(), NOW)
+    assert not table.dead(knowing())
+    assert table.fresh(replace(knowing(), seen=table.known), NOW)
+
+
+def test_what_was_taken_for_applied_and_was_not_is_applied_when_it_comes() -> None:
+    table = Generations()
+    table.merge(purged(A, 5, purge=Purge(label="news")))
+    # Its node forgot 7, as its disk is an old one, and went on from 5.
+    table.merge(purged(A, 9, previous=5, purge=Purge(label="sport")))
+    assert table.seen == ((A, 9),)
+    one = replace(knowing((A, 5)), labels=("art",))
+    assert not table.dead(one)
+    lost = purged(A, 7, previous=5, purge=Purge(label="art"))
+    assert table.merge(lost)
+    assert table.dead(one)
+    assert table.seen == ((A, 9),)
+    assert not table.merge(lost)
+    assert not table.merge(purged(A, 6, previous=5, purge=Purge(label="art")))
+    assert not table.dead(replace(one, seen=table.seen))
 
 
 def test_of_the_same_purge_repeated_one_is_kept() -> None:

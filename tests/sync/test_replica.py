@@ -119,7 +119,7 @@ class Fleet:
         made = replace(
             fakes.entry(what, stored_at=self.now.wall),
             stored_by=node(name),
-            seen=self.shelves[name].seen,
+            seen=self.shelves[name].begin(),
             version=self.nodes[name].stamp(self.now),
             reach=EVERYWHERE,
         )
@@ -604,7 +604,7 @@ def test_a_relay_passes_on_answers_and_presence_to_who_asks(fleet: Build) -> Non
     for name in "ac":
         four.start(name)
     four.start("b", relay=True)
-    four.start("d", relay=True)
+    four.start("d", relayed=True)
     for pair in ("ab", "bc", "bd"):
         four.both(*pair)
     four.settle()
@@ -626,7 +626,7 @@ def test_relays_in_a_ring_tell_everything_once(fleet: Build) -> None:
     names = "abcd"
     ring = fleet(*(enrolment(name) for name in names))
     for name in names:
-        ring.start(name, relay=True)
+        ring.start(name, relay=True, relayed=True)
     for pair in ("ab", "bc", "cd", "da"):
         ring.both(*pair)
     ring.settle()
