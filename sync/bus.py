@@ -16,6 +16,8 @@ from sync.seams import Log
 WINDOW_BYTES: Final = 4 << 20
 """Not acknowledged at most; a bus confirms after a round trip and its own disk."""
 BATCH_BYTES: Final = 256 << 10
+BATCHES_AT_ONCE: Final = 16
+"""Read in one turn of the event loop: on a relay most of the log may be of others."""
 _UNLOGGED: Final = Version(0)
 
 
@@ -42,7 +44,9 @@ class Bus:
 
     def publications(self, log: Log) -> Iterator[Publication]:
         """Our own frames that were not given yet, as far as the window allows."""
-        while self._sent < log.latest and self._waiting_bytes < WINDOW_BYTES:
+        for _ in range(BATCHES_AT_ONCE):
+            if not self.more(log):
+                break
             rows = log.after(self._sent, BATCH_BYTES)
             self._sent = rows[-1].position if rows else log.latest
             for row in rows:
@@ -52,6 +56,10 @@ class Bus:
                     yield Publication(Kind.ENTRIES, row.position, row.scope, row.reach, row.frame)
         if not self._waiting:
             self.acked = self._sent
+
+    def more(self, log: Log) -> bool:
+        """Is there anything to read now?"""
+        return self._sent < log.latest and self._waiting_bytes < WINDOW_BYTES
 
     def ack(self, position: Version) -> None:
         """Everything up to `position` is safe."""

@@ -3,6 +3,9 @@
 First, when the log does not reach back to where it left off, a snapshot: the hottest answers, which
 belong to no position. Then the log, in order, less what is not for it. Never more than a window
 that it has not said it applied: what does not fit waits in the log, not in memory.
+
+Much of either may not be for it: so no more than a little is looked at in one turn of the event
+loop, whatever comes of it, and `more` says that there is something left to look at in the next.
 """
 
 from collections import deque
@@ -23,6 +26,8 @@ FIRST_BYTES: Final = 8 << 10
 """The first batch, and twice as much each time: as fast as a new connection becomes. What TCP sends
 before it has heard anything (10 packets) holds it, so it is there after one way, and not after four
 round trips."""
+BATCHES_AT_ONCE: Final = 16
+"""Read in one turn, each of `BATCH_BYTES` at most: what fills the window, and some more."""
 _ELSEWHERE: Final = Version(0)
 
 
@@ -35,10 +40,13 @@ class Reader:
         *,
         relay: bool,
     ) -> None:
+        """`snapshot` gives nothing at times: what it looks at next is for the next turn."""
         self.relay = relay
         """It asked for what others say, too."""
         self.position = position
         """Where the log was read to, for it."""
+        self.more = False
+        """It was left before all was looked at that may be told to it now."""
         self._snapshot = snapshot
         self._may_tell = may_tell
         self._unheard: deque[int] = deque()
@@ -46,23 +54,37 @@ class Reader:
         self._heard = 0
         self._batch_bytes = FIRST_BYTES
 
-    def next(self, log: Log) -> Batch | None:
-        """What is to be sent now, or None: it has everything, or has yet to say so."""
-        if self._unheard_bytes >= WINDOW_BYTES or len(self._unheard) >= WINDOW_BATCHES:
-            return None
+    def turn(self, log: Log) -> Iterator[Batch]:
+        """What is to be sent in this turn; see `more` for whether there should be another."""
+        self.more = False
+        for _ in range(BATCHES_AT_ONCE):
+            if not self._waits(log):
+                return
+            if (batch := self._next(log)) is None:
+                break
+            yield batch
+        self.more = self._waits(log)
+
+    def _waits(self, log: Log) -> bool:
+        """Is there anything to look at, and room for it?"""
+        full = self._unheard_bytes >= WINDOW_BYTES or len(self._unheard) >= WINDOW_BATCHES
+        return not full and (self._snapshot is not None or self.position < log.latest)
+
+    def _next(self, log: Log) -> Batch | None:
+        """None if nothing was for it in what was looked at."""
         if self._snapshot is not None:
-            if frames := next(self._snapshot, None):
-                return self._sent(Batch(_ELSEWHERE, log.latest, frames))
-            self._snapshot = None
-            return self._sent(Batch(self.position, log.latest, ()))
-        while self.position < log.latest:
-            rows = log.after(self.position, self._batch_bytes)[:FRAMES_MAX]
-            self.position = rows[-1].position if rows else log.latest
-            frames = tuple(row.frame for row in rows if self._may_tell(row))
-            if frames or self.position >= log.latest:
-                self._batch_bytes = min(BATCH_BYTES, 2 * self._batch_bytes)
-                return self._sent(Batch(self.position, log.latest, frames))
-        return None
+            frames = next(self._snapshot, None)
+            if frames is None:
+                self._snapshot = None
+                return self._sent(Batch(self.position, log.latest, ()))
+            return self._sent(Batch(_ELSEWHERE, log.latest, frames)) if frames else None
+        rows = log.after(self.position, self._batch_bytes)[:FRAMES_MAX]
+        self.position = rows[-1].position if rows else log.latest
+        self._batch_bytes = min(BATCH_BYTES, 2 * self._batch_bytes)
+        frames = tuple(row.frame for row in rows if self._may_tell(row))
+        if not frames and self.position < log.latest:
+            return None
+        return self._sent(Batch(self.position, log.latest, frames))
 
     def heard(self, count: int) -> None:
         """It applied that many batches. Raises MessageError if there were not so many."""

@@ -67,6 +67,8 @@ from sync.voice import Own, Voice, together
 
 SNAPSHOT_ENTRIES: Final = 10_000
 """Told to who joins, or was away for longer than the log goes back: 19 MB of usual answers."""
+ROWS_AT_ONCE: Final = 64
+"""Of a snapshot looked at in one turn: none of them may be for who asks."""
 ENTRY_BYTES_MAX: Final = 256 << 10
 """A larger answer is not pushed: others learn from the digest that it can be asked for."""
 CURSORS_S: Final = 1.0
@@ -345,6 +347,10 @@ class Replica:
             due.append(self._presence_at)
         if self._cursors_at is not None:
             due.append(self._cursors_at)
+        if any(reader.more for reader in self._readers.values()) or any(
+            bus.more(self.log) for bus in self._buses.values()
+        ):
+            due.append(self._now.mono)
         return min(due)
 
     def outbox(self) -> list[tuple[End, bytes]]:
@@ -462,15 +468,19 @@ class Replica:
         self._send(end, Start(self.log.run, after, self.log.latest, truncated))
 
     def _snapshot(self, peer: NodeName) -> Iterator[tuple[bytes, ...]]:
-        """The hottest answers that a peer may have, in frames of ours."""
-        hottest = (
-            (entry, hint)
-            for entry, hint in self.shelf.hottest(SNAPSHOT_ENTRIES, self._now.wall)
-            if admission.may_keep(self.roster.member(peer), entry.scope, entry.reach)
-            and self._fit(entry, ENTRY_BYTES_MAX)
-        )
-        for group in together(hottest):
-            yield (self._say(Entries(group))[1],)
+        """The hottest answers that a peer may have, in frames of ours; and nothing, to pause."""
+        for group in together(self._hottest(peer)):
+            yield (self._say(Entries(group))[1],) if group else ()
+
+    def _hottest(self, peer: NodeName) -> Iterator[Item | None]:
+        hottest = self.shelf.hottest(SNAPSHOT_ENTRIES, self._now.wall)
+        for looked_at, (entry, hint) in enumerate(hottest, start=1):
+            if admission.may_keep(self.roster.member(peer), entry.scope, entry.reach) and self._fit(
+                entry, ENTRY_BYTES_MAX
+            ):
+                yield entry, hint
+            if looked_at % ROWS_AT_ONCE == 0:
+                yield None
 
     def _batch(self, batch: Batch, end: End) -> None:
         source = self._sources[end.peer]
@@ -717,7 +727,7 @@ class Replica:
         for name, reader in list(self._readers.items()):
             if reader.position < self.log.floor:  # it was cut while somebody read it slowly
                 self._begin(End(name, Role.READER), reader.position, relay=reader.relay, fill=True)
-            while (batch := self._readers[name].next(self.log)) is not None:
+            for batch in self._readers[name].turn(self.log):
                 self._send(End(name, Role.READER), batch)
         for bus in self._buses.values():
             self._publications += bus.publications(self.log)

@@ -65,14 +65,18 @@ class Voice:
         return signed(message, self.own.name, version, self.own.key, self._fleet)
 
 
-def together(items: Iterable[Item]) -> Iterator[tuple[Item, ...]]:
+def together(items: Iterable[Item | None]) -> Iterator[tuple[Item, ...]]:
     """Answers as they are said: of one scope and reach, and not too many or too large.
 
     In their order as far as that goes; only what fills a frame is taken before it is asked for.
+    None is no answer but a pause, and is passed on as nothing.
     """
     open_: dict[tuple[Scope, Reach], list[Item]] = {}
     sizes: dict[tuple[Scope, Reach], int] = {}
     for item in items:
+        if item is None:
+            yield ()
+            continue
         entry = item[0]
         border = entry.scope, entry.reach
         group = open_.setdefault(border, [])

@@ -25,6 +25,7 @@ from sync.messages import Entries, State, Table
 from sync.outbox import Outbox, OutboxSettings
 from sync.replica import End, PurgeRefused, Replica, Role
 from sync.roster import Enrolment, enrol
+from sync.seams import Logged
 from sync.voice import Own
 from tests.fakes import entries as fakes
 from tests.fakes.fleet import OPERATOR, enrolment, key, node, roster
@@ -86,7 +87,10 @@ class Fleet:
 
     def settle(self) -> None:
         for _ in range(1_000):
-            if not self.step():
+            at_once = [one for one in self.nodes.values() if one.wake_at() <= self.now.mono]
+            for one in at_once:
+                one.tick(self.now)
+            if not self.step() and not at_once:
                 return
         raise AssertionError("they never stop talking")
 
@@ -339,6 +343,63 @@ def test_without_fill_only_what_comes_after_is_told(fleet: Build) -> None:
     one.publish("a", after)
     one.settle()
     assert one.holds("b", after)
+
+
+def test_one_turn_looks_at_little_of_a_shelf_that_is_not_for_the_reader(fleet: Build) -> None:
+    one = fleet(enrolment("a"), enrolment("b", "us"))
+    one.start("a")
+    one.start("b")
+    theirs = one.fetch("a", "theirs")
+    for number in range(640):
+        one.fetch("a", number, reach=("eu",))
+    shelf, looked_at = one.shelves["a"], [0]
+    hottest = shelf.hottest
+
+    def counted(count_max: int, now: Timestamp) -> Iterator[tuple[Entry, Hint | None]]:
+        for offer in hottest(count_max, now):
+            looked_at[-1] += 1
+            yield offer
+
+    shelf.hottest = counted  # type: ignore[method-assign]
+    one.link("b", "a")
+    for _ in range(20):
+        one.step()
+        looked_at.append(0)
+        one.nodes["a"].tick(one.now)
+    one.settle()
+    assert sum(looked_at) == 641
+    assert max(looked_at) <= 2 * 64, "a tick, and what was received"
+    assert one.holds("b", theirs)
+    assert one.nodes["b"].current(node("a"))
+    assert one.nodes["a"].wake_at() > one.now.mono, "it rests when all was looked at"
+
+
+def test_one_turn_reads_little_of_a_log_that_is_not_for_the_reader(fleet: Build) -> None:
+    one = fleet(enrolment("a"), enrolment("b", "us"))
+    one.start("a")
+    one.start("b")
+    for number in range(200):
+        one.publish("a", one.fetch("a", number, reach=("eu",), body=bytes(100_000)))
+    one.publish("a", theirs := one.fetch("a", "theirs"))
+    log, read_bytes = one.nodes["a"].log, [0]
+    after = log.after
+
+    def counted(position: Version, bytes_max: int) -> list[Logged]:
+        rows = after(position, bytes_max)
+        read_bytes[-1] += sum(len(row.frame) for row in rows)
+        return rows
+
+    log.after = counted  # type: ignore[method-assign]
+    one.link("b", "a", fill=False)
+    one.nodes["a"]._begin(End(node("b"), Role.READER), log.floor, relay=False, fill=False)
+    for _ in range(250):
+        read_bytes.append(0)
+        one.nodes["a"].tick(one.now)
+    one.settle()
+    assert sum(read_bytes) > 20_000_000
+    assert max(read_bytes) <= 16 * (128 << 10)
+    assert one.holds("b", theirs)
+    assert one.nodes["a"].wake_at() > one.now.mono
 
 
 # Purges.
