@@ -13,6 +13,7 @@ promptedge nats-permissions, promptedge nats-streams   what NATS servers must kn
 promptedge warm     fill caches before anybody asks
 promptedge export   write what a node remembers to standard output
 promptedge import   give a node what an export wrote
+promptedge upstream list, drain, resume   how a running node's upstreams are
 """
 
 import argparse
@@ -26,7 +27,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from edge.commands import keys, membership, nats, purging, snapshot, warm
+from edge.commands import keys, membership, nats, purging, snapshot, upstreams, warm
 from edge.commands.calling import (
     EXIT_FAILED,
     EXIT_OK,
@@ -184,6 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     nats.add(commands)
     warm.add(commands)
     snapshot.add(commands)
+    upstreams.add(commands)
     return parser
 
 

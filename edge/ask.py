@@ -50,6 +50,8 @@ class Query:
     cors: Fields
     reach: Reach = ()
     """Where an answer that is fetched for it may be kept."""
+    regions: tuple[str, ...] | None = None
+    """Where it may be fetched from; None: anywhere."""
     shared_key: CacheKey | None = None
     """Its key in the pool of all tenants, where there is one; see `edge.sharing`."""
     caller: Caller = ANYBODY

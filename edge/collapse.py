@@ -74,6 +74,8 @@ class Flight:
         """What meaning had to say, once that is known: before there is an event or an outcome."""
         self.bypassed = False
         """Whether memory has no part in this prompt at all."""
+        self.stand_in: str | None = None
+        """The name of the local upstream that stands in for those that cannot answer, if so."""
         self._held_bytes_max = held_bytes_max
         self._events: deque[Event] = deque()
         self._dropped = 0

@@ -20,7 +20,7 @@ from edge.cors import CorsSettings
 from edge.line import AdmissionSettings
 from edge.local_model import LocalModelSettings
 from edge.policy import CacheSettings, RouteSettings
-from edge.routing import UpstreamSettings
+from edge.routing.settings import MaintenanceSettings, RoutingSettings, UpstreamSettings
 from edge.rules import HttpSettings
 from edge.sharing import SharingSettings
 from edge.wire.http1 import Http1Settings
@@ -100,6 +100,9 @@ class KeySettings:
     residency: tuple[str, ...] | None = None
     """Regions (`sync.region`) that answers to requests with this key may be kept in, such as
     `["eu"]`; a node elsewhere answers and keeps nothing. Unset: all."""
+    regions: tuple[str, ...] | None = None
+    """Regions whose upstreams (`upstreams.region`) may be sent prompts with this key, such as
+    `["eu"]`; where there is none, they are refused. Unset: all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,9 @@ class Config:
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     plans: tuple[PlanSettings, ...] = ()
     keys: tuple[KeySettings, ...] = ()
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
     upstreams: tuple[UpstreamSettings, ...] = ()
+    maintenance: tuple[MaintenanceSettings, ...] = ()
 
 
 def load(

@@ -10,9 +10,10 @@ from annotated_types import Ge
 from edge.request import Fields
 
 _EXPOSED = (
-    "cache-status, age, etag, ratelimit, ratelimit-policy, retry-after, server-timing, x-request-id"
-    ", x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests,"
-    " x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+    "cache-status, age, etag, ratelimit, ratelimit-policy, retry-after, server-timing,"
+    " x-promptedge-upstream, x-request-id, x-ratelimit-limit-requests,"
+    " x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens,"
+    " x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 _REQUEST_HEADERS = ("authorization", "content-type", "cache-control", "prompt-cache", "traceparent")
 _TOKEN = re.compile(r"[a-z0-9-]{1,64}")

@@ -55,6 +55,11 @@ class UpstreamError(EdgeError):
     type = "upstream_error"
     code = "upstream_error"
 
+    wait_s: float | None = None
+    """When it wants to be asked again, to the millisecond; `retry_after_s` is told to clients."""
+    connection_lost = False
+    """Whether there was no connection, or one that broke: it did no work, or none that counts."""
+
 
 class Overloaded(EdgeError):  # noqa: N818  a state, and the word operators use
     status = 503

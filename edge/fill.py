@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from edge import sharing
@@ -23,11 +24,15 @@ from edge.collapse import Failed, Flight, Found, Whole
 from edge.decisions import Decided
 from edge.dialects import Assembly
 from edge.dialects.events import DONE, EventReader
-from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
+from edge.dispatch import Dispatch
+from edge.errors import EdgeError, Overloaded, UpstreamError
 from edge.gate import Gate, prompt_tokens
 from edge.metrics import Metrics
 from edge.policy import Mode, kind_of
-from edge.routing import Upstream, order
+from edge.routing.call import Call
+from edge.routing.headers import Told
+from edge.routing.need import Need
+from edge.routing.upstream import Upstream
 from edge.sharing import Sharing
 from index import prompt
 from index.answers import Answers
@@ -66,10 +71,16 @@ class UpstreamReply(Protocol):
 
 class Fetch(Protocol):
     """One exchange with an upstream. Anything but a 200 is raised: an `UpstreamError` when another
-    upstream may do better, a `ClientError` when the request itself is at fault."""
+    upstream may do better, a `ClientError` when the request itself is at fault. Whichever it was,
+    `hear` is given what its header fields say of limits."""
 
     def __call__(
-        self, upstream: Upstream, path: str, body: bytes, trace: Mapping[str, str]
+        self,
+        upstream: Upstream,
+        path: str,
+        body: bytes,
+        trace: Mapping[str, str],
+        hear: Callable[[Told], None],
     ) -> AbstractAsyncContextManager[UpstreamReply]: ...
 
 
@@ -120,6 +131,8 @@ class _Memo:
     """What the upstream says its answer may be purged by."""
     bypass: bool = False
     """Whether the prompt is of a class that memory has no part in."""
+    stand_in: bool = False
+    """Whether a local model stood in: its answer is not the one that was asked for."""
 
 
 class Fill:
@@ -130,7 +143,7 @@ class Fill:
         *,
         answers: Answers,
         batcher: Batcher,
-        upstreams: Sequence[Upstream],
+        dispatch: Dispatch,
         fetch: Fetch,
         reader: Executor,
         secret: bytes,
@@ -145,7 +158,7 @@ class Fill:
     ) -> None:
         self._answers = answers
         self._batcher = batcher
-        self._upstreams = upstreams
+        self._dispatch = dispatch
         self._fetch = fetch
         self._reader = reader
         self._secret = secret
@@ -292,70 +305,54 @@ class Fill:
         return None
 
     async def _forward(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
-        """Try the upstreams in order until one begins to answer; after that, it alone."""
-        model = ask.query.call.prompt.model
-        if not self._upstreams:
-            raise Overloaded(
-                "No model can answer on this node: the demonstration model is loading, or no "
-                "upstream is configured (the log says which). Try again shortly.",
-                code="no_upstream",
-                retry_after_s=2,
-            )
-        candidates = order(self._upstreams, model, self._monotonic())
-        if not candidates:
-            raise unknown_model(model, self._upstreams)
-        last: UpstreamError | None = None
-        for upstream in candidates:
-            upstream.health.asked()
-            try:
-                await self._exchange(ask, memo, flight, upstream)
-            except UpstreamError as error:
-                if error.status == 429:  # its quota, not its health
-                    upstream.health.abandoned()
-                else:
-                    upstream.health.failed(self._monotonic())
-                log.warning(
-                    "event=upstream_error upstream=%s status=%d rid=%s opened=%s",
-                    upstream.name, error.status, ask.request_id, flight.opened,
-                )  # fmt: skip
-                if flight.opened:
-                    raise
-                last = error
-            except ClientError as error:
-                upstream.health.succeeded()  # it works; the request was at fault
-                if error.status != 404 or upstream is candidates[-1]:
-                    raise  # a model that this one lacks the next may have
-            except BaseException:
-                upstream.health.abandoned()  # cancelled, or a mistake of ours
-                raise
-            else:
-                upstream.health.succeeded()
-                return
-        raise last or unknown_model(model, self._upstreams)
+        """Have an upstream answer; which one, and what if it fails, is `edge.dispatch`'s."""
+        query = ask.query
+        model, size = query.call.prompt.model, len(query.body)
+        need = Need(model, size, query.regions, query.route.local)
+        exchange = partial(self._exchange, ask, memo, flight)
+        await self._dispatch(need, exchange, ask.request_id, stream=query.call.stream)
 
-    async def _exchange(self, ask: Ask, memo: _Memo, flight: Flight, upstream: Upstream) -> None:
-        call = ask.query.call
-        body = ask.query.dialect.upstream_body(
-            ask.query.body, call.stream, upstream.settings.stream_usage
-        )
+    async def _exchange(self, ask: Ask, memo: _Memo, flight: Flight, call: Call) -> int:
+        """One upstream's answer, into the flight. Returns about how many tokens it had."""
+        dialect, stream, upstream = ask.query.dialect, ask.query.call.stream, call.upstream
+        usage = upstream.settings.stream_usage
+        body = dialect.upstream_body(ask.query.body, call.model, stream, usage)
         trace = {k: ask.query.head.headers[k] for k in _TRACE if k in ask.query.head.headers}
-        began = self._monotonic()
-        async with self._fetch(upstream, ask.query.dialect.upstream_path, body, trace) as reply:
-            ask.timings.steps["ttfb"] = self._monotonic() - began
-            memo.labels = reply.labels
-            if reply.is_stream:
-                await self._stream(ask, memo, flight, reply)
-            else:
-                whole = await reply.read(JSON_ANSWER_BYTES_MAX)
-                answer = _json_object(whole)
-                ask.query.dialect.check(answer)
-                why = self._keep(ask, memo, whole, answer)
-                flight.settle(Whole(whole, stored=not why, why=why))
 
-    async def _stream(self, ask: Ask, memo: _Memo, flight: Flight, reply: UpstreamReply) -> None:
+        def hear(told: Told) -> None:
+            call.told(told, self._monotonic())
+
+        async with self._fetch(upstream, dialect.upstream_path, body, trace, hear) as reply:
+
+            def begins() -> None:
+                """The first token is here; from now on no other upstream has a say."""
+                call.answers(self._monotonic(), whole=not reply.is_stream)
+                ask.timings.steps["ttfb"] = self._monotonic() - call.began
+                memo.labels = reply.labels
+                memo.stand_in = upstream.settings.tier == "local"
+                flight.stand_in = upstream.name if memo.stand_in else None
+
+            if reply.is_stream:
+                return await self._stream(ask, memo, flight, reply, begins)
+            whole = await reply.read(JSON_ANSWER_BYTES_MAX)
+            answer = _json_object(whole)
+            dialect.check(answer)
+            begins()
+            why = self._keep(ask, memo, whole, answer)
+            flight.settle(Whole(whole, stored=not why, why=why))
+            return memo.tokens[1]
+
+    async def _stream(
+        self,
+        ask: Ask,
+        memo: _Memo,
+        flight: Flight,
+        reply: UpstreamReply,
+        begins: Callable[[], None],
+    ) -> int:
         reader = EventReader()
         assembly = ask.query.dialect.assembly()
-        size = 0
+        size = count = 0
         async for chunk in reply.chunks():
             size += len(chunk)
             if not (flight.storable or flight.wants_whole):
@@ -366,13 +363,17 @@ class Fill:
                 assembly.feed(event)
                 if event == DONE:
                     self._land(ask, memo, flight, assembly)
-                    return
+                    return count
+                if not count:
+                    begins()
+                count += 1
                 flight.publish(event)
             await flight.room()
         if not assembly.finished:
             raise UpstreamError("The upstream broke off before its answer was complete.")
         # Every choice has ended, but not the stream: good enough to read, not to keep.
         flight.settle(Whole(assembly.body(), stored=False, why="unfinished"))
+        return count
 
     def _land(self, ask: Ask, memo: _Memo, flight: Flight, assembly: Assembly) -> None:
         if not assembly.finished:
@@ -387,6 +388,8 @@ class Fill:
         query = ask.query
         prompt, words = query.dialect.usage(answer)
         memo.tokens = prompt, words or len(body) // CHARS_A_TOKEN
+        if memo.stand_in:
+            return "stand-in"
         if not query.allowed.store or memo.bypass:
             return "not-wanted"
         if len(body) > query.answer_bytes_max:
@@ -466,16 +469,6 @@ def young_enough(query: Query, entry: Entry, now: Timestamp) -> bool:
     limit = query.allowed.age_max_s
     age_s = now - entry.stored_at
     return age_s >= -CLOCK_SKEW_S and (limit is None or age_s <= limit)
-
-
-def unknown_model(model: str, upstreams: Sequence[Upstream]) -> ClientError:
-    names = sorted({name for upstream in upstreams for name in upstream.models})
-    return ClientError(
-        f"The model {model!r} does not exist on this node. Models here: {', '.join(names)}.",
-        status=404,
-        code="model_not_found",
-        param="model",
-    )
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -208,14 +208,14 @@ class PromptHandler:
     def _filled(self, ask: Ask, flight: Flight, whole: Whole, *, led: bool) -> Response:
         body, tag = _render(ask.query, whole.body)
         cache_status = self._forward_status(ask, flight, stored=led and whole.stored, led=led)
-        fields: Fields = (("cache-status", cache_status), ("etag", tag))
+        fields = (("cache-status", cache_status), ("etag", tag), *_stand_in(flight))
         return Response(200, self._fields(ask, fields, self._count_forward(ask, flight, led)), body)
 
     def _event_stream(
         self, ask: Ask, flight: Flight, chunks: AsyncGenerator[bytes, None], *, led: bool
     ) -> Reply:
         cache_status = self._forward_status(ask, flight, stored=False, led=led)
-        fields: Fields = (("cache-status", cache_status),)
+        fields = (("cache-status", cache_status), *_stand_in(flight))
         return EventStream(
             200, self._fields(ask, fields, self._count_forward(ask, flight, led)), chunks
         )
@@ -305,6 +305,14 @@ def _render(query: Query, answer: bytes) -> tuple[bytes, str]:
     stream = query.call.stream
     body = query.dialect.replay(answer, query.call.wants_usage) if stream else answer
     return body, etag(body)
+
+
+def _stand_in(flight: Flight) -> Fields:
+    """Says so if a local model answered for those that could not (a string of RFC 9651)."""
+    if flight.stand_in is None:
+        return ()
+    name = flight.stand_in.replace("\\", "\\\\").replace('"', '\\"')
+    return (("x-promptedge-upstream", f'"{name}"; tier=local'),)
 
 
 class _LeaderFailedError(Exception):

@@ -19,7 +19,7 @@ from edge.ask import Query
 from edge.cors import Cors
 from edge.dialects import Dialect
 from edge.errors import ClientError, body_too_large
-from edge.policy import Allowed, Mode, allowed, reach_of, route
+from edge.policy import Allowed, Mode, allowed, reach_of, regions_of, route
 from edge.request import Fields, Head, Request, Response
 from edge.rules import Rules
 from index.entry import SHARED, Scope, Timestamp
@@ -220,6 +220,7 @@ class Intake:
             answer_bytes_max=self._rules.cache.answer_bytes_max,
             cors=self._cors.fields(head.headers),
             reach=reach or (),
+            regions=regions_of(rules, caller.regions),
             shared_key=exact_key(call.prompt, SHARED, self._secret)
             if rules.shared and scope != SHARED
             else None,

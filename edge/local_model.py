@@ -49,6 +49,9 @@ PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True, slots=True)
 class LocalModelSettings:
+    stand_in: bool = False
+    """Run it beside the upstreams that are configured, as one of tier `local` for any model: it
+    answers when none of them can, for routes with `local = true`."""
     threads: Annotated[int, Gt(0), Le(64)] = 1
     """Threads per inference. llama.cpp's threads spin at barriers: with two of them on two busy
     cores it made 0.4 tokens a second, with one 12 to 50."""

@@ -14,9 +14,11 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+
+from edge.routing.report import UpstreamFacts
 
 OUTCOMES = (
     *("exact", "semantic", "stale"),
@@ -27,6 +29,7 @@ TURNED_AWAY = (
     *("queue_full", "queue_late", "deadline"),
 )
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TTFT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1, 1.5, 2.5, 4, 7, 12, 20, 40, 90, 300)
 
 
 NODE_STATES = ("alive", "suspect", "dead", "leaving")
@@ -82,6 +85,46 @@ class _Nodes(Collector):
         yield from (lag, nodes)
 
 
+UPSTREAM_GAUGES = {
+    "in_flight": "Requests that an upstream is answering.",
+    "waiting": "Those of them whose first token is not here yet.",
+    "limit": "How many may wait at a time, as far as is known.",
+    "expected_ttft_seconds": "How long a first token of a short prompt is expected to take.",
+    "breaker_state": "0 closed, 1 half-open, 2 open or told to wait.",
+    "ejected": "1 while it is left out because it fails more than others do.",
+    "drained": "1 while it gets no new requests by the operator's wish or calendar.",
+    "allowance": "What it says is left of its rate limits, of the scarcest, from 0 to 1.",
+}
+
+
+class _Upstreams(Collector):
+    def __init__(self, read: Callable[[], Iterable[UpstreamFacts]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        found = list(self._read())
+        for name, what in UPSTREAM_GAUGES.items():
+            gauge = GaugeMetricFamily(f"promptedge_upstream_{name}", what, labels=["upstream"])
+            for one in found:
+                gauge.add_metric([one.name], one.gauges[name])
+            yield gauge
+        requests = CounterMetricFamily(
+            "promptedge_upstream_requests",
+            "Requests to an upstream, by what became of them.",
+            labels=["upstream", "result"],
+        )
+        retries = CounterMetricFamily(
+            "promptedge_upstream_retries",
+            "Requests that failed at an upstream and were then sent to another.",
+            labels=["upstream"],
+        )
+        for one in found:
+            for result, count in one.results.items():
+                requests.add_metric([one.name, result], count)
+            retries.add_metric([one.name], one.retries)
+        yield from (requests, retries)
+
+
 class Metrics:
     """One registry for the node; children are bound once, so that a hit pays for an addition."""
 
@@ -112,6 +155,13 @@ class Metrics:
             registry=self.registry,
         )
 
+        self._first_tokens = Histogram(
+            "promptedge_upstream_ttft_seconds",
+            "From a request to an upstream to the first token of its stream.",
+            ["upstream"],
+            buckets=_TTFT_SECONDS,
+            registry=self.registry,
+        )
         self._checks = Counter(
             "promptedge_semantic_checks",
             "Answers by meaning that were compared with fresh ones: same, different, undecided; "
@@ -141,6 +191,14 @@ class Metrics:
     def turned_away(self, reason: str) -> None:
         """`reason` is one of TURNED_AWAY."""
         self._turned_away[reason].inc()
+
+    def first_token(self, upstream: str, seconds: float) -> None:
+        """`upstream` is a name from the configuration."""
+        self._first_tokens.labels(upstream).observe(seconds)
+
+    def watch_upstreams(self, read: Callable[[], Iterable[UpstreamFacts]]) -> None:
+        """How the upstreams are, each by its name from the configuration."""
+        self.registry.register(_Upstreams(read))
 
     def checked(self, verdict: str) -> None:
         """`verdict` is from a closed list."""

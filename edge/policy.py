@@ -53,6 +53,11 @@ class RouteSettings:
     stale_if_error_s: Annotated[float, Ge(0)] | None = None
     """How long after they expired they may be served while no upstream answers; unset:
     `cache.stale_if_error_s`."""
+    regions: tuple[str, ...] = ()
+    """Regions whose upstreams (`upstreams.region`) may be sent these prompts. Empty: any."""
+    local: bool = False
+    """Whether an upstream of tier `local` may answer when no other can. Such an answer says so
+    (`X-Promptedge-Upstream`) and is not stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,8 @@ class Route:
     labels: tuple[str, ...] = ()
     reach: ReachName = "fleet"
     stale_if_error_s: float = 0.0
+    regions: tuple[str, ...] = ()
+    local: bool = False
 
 
 def route(
@@ -116,6 +123,8 @@ def route(
                 labels=(f"route:{one.model}", *one.labels),
                 reach=one.reach or reach,
                 stale_if_error_s=default.stale_if_error_s if stale_s is None else stale_s,
+                regions=one.regions,
+                local=one.local,
             )
     return Route(
         ttl_s=default.ttl_s,
@@ -142,6 +151,13 @@ def reach_of(name: ReachName, region: str, residency: tuple[str, ...] | None) ->
         case "fleet":
             return EVERYWHERE if residency is None else tuple(sorted(residency))
     assert_never(name)
+
+
+def regions_of(route: Route, allowed: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Where a prompt may be answered; None: anywhere. `allowed` is what its sender allows."""
+    if allowed is None:
+        return route.regions or None
+    return tuple(one for one in allowed if not route.regions or one in route.regions)
 
 
 def kind_of(scope: Scope, rules: Route, cls: PromptClass) -> str:

@@ -71,7 +71,9 @@ class Refill:
         return {"YES": True, "NO": False}.get(reply.rstrip(".!"))
 
     async def _ask(self, query: Query) -> bytes:
-        whole = replace(query, call=replace(query.call, stream=False))
+        # No stand-in may judge, or be what another answer is judged by.
+        route = replace(query.route, local=False)
+        whole = replace(query, call=replace(query.call, stream=False), route=route)
         ask = Ask(whole, self._monotonic(), self._new_id())
         flight, _ = self._collapse.join(None, lambda one: self._fill(ask, one))
         flight.hold()

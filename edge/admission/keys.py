@@ -37,6 +37,8 @@ class Caller:
     uses: frozenset[str] = USES
     """What it may use the node for."""
     expires_at: Timestamp = NEVER
+    regions: tuple[str, ...] | None = None
+    """The regions whose upstreams may be sent its prompts; None: all."""
 
     def may(self, use: Use) -> None:
         """Raises ClientError when it may not."""
@@ -57,13 +59,18 @@ class KeyRing:
         keys: Mapping[str, str],
         residency: Mapping[str, tuple[str, ...]] | None = None,
         plans: Mapping[str, str] | None = None,
+        regions: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """`keys` maps a key to the name of its tenant, `residency` some to the regions allowed,
-        `plans` some to the names of their plans."""
-        regions, named = residency or {}, plans or {}
+        """`keys` maps a key to the name of its tenant, `residency` and `regions` some to the
+        regions allowed, `plans` some to the names of their plans."""
+        kept, named, computed = residency or {}, plans or {}, regions or {}
         self._callers = {
             key_format.digest(key): Caller(
-                tenant_scope(tenant), regions.get(key), tenant, named.get(key, "")
+                tenant_scope(tenant),
+                kept.get(key),
+                tenant,
+                named.get(key, ""),
+                regions=computed.get(key),
             )
             for key, tenant in keys.items()
         }

@@ -6,4 +6,5 @@ nats        promptedge nats-permissions, promptedge nats-streams
 purging     promptedge purge
 warm        promptedge warm
 snapshot    promptedge export, promptedge import
+upstreams   promptedge upstream list, drain, resume
 """

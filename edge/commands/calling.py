@@ -27,7 +27,10 @@ def add_settings(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_config(command)
     add(
-        "--upstream", metavar="URL", action="append", help="base URL with /v1; repeatable, in order"
+        "--upstream",
+        metavar="URL",
+        action="append",
+        help="base URL with /v1; repeatable, the nearest answers",
     )
     add("--listen", metavar="HOST:PORT", help="HTTPS and HTTP/3 (default 127.0.0.1:8443)")
     add("--plain", metavar="HOST:PORT", help="HTTP in clear text (default 127.0.0.1:8080)")

@@ -2,5 +2,6 @@
 
 admin       probes, metrics, status and purge over HTTP
 membership  who belongs to the fleet
+upstreams   how the upstreams are; drain and resume
 warming     orders of warm-up jobs; snapshots, out and in
 """

@@ -59,8 +59,9 @@ class Dialect(Protocol):
     def request(self, model: str, text: str) -> bytes:
         """A request of the node's own, with one question."""
 
-    def upstream_body(self, body: bytes, stream: bool, usage: bool) -> bytes:
-        """What an upstream is sent; `usage` asks a stream for its usage event."""
+    def upstream_body(self, body: bytes, model: str, stream: bool, usage: bool) -> bytes:
+        """What an upstream is sent, which calls the model `model`; `usage` asks a stream for its
+        usage event."""
 
     def check(self, answer: dict[str, Any]) -> None:
         """Raises what a JSON answer with status 200 tells of, or UpstreamError when it is none."""

@@ -72,8 +72,9 @@ class OpenAiChat:
         messages = [{"role": "user", "content": text}]
         return _dumps({"model": model, "messages": messages, "temperature": 0}).encode()
 
-    def upstream_body(self, body: bytes, stream: bool, usage: bool) -> bytes:
+    def upstream_body(self, body: bytes, model: str, stream: bool, usage: bool) -> bytes:
         payload = json_body.read_object(body)
+        payload["model"] = model
         if stream and usage:
             options = payload.get("stream_options") or {}
             payload["stream_options"] = {**options, "include_usage": True}

@@ -10,23 +10,27 @@ import io
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import ceil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 
 from edge.errors import ClientError, UpstreamError
 from edge.labels import labels_of
-from edge.routing import Upstream, UpstreamSettings
+from edge.routing.headers import Told, told
+from edge.routing.settings import UpstreamSettings
+from edge.routing.upstream import Upstream
 from edge.status import proxy_status
+from index.entry import Instant, Timestamp
 
 log = logging.getLogger("upstream")
 
 ERROR_BYTES_MAX = 64 * 1024
 MODELS_BYTES_MAX = 1024 * 1024
-RETRY_AFTER_S_MAX = 3600
 
 _NO_LIST = frozenset({404, 405, 501})
 """What servers without `/models` say."""
@@ -68,8 +72,12 @@ class Reply:
 class UpstreamClient:
     """One pool of connections for each upstream, and the keys that open them."""
 
-    def __init__(self, node: str) -> None:
+    def __init__(
+        self, node: str, wall: Callable[[], Timestamp], monotonic: Callable[[], Instant]
+    ) -> None:
         self._node = node
+        self._wall = wall
+        self._monotonic = monotonic
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._keys: dict[str, str] = {}
 
@@ -91,7 +99,22 @@ class UpstreamClient:
             auto_decompress=True,
             cookie_jar=aiohttp.DummyCookieJar(),
             read_bufsize=64 * 1024,
+            trace_configs=[self._connects(upstream)],
         )
+
+    def _connects(self, upstream: Upstream) -> aiohttp.TraceConfig:
+        """Tells the upstream how long its new connections take: names, TCP and TLS."""
+        trace = aiohttp.TraceConfig()
+
+        async def begins(_: Any, context: SimpleNamespace, __: Any) -> None:
+            context.began = self._monotonic()
+
+        async def ends(_: Any, context: SimpleNamespace, __: Any) -> None:
+            upstream.connected(self._monotonic() - context.began)
+
+        trace.on_connection_create_start.append(begins)
+        trace.on_connection_create_end.append(ends)
+        return trace
 
     async def close(self) -> None:
         for session in self._sessions.values():
@@ -101,7 +124,12 @@ class UpstreamClient:
 
     @asynccontextmanager
     async def fetch(
-        self, upstream: Upstream, path: str, body: bytes, trace: Mapping[str, str]
+        self,
+        upstream: Upstream,
+        path: str,
+        body: bytes,
+        trace: Mapping[str, str],
+        hear: Callable[[Told], None],
     ) -> AsyncIterator[Reply]:
         headers = {"content-type": "application/json", "accept-encoding": "identity", **trace}
         session = self._sessions[upstream.name]
@@ -109,9 +137,11 @@ class UpstreamClient:
             session.post(path[1:], data=io.BytesIO(body), headers=headers, allow_redirects=False),
             upstream,
         )
+        said = told(response.headers, self._wall())
+        hear(said)
         try:
             if response.status != 200:
-                raise await self._refusal(response, upstream)
+                raise await self._refusal(response, upstream, said)
             yield Reply(response, self._node, upstream.settings.idle_timeout_s)
         finally:
             # Reuses the connection only if the answer was read to its end.
@@ -147,7 +177,7 @@ class UpstreamClient:
         return response
 
     async def _refusal(
-        self, response: aiohttp.ClientResponse, upstream: Upstream
+        self, response: aiohttp.ClientResponse, upstream: Upstream, said: Told
     ) -> UpstreamError | ClientError:
         status = response.status
         if 300 <= status < 400:
@@ -164,13 +194,16 @@ class UpstreamClient:
         if status in _CLIENTS_FAULT:
             param = _text(error.get("param"))
             return ClientError(message, status=status, code=_token(error.get("code")), param=param)
-        return UpstreamError(
+        wait_s = said.retry_after_s
+        refusal = UpstreamError(
             message,
             status={429: 429, 503: 503, 529: 503, 504: 504, 408: 504}.get(status, 502),
             code="rate_limit_exceeded" if status == 429 else None,
-            retry_after_s=_retry_after(response.headers.get("retry-after")),
+            retry_after_s=None if wait_s is None else ceil(wait_s),
             fields=(proxy_status(self._node, f"http_request_error; received-status={status}"),),
         )
+        refusal.wait_s = wait_s
+        return refusal
 
     async def _short_body(self, response: aiohttp.ClientResponse, upstream: Upstream) -> bytes:
         try:
@@ -222,17 +255,22 @@ class _translated:  # noqa: N801  reads as the statement it is
     def __exit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
         match exc:
             case aiohttp.ConnectionTimeoutError():
-                raise self._error("cannot be reached in time", 504, "connection_timeout") from exc
+                raise self._lost("cannot be reached in time", 504, "connection_timeout") from exc
             case TimeoutError():
                 raise self._error("did not answer in time", 504, "http_response_timeout") from exc
             case aiohttp.ClientConnectorError():
-                raise self._error("cannot be reached", 502, "connection_refused") from exc
+                raise self._lost("cannot be reached", 502, "connection_refused") from exc
             case aiohttp.ClientPayloadError():
-                raise self._error("broke off its answer", 502, "http_response_incomplete") from exc
+                raise self._lost("broke off its answer", 502, "http_response_incomplete") from exc
             case aiohttp.ClientError() | OSError():
-                raise self._error("broke the connection", 502, "connection_terminated") from exc
+                raise self._lost("broke the connection", 502, "connection_terminated") from exc
             case _:
                 pass
+
+    def _lost(self, what: str, status: int, name: str) -> UpstreamError:
+        error = self._error(what, status, name)
+        error.connection_lost = True
+        return error
 
     def _error(self, what: str, status: int, name: str) -> UpstreamError:
         return UpstreamError(
@@ -263,9 +301,3 @@ def _token(value: Any) -> str | None:
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _retry_after(value: str | None) -> int | None:
-    if value is None or not value.isascii() or not value.isdecimal():
-        return None
-    return min(int(value), RETRY_AFTER_S_MAX)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edge.config import Config, ConfigError, KeySettings, NodeSettings, TlsSettings, load
 from edge.node import Node, check_files, check_values, upstreams
 from edge.policy import CacheSettings, RouteSettings
-from edge.routing import UpstreamSettings
+from edge.routing.settings import UpstreamSettings
 
 BAD_NAMES = ["", "a b", "1", "-a", "é", "a" * 65, 'a"b', "a\nb", "a;b"]
 
@@ -118,7 +118,7 @@ def test_everything_that_is_wrong_is_said_at_once(file: Path) -> None:
     expected = [
         f"{file}: cachee: unknown setting; there are admission,",
         f"{file}: cache.modes: unknown setting; there are",
-        f"{file}: upstreams[0].api_key: unknown setting; there are api_key_env,",
+        f"{file}: upstreams[0].api_key: unknown setting; there are aliases, api_key_env,",
         "environment: nowhere: unknown setting",
         f"{file}: cache.ttl_s: must be greater than 0, is -1",
         f"{file}: cache.mode: must be 'off', 'exact' or 'semantic', is 'sometimes'",

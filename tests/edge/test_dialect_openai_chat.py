@@ -401,17 +401,19 @@ def test_case_23_names_of_upstreams_and_keys_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["user", "key", "url", "base", "metadata", "api", "custom_hosts"])
 def test_other_unknown_parameters_are_forwarded(name: str) -> None:
-    sent = DIALECT.upstream_body(chat(**{name: "x"}), stream=False, usage=True)
+    sent = DIALECT.upstream_body(chat(**{name: "x"}), "m", stream=False, usage=True)
     assert json.loads(sent)[name] == "x"
 
 
 def test_only_a_stream_is_asked_for_its_usage() -> None:
     asked = copy.deepcopy(json.loads(chat(stream=True, stream_options={"x": 1})))
     body = json.dumps(asked).encode()
-    with_usage = json.loads(DIALECT.upstream_body(body, stream=True, usage=True))
+    with_usage = json.loads(DIALECT.upstream_body(body, "m", stream=True, usage=True))
     assert with_usage == {**asked, "stream_options": {"x": 1, "include_usage": True}}
-    assert json.loads(DIALECT.upstream_body(body, stream=True, usage=False)) == asked
-    assert json.loads(DIALECT.upstream_body(chat(), stream=False, usage=True)) == json.loads(chat())
+    assert json.loads(DIALECT.upstream_body(body, "m", stream=True, usage=False)) == asked
+    assert json.loads(DIALECT.upstream_body(chat(), "m", stream=False, usage=True)) == json.loads(
+        chat()
+    )
 
 
 def test_the_temperature_above_which_nothing_is_cached() -> None:

@@ -12,7 +12,8 @@ import pytest
 from edge.errors import ClientError, UpstreamError
 from edge.policy import CacheSettings, RouteSettings
 from edge.request import EventStream
-from edge.routing import FAILURES_TO_OPEN, OPEN_S_FIRST
+from edge.routing.breaker import FAILURES_TO_OPEN, OPEN_S_FIRST, REST_S_FIRST
+from edge.routing.settings import UpstreamSettings
 from index.entry import Purge, Scope
 from tests.fakes.doors import JSON, SHORT, CutError, chat, request_body
 from tests.fakes.indoors import Exchange, Indoors, Script, answer, down, indoors
@@ -296,7 +297,7 @@ async def test_json_that_is_no_answer_is_the_upstreams_fault(
     got = await house.ask(chat("x", stream=stream))
     assert (got.status, got.error["type"]) == (502, "upstream_error")
     assert not await stored(house)
-    assert house.healths[0].health.failures == 1
+    assert house.pool.upstreams[0].breaker.failures == 1
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -308,7 +309,7 @@ async def test_an_error_in_a_json_answer_of_status_200(house: Indoors, stream: b
     house.upstreams.script = raw(b'{"error":{"message":"too long","code":400}}')
     got = await house.ask(chat("x", stream=stream))
     assert (got.status, got.error["type"]) == (400, "invalid_request_error")
-    assert house.healths[0].health.failures == 0
+    assert house.pool.upstreams[0].breaker.failures == 0
 
 
 async def test_json_although_a_stream_was_asked_for(house: Indoors) -> None:
@@ -445,7 +446,7 @@ async def test_the_clients_fault_is_not_tried_elsewhere(two: Indoors) -> None:
     got = await two.ask("x")
     assert (got.status, got.error["code"]) == (400, "context_length_exceeded")
     assert asked(two) == ["first"]
-    assert two.healths[0].health.failures == 0
+    assert two.pool.upstreams[0].breaker.failures == 0
 
 
 async def test_when_all_fail_the_last_failure_is_told(two: Indoors) -> None:
@@ -455,7 +456,13 @@ async def test_when_all_fail_the_last_failure_is_told(two: Indoors) -> None:
     assert (got.status, got.headers["retry-after"]) == (503, "9")
 
 
-async def test_the_breaker_passes_by_the_first_and_asks_it_again(two: Indoors) -> None:
+async def test_the_breaker_passes_by_the_first_and_asks_it_again(tmp_path: Path) -> None:
+    preferred = UpstreamSettings("http://first/v1", name="first", weight=1000)
+    async with indoors(tmp_path, upstreams=(preferred, "second")) as two:
+        await _open_and_close(two)
+
+
+async def _open_and_close(two: Indoors) -> None:
     two.upstreams.refusals["first"] = down()
     for number in range(FAILURES_TO_OPEN + 2):
         await two.ask(f"x{number}")
@@ -468,27 +475,32 @@ async def test_the_breaker_passes_by_the_first_and_asks_it_again(two: Indoors) -
     assert asked(two) == ["first"] * 3
 
 
-async def test_a_quota_is_not_an_illness(two: Indoors) -> None:
+async def test_a_quota_is_not_an_illness_and_is_given_a_rest(two: Indoors) -> None:
     two.upstreams.refusals["first"] = down(status=429)
-    for number in range(FAILURES_TO_OPEN + 2):
+    for number in range(3):
         await two.ask(f"x{number}")
-    assert asked(two).count("first") == FAILURES_TO_OPEN + 2
+    assert asked(two) == ["first", "second", "second", "second"]
+    assert two.pool.upstreams[0].breaker.failures == 0
+    two.clock.now += REST_S_FIRST
+    del two.upstreams.refusals["first"]
+    assert (await two.ask("y")).status == 200
+    assert asked(two)[-1] == "first"
 
 
 async def test_a_probe_that_ends_in_a_mistake_of_ours_does_not_shut_the_upstream_out(
-    two: Indoors, caplog: pytest.LogCaptureFixture
+    house: Indoors, caplog: pytest.LogCaptureFixture
 ) -> None:
-    health = two.healths[0].health
+    breaker = house.pool.upstreams[0].breaker
     for _ in range(FAILURES_TO_OPEN):
-        health.failed(two.clock.monotonic())
-    two.clock.now += OPEN_S_FIRST
-    two.upstreams.refusals["first"] = RuntimeError("a bug")
-    got = await two.ask("x")
+        breaker.failed(house.clock.monotonic(), house.clock.monotonic())
+    house.clock.now += OPEN_S_FIRST
+    house.upstreams.refusals["one"] = RuntimeError("a bug")
+    got = await house.ask("x")
     assert (got.status, got.error["code"]) == (500, None)
     assert "a bug" in caplog.text
-    two.upstreams.refusals.clear()
-    assert (await two.ask("y")).status == 200
-    assert asked(two)[-1] == "first"
+    house.upstreams.refusals.clear()
+    assert (await house.ask("y")).status == 200
+    assert breaker.closed
 
 
 async def test_no_upstream_at_all(tmp_path: Path) -> None:

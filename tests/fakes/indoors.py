@@ -25,6 +25,7 @@ from edge.collapse import Collapse, Flight
 from edge.cors import Cors, CorsSettings
 from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
+from edge.dispatch import Dispatch
 from edge.errors import StreamCut, UpstreamError
 from edge.feedback import Feedback
 from edge.fill import Fill
@@ -36,7 +37,10 @@ from edge.metrics import Metrics
 from edge.policy import CacheSettings, RouteSettings
 from edge.refill import Refill
 from edge.request import EventStream, Head, Request, Response
-from edge.routing import Upstream, UpstreamSettings
+from edge.routing.headers import Told
+from edge.routing.pool import Pool
+from edge.routing.settings import MaintenanceSettings, RoutingSettings, UpstreamSettings
+from edge.routing.upstream import Upstream
 from edge.rules import HttpSettings, Rules
 from edge.sharing import Sharing, SharingSettings
 from index.answers import Answers
@@ -148,7 +152,12 @@ class Upstreams:
 
     @asynccontextmanager
     async def fetch(
-        self, upstream: Upstream, path: str, body: bytes, trace: Mapping[str, str]
+        self,
+        upstream: Upstream,
+        path: str,
+        body: bytes,
+        trace: Mapping[str, str],
+        hear: Callable[[Told], None],
     ) -> AsyncIterator[_Reply]:
         exchange = Exchange(len(self.calls) + 1, upstream.name, json.loads(body))
         async with self._news:
@@ -175,7 +184,7 @@ class Indoors:
     answers: Answers
     collapse: Collapse
     metrics: Metrics
-    healths: Sequence[Upstream]
+    pool: Pool
     chance: Chance
     checks: Checks
     decisions: Decisions
@@ -240,6 +249,13 @@ def _streamed(text: str) -> dict[str, Any]:
     return {"model": "test-model", "messages": messages, "stream": True}
 
 
+def _place(upstream: str | UpstreamSettings) -> UpstreamSettings:
+    """By its name, or with more to be said of it."""
+    if isinstance(upstream, str):
+        return UpstreamSettings(f"http://{upstream}/v1", name=upstream)
+    return upstream
+
+
 @asynccontextmanager
 async def indoors(
     data: Path,
@@ -252,7 +268,9 @@ async def indoors(
     admission: AdmissionSettings = AdmissionSettings(),  # noqa: B008  frozen
     key_plans: Mapping[str, str] | None = None,
     region: str = "",
-    upstreams: Sequence[str] = ("one",),
+    upstreams: Sequence[str | UpstreamSettings] = ("one",),
+    routing: RoutingSettings | None = None,
+    maintenance: Sequence[MaintenanceSettings] = (),
     semantic: DecisionSettings | None = None,
 ) -> AsyncIterator[Indoors]:
     cache = cache or CacheSettings(mode="semantic" if semantic else "exact")
@@ -274,9 +292,10 @@ async def indoors(
             batcher = Batcher(answers.similar, reader, clock.wall, clock.monotonic)
             collapse = Collapse(spawn, cache.answer_bytes_max)
             places = [
-                Upstream(UpstreamSettings(f"http://{name}/v1"), name, frozenset())
-                for name in upstreams
+                Upstream(place, place.name, frozenset(place.models))
+                for place in map(_place, upstreams)
             ]
+            pool = Pool(places, Random(0), routing, maintenance)
 
             def refill(ask: Ask, flight: Flight) -> Coroutine[Any, Any, None]:
                 return fill(ask, flight)
@@ -320,7 +339,7 @@ async def indoors(
             fill = Fill(
                 answers=answers,
                 batcher=batcher,
-                upstreams=places,
+                dispatch=Dispatch(pool, metrics, clock.wall, clock.monotonic),
                 fetch=exchanges.fetch,
                 reader=reader,
                 secret=SECRET,
@@ -374,7 +393,7 @@ async def indoors(
                 answers,
                 collapse,
                 metrics,
-                places,
+                pool,
                 chance,
                 checks,
                 decisions,

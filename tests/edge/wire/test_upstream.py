@@ -12,8 +12,11 @@ import pytest
 from aiohttp import web
 
 from edge.errors import ClientError, EdgeError, UpstreamError
-from edge.routing import Upstream, UpstreamSettings
-from edge.wire.upstream import ERROR_BYTES_MAX, RETRY_AFTER_S_MAX, UpstreamClient, key_of
+from edge.node import monotonic, wall
+from edge.routing.headers import RETRY_AFTER_S_MAX, Told
+from edge.routing.settings import UpstreamSettings
+from edge.routing.upstream import Upstream
+from edge.wire.upstream import ERROR_BYTES_MAX, UpstreamClient, key_of
 from tests.fakes.upstream import Exchange, ScriptedUpstream, chunks, completion
 
 KEY = "sk-canary-0123456789"
@@ -22,10 +25,14 @@ BODY = json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode()
 Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 
+def deaf(_: Told) -> None:
+    """Does not listen to what header fields say of limits."""
+
+
 @asynccontextmanager
 async def client_of(base_url: str, **over: Any) -> AsyncIterator[tuple[UpstreamClient, Upstream]]:
     upstream = Upstream(UpstreamSettings(base_url, **over), "one", frozenset())
-    client = UpstreamClient("edge")
+    client = UpstreamClient("edge", wall, monotonic)
     await client.add(upstream, KEY)
     try:
         yield client, upstream
@@ -36,7 +43,7 @@ async def client_of(base_url: str, **over: Any) -> AsyncIterator[tuple[UpstreamC
 async def read(base_url: str, trace: dict[str, str] | None = None, **over: Any) -> Any:
     async with (
         client_of(base_url, **over) as (client, upstream),
-        client.fetch(upstream, "/chat/completions", BODY, trace or {}) as reply,
+        client.fetch(upstream, "/chat/completions", BODY, trace or {}, deaf) as reply,
     ):
         return reply.is_stream, await reply.read(10_000)
 
@@ -124,7 +131,7 @@ async def test_cookies_are_not_kept_and_no_proxy_is_asked(
     upstream.script = with_cookie
     async with client_of(upstream.base_url) as (client, place):
         for _ in range(2):
-            async with client.fetch(place, "/chat/completions", BODY, {}) as reply:
+            async with client.fetch(place, "/chat/completions", BODY, {}, deaf) as reply:
                 await reply.read(10_000)
     assert all("cookie" not in call.request.headers for call in upstream.calls)
 
@@ -276,7 +283,7 @@ async def test_an_upstreams_failure(upstream: ScriptedUpstream, status: int, our
     ("value", "seconds"),
     [
         *(("7", 7), ("0", 0), ("999999999", RETRY_AFTER_S_MAX), ("-1", None), ("soon", None)),
-        *(("1.5", None), ("Fri, 31 Dec 1999 23:59:59 GMT", None), ("\u0663", None)),
+        *(("1.5", 2), ("Fri, 31 Dec 1999 23:59:59 GMT", 0), ("\u0663", None)),
     ],
 )
 async def test_retry_after(upstream: ScriptedUpstream, value: str, seconds: int | None) -> None:
@@ -347,7 +354,7 @@ async def test_parameters_of_the_media_type_do_not_matter(kind: str) -> None:
 
 
 async def _fetch_partly(client: UpstreamClient, upstream: Upstream, whole: bool) -> None:
-    async with client.fetch(upstream, "/chat/completions", BODY, {}) as reply:
+    async with client.fetch(upstream, "/chat/completions", BODY, {}, deaf) as reply:
         if whole:
             await reply.read(10_000)
         else:

@@ -1,0 +1,180 @@
+"""The upstreams of a node, and the way of one request among them.
+
+A `Trip` is one request on its way: `next` says whom to call, and again whom if that failed. Another
+upstream is tried only while no token has come. Where a connection was lost or a model is not there,
+that is always done: it has cost the upstream nothing. Any other failure has perhaps cost it its
+work, so going on is a retry, and needs the budget.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from math import ceil
+from random import Random
+
+from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
+from edge.routing.budget import Budget
+from edge.routing.call import Call
+from edge.routing.choice import Choice
+from edge.routing.maintenance import Window, windows
+from edge.routing.need import Need, Usual
+from edge.routing.settings import MaintenanceSettings, RoutingSettings
+from edge.routing.upstream import Upstream
+from index.entry import Instant, Timestamp
+
+RETRIES_PER_S_MIN = 1.0
+RETRIES_FIRST = 10.0
+DRAINED_RETRY_S = 60
+"""When to come again if every upstream was drained by hand, which says not until when."""
+
+
+class Pool:
+    def __init__(
+        self,
+        upstreams: Iterable[Upstream],
+        chance: Random,
+        settings: RoutingSettings | None = None,
+        maintenance: Iterable[MaintenanceSettings] = (),
+    ) -> None:
+        settings = settings or RoutingSettings()
+        self.upstreams = list(upstreams)
+        self.usual = Usual(penalty_s=settings.failure_penalty_s)
+        self.retries = Budget(settings.retry_share_max, RETRIES_PER_S_MIN, RETRIES_FIRST)
+        self.hedges = Budget(settings.hedge_share_max)
+        self.choice = Choice(self.usual, settings.probe_interval_s, chance)
+        self.hedging = settings.hedge
+        self._maintenance = tuple(maintenance)
+        self._calls = 0
+
+    def __repr__(self) -> str:
+        return f"<Pool {' '.join(map(repr, self.upstreams))}>"
+
+    def trip(self, need: Need, now: Instant, wall: Timestamp) -> "Trip":
+        """A request sets out.
+
+        Raises:
+            Overloaded: there is no upstream yet.
+            ClientError: none serves what is needed.
+        """
+        if not self.upstreams:
+            raise Overloaded(
+                "No model can answer on this node: the demonstration model is loading, or no "
+                "upstream is configured (the log says which). Try again shortly.",
+                code="no_upstream",
+                retry_after_s=2,
+            )
+        able = [one for one in self.upstreams if one.may_take(need)]
+        if not able:
+            raise self._unknown(need)
+        for budget in (self.retries, self.hedges, self.choice.probes):
+            budget.earn(now)
+        return Trip(self, need, able, self.resting(wall))
+
+    def number(self) -> int:
+        """Of the next call."""
+        self._calls += 1
+        return self._calls
+
+    def resting(self, wall: Timestamp) -> dict[str, Window]:
+        """The upstreams in maintenance, by name."""
+        return {one.upstream: one for one in self.windows(wall) if one.holds(wall)}
+
+    def windows(self, wall: Timestamp) -> list[Window]:
+        return windows(self._maintenance, wall)
+
+    def find(self, name: str) -> Upstream | None:
+        return next((one for one in self.upstreams if one.name == name), None)
+
+    def remove(self, name: str) -> None:
+        self.upstreams[:] = [one for one in self.upstreams if one.name != name]
+
+    def check(self) -> None:
+        for one in self.upstreams:
+            one.check()
+
+    def _unknown(self, need: Need) -> ClientError:
+        names = sorted({name for one in self.upstreams for name in one.models})
+        where = "" if need.regions is None else f" in {', '.join(need.regions) or 'no region'}"
+        return ClientError(
+            f"The model {need.model!r} does not exist on this node{where}."
+            f" Models here: {', '.join(names)}.",
+            status=404,
+            code="model_not_found",
+            param="model",
+        )
+
+
+class Trip:
+    def __init__(
+        self, pool: Pool, need: Need, able: Sequence[Upstream], closed: dict[str, Window]
+    ) -> None:
+        self._pool = pool
+        self._need = need
+        self._left = [one for one in able if not one.drained and one.name not in closed]
+        self._closed = closed
+        self.winner: Call | None = None
+        """The call whose first token came first: from then on nobody else is called."""
+        self.on_answer: Callable[[Call], None] | None = None
+
+    def first(self, now: Instant, wall: Timestamp) -> Call:
+        """Whom to call. Raises Overloaded when all want to be left alone."""
+        chosen = self._choose(now) or self._all_the_same(now)
+        if chosen is None:
+            raise self._busy(now, wall)
+        return self._call(chosen, now)
+
+    def next(self, after: Call, error: EdgeError, now: Instant) -> Call | None:
+        """Whom to call after that failed; None if that is how it ends."""
+        if self.winner is not None or not _elsewhere_better(error):
+            return None
+        chosen = self._choose(now) or self._all_the_same(now)
+        if chosen is None or not (_cost_nothing(error) or self._pool.retries.spend(now)):
+            return None
+        after.upstream.retries += 1
+        return self._call(chosen, now)
+
+    def hedge(self, now: Instant) -> Call | None:
+        """A second one to call beside the first, if there is one that is well and the budget."""
+        chosen = self._choose(now)
+        if chosen is None or not self._pool.hedges.spend(now):
+            return None
+        return self._call(chosen, now)
+
+    def _choose(self, now: Instant) -> Upstream | None:
+        return self._pool.choice.among(self._left, self._need, now)
+
+    def _all_the_same(self, now: Instant) -> Upstream | None:
+        """That one is down is a guess, which must not turn into an outage of our own making. The
+        one that was to be asked soonest; never one that said itself that it does not want to be."""
+        guessed = [one for one in self._left if now >= one.rests_until(self._need)]
+        return min(guessed, key=lambda one: one.out_until, default=None)
+
+    def _call(self, chosen: Upstream, now: Instant) -> Call:
+        self._left.remove(chosen)
+        pool = self._pool
+        return Call(
+            chosen, self._need, pool.usual, pool.upstreams, pool.number(), now, self._answers
+        )
+
+    def _answers(self, call: Call) -> None:
+        self.winner = call
+        if self.on_answer is not None:
+            self.on_answer(call)
+
+    def _busy(self, now: Instant, wall: Timestamp) -> Overloaded:
+        waits = [one.rests_until(self._need) - now for one in self._left]
+        waits += [window.ends - wall for window in self._closed.values()]
+        soonest = ceil(min(waits, default=DRAINED_RETRY_S))
+        return Overloaded(
+            "Every upstream that could answer is at its rate limit or in maintenance."
+            f" Try again in {max(1, soonest)} s.",
+            code="upstreams_unavailable",
+            retry_after_s=max(1, soonest),
+        )
+
+
+def _elsewhere_better(error: EdgeError) -> bool:
+    """Might another upstream do what this one did not? A model that it lacks the next may have."""
+    return isinstance(error, UpstreamError) or error.status == 404
+
+
+def _cost_nothing(error: EdgeError) -> bool:
+    return error.status == 404 or (isinstance(error, UpstreamError) and error.connection_lost)

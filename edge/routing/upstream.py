@@ -1,0 +1,237 @@
+"""One upstream: what was said of it, what is known of it, and what asking it would cost.
+
+The cost is in seconds, and asks how long a client would wait:
+
+    (first token + share of failures x penalty) x load + length of answers / tokens a second
+
+divided by the operator's weight. A failure is no fast answer: how long it took is not looked at,
+and it costs what the operator says it is worth. The load is 1 until it is busy, then grows with
+those that wait there already; what is learned of first tokens is divided by the load that they met,
+so a choice sees at once what the choices before it have done.
+
+While answers are outstanding, their silence is news too. If the oldest request that no later one
+has overtaken has waited three times as long as it was to, then so, for all we know, will the next:
+a choice need not wait for the slow answers to arrive to learn that they are slow.
+"""
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from itertools import islice
+from math import exp2
+
+from edge.routing.breaker import Breaker
+from edge.routing.lane import Lane
+from edge.routing.latency import LEAST_S, UNKNOWN_S, Latency
+from edge.routing.limit import IN_USE, Limit
+from edge.routing.need import Need, Usual
+from edge.routing.recent import Record
+from edge.routing.settings import LIMIT_MIN, UpstreamSettings
+from index.entry import Instant
+
+SPEED_SHARE = 0.05
+"""How much one answer counts in the average speed."""
+ROUND_TRIPS = 2.0
+"""A new connection's handshakes, as a measure of how far an upstream is that was never asked."""
+LANES_MAX = 64
+"""Models that are told apart: clients may name any, where the operator did not list them."""
+_LONG_AGO = Instant(0.0)
+
+
+@dataclass(slots=True, eq=False)
+class Upstream:
+    settings: UpstreamSettings
+    name: str
+    models: frozenset[str]
+    """Empty: takes any model."""
+    breaker: Breaker = field(default_factory=Breaker)
+    """Shut while it is down."""
+    limit: Limit = field(init=False)
+    record: Record = field(default_factory=Record)
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    """By model, the one used last at the end."""
+    tokens_per_s: float | None = None
+    connect_s: float | None = None
+    drained: bool = False
+    """By the operator: it gets no new requests."""
+    ejected_until: Instant = _LONG_AGO
+    ejections: int = 0
+    in_flight: int = 0
+    asked_at: Instant | None = None
+    """When it was last asked, or first thought of."""
+    waiting: dict[int, float] = field(default_factory=dict)
+    """Calls without a first token, and what the load was when they began; see `_load`."""
+    silent: dict[int, tuple[Instant, float]] = field(default_factory=dict)
+    """Those of them that no later one has overtaken, oldest first: when they began, and how long
+    they were to wait."""
+    results: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
+    """Requests that failed here and were then sent elsewhere."""
+
+    def __post_init__(self) -> None:
+        self.limit = Limit(self.settings.connections_max)
+
+    # What it may be asked.
+
+    def serves(self, model: str) -> bool:
+        return not self.models or model in self.models or self._alias(model) is not None
+
+    def calls(self, model: str) -> str:
+        """Its own name for the model."""
+        return self._alias(model) or model
+
+    def _alias(self, model: str) -> str | None:
+        aliases = self.settings.aliases.items()
+        return next((name for known, name in aliases if fnmatchcase(model, known)), None)
+
+    def may_take(self, need: Need) -> bool:
+        """By what was configured, whatever its health."""
+        here = need.regions is None or self.settings.region in need.regions
+        return here and self.serves(need.model) and (self.settings.tier != "local" or need.local)
+
+    # How it is.
+
+    def lane(self, model: str) -> Lane:
+        found = self.lanes.get(model)
+        if found is None:
+            nearness_s = ROUND_TRIPS * (self.connect_s or 0.0)
+            found = Lane(Latency(UNKNOWN_S + nearness_s))
+        return found
+
+    def sound(self, need: Need, now: Instant) -> bool:
+        """Does all we know say that it works?"""
+        lane = self.lane(need.model)
+        closed = self.breaker.closed and lane.breaker.closed and now >= self.ejected_until
+        return closed and not lane.doubted(now)
+
+    def may_be_tried(self, need: Need, now: Instant) -> bool:
+        """By one request at a time, to see."""
+        lane = self.lane(need.model)
+        if lane.doubted(now) and lane.waiting:
+            return False
+        return self.breaker.lets(now) and lane.breaker.lets(now) and now >= self.ejected_until
+
+    def rests_until(self, need: Need) -> Instant:
+        """When it said that it may be asked again."""
+        return max(self.breaker.rests_until, self.lane(need.model).breaker.rests_until)
+
+    @property
+    def out_until(self) -> Instant:
+        """When it will be thought well again, as far as can be said."""
+        lanes = (lane.breaker.open_until for lane in self.lanes.values())
+        return max(self.breaker.open_until, self.ejected_until, *lanes)
+
+    def bears(self, need: Need, now: Instant) -> float:
+        """How many requests may wait for a first token at a time."""
+        lane = self.lane(need.model).breaker
+        recovers_s = min(self.breaker.recovered_for(now), lane.recovered_for(now))
+        return min(self.limit.now, LIMIT_MIN * exp2(recovers_s))
+
+    def full(self, need: Need, now: Instant) -> bool:
+        many = self.in_flight >= self.settings.connections_max
+        return many or len(self.waiting) >= self.bears(need, now)
+
+    def busy(self, need: Need, now: Instant) -> bool:
+        return len(self.waiting) > IN_USE * self.bears(need, now)
+
+    # What it would cost.
+
+    def cost_s(self, need: Need, now: Instant, usual: Usual) -> float:
+        ttft_s = self.lane(need.model).latency.of(need.prompt_bytes).expect(now)
+        failing_s = self.breaker.recent.share_bad(now) * usual.penalty_s
+        return self._cost(ttft_s * self._overdue(now) + failing_s, need, now, usual)
+
+    def best_cost_s(self, need: Need, now: Instant, usual: Usual) -> float:
+        """What it would cost if it were as well as it has been."""
+        ttft_s = self.lane(need.model).latency.of(need.prompt_bytes).usual_s
+        return self._cost(ttft_s, need, now, usual)
+
+    def _cost(self, ttft_s: float, need: Need, now: Instant, usual: Usual) -> float:
+        writing_s = usual.answer_tokens / self.speed(usual)
+        return (ttft_s * self._load(self.bears(need, now)) + writing_s) / self.settings.weight
+
+    def _load(self, bears: float) -> float:
+        """How many times as long as alone one more would wait, with those that wait already."""
+        return max(1.0, (len(self.waiting) + 1) / (IN_USE * bears))
+
+    def _overdue(self, now: Instant) -> float:
+        for began, expected_s in self.silent.values():
+            return max(1.0, (now - began) / expected_s)
+        return 1.0
+
+    def speed(self, usual: Usual) -> float:
+        """In tokens a second."""
+        return self.tokens_per_s or usual.tokens_per_s
+
+    # What happens to it.
+
+    def connected(self, connect_s: float) -> None:
+        """A new connection took so long, TLS included."""
+        self.connect_s = connect_s
+
+    def begins(self, call: int, need: Need, now: Instant) -> None:
+        """A request to it begins, under a number of its own."""
+        lane = self.lanes.pop(need.model, None) or self.lane(need.model)
+        self.lanes[need.model] = lane  # at the end
+        for idle in list(islice(self._idle_lanes(), max(0, len(self.lanes) - LANES_MAX))):
+            del self.lanes[idle]
+        lane.waiting += 1
+        lane.breaker.asked()
+        self.breaker.asked()
+        self.in_flight += 1
+        self.asked_at = now
+        load = self._load(self.limit.now)
+        expected_s = max(lane.latency.of(need.prompt_bytes).expect(now), LEAST_S)
+        self.silent[call] = (now, expected_s * load)
+        self.waiting[call] = load
+
+    def answers(self, call: int, need: Need, ttft_s: float, began: Instant, now: Instant) -> None:
+        """Its first token, after so long; any request older than this one is no news any more."""
+        lane, waiting = self.lane(need.model), len(self.waiting)
+        lane.news = lane.latency.observe(need.prompt_bytes, ttft_s, self.waiting[call], now)
+        self.limit.answered(max(ttft_s, LEAST_S), lane.news.usual_s, waiting)
+        while call in self.silent:
+            del self.silent[next(iter(self.silent))]
+        self._no_longer_waits(call, need)
+        # Now and not at the answer's end: failures are told at once, and the two are compared.
+        if not self.breaker.closed and began >= self.breaker.since:
+            self.record = Record()  # an outage is no habit
+        self.record.note(now, good=True)
+        self.breaker.answers(began, now)
+        lane.breaker.answers(began, now)
+
+    def speaks(self, tokens_per_s: float) -> None:
+        before = self.tokens_per_s or tokens_per_s
+        self.tokens_per_s = before + SPEED_SHARE * (tokens_per_s - before)
+
+    def refused(self, need: Need, began: Instant, now: Instant, wait_s: float | None) -> None:
+        """The model's rate limit is reached, for so long if it said so."""
+        lane = self.lane(need.model)
+        wait_s = wait_s or lane.allowances.empty_for(now) or None
+        lane.breaker.refused(began, now, wait_s)
+        self.breaker.answers(began, now)
+        self.limit.refused()
+
+    def ends(self, call: int, need: Need, result: str) -> None:
+        self.in_flight -= 1
+        self._no_longer_waits(call, need)
+        self.silent.pop(call, None)
+        self.results[result] = self.results.get(result, 0) + 1
+
+    def abandoned(self, need: Need) -> None:
+        """Its client left before there was an outcome."""
+        self.breaker.abandoned()
+        self.lane(need.model).breaker.abandoned()
+
+    def check(self) -> None:
+        """What must hold at any time."""
+        assert self.silent.keys() <= self.waiting.keys()
+        assert len(self.waiting) == sum(lane.waiting for lane in self.lanes.values())
+        assert len(self.waiting) <= self.in_flight
+
+    def _no_longer_waits(self, call: int, need: Need) -> None:
+        if self.waiting.pop(call, None) is not None:
+            self.lane(need.model).waiting -= 1
+
+    def _idle_lanes(self) -> list[str]:
+        """Those that nobody waits in, the one longest unused first."""
+        return [model for model, lane in self.lanes.items() if not lane.waiting]
