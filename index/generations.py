@@ -36,6 +36,7 @@ Not thread-safe: the caller holds one lock over `dead` and the step that follows
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 
 from index.clock import at, wall_of
 from index.entry import CacheKey, Entry, NodeName, Purge, Purged, Seen, Timestamp, Version
@@ -43,6 +44,9 @@ from index.entry import CacheKey, Entry, NodeName, Purge, Purged, Seen, Timestam
 PURGES_MAX = 65_536
 """Purges remembered, some 40 MB of them. When there are more, the oldest are taken for purges of
 everything: with them go all entries whose nodes had not applied them."""
+AHEAD_MAX = 256
+"""Purges of one node beyond a gap that are remembered to be counted when it closes. More hold like
+any other, and are counted when a whole table comes: a node that invents gaps costs no more."""
 SEEN_KEPT_S = 86_400.0
 """A node's last purge is told for so long after it was forgotten: others forget at other times."""
 
@@ -57,8 +61,12 @@ class _Node:
 
     seen: Version = _NEVER
     """All up to this one were applied."""
-    ahead: dict[Version, Version] = field(default_factory=dict)
-    """Purges beyond a gap: the one before each."""
+    newest: Version = _NEVER
+    """The last one that was applied, beyond a gap or not."""
+    ahead: set[Version] = field(default_factory=set)
+    """Purges beyond a gap."""
+    waiting: list[tuple[Version, Version]] = field(default_factory=list)
+    """The same as a heap, each after the one before it."""
 
 
 class Generations:
@@ -75,24 +83,28 @@ class Generations:
         self._table: dict[CacheKey | str | None, dict[_Name, Purged]] = {}
         self._count = 0
         self._purges_max = purges_max
-        self._gaps = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __repr__(self) -> str:
-        return f"<Generations {self._count} purges of {len(self._nodes)} nodes, {self._gaps} gaps>"
+        gaps = sum(len(node.ahead) for node in self._nodes.values())
+        return f"<Generations {self._count} purges of {len(self._nodes)} nodes, {gaps} gaps>"
 
     def merge(self, purged: Purged) -> bool:
         """Apply a purge, whoever made it. False when it was known, or is as good as forgotten."""
         node = self._nodes.get(purged.by) or _Node()
         if purged.version <= self._forgotten or purged.version in node.ahead:
             return False
-        if purged.version <= node.seen:
-            return self._found_missing(purged)
+        follows = purged.previous <= max(node.seen, self._forgotten)
+        counts = purged.version > node.seen and (follows or len(node.ahead) < AHEAD_MAX)
+        if not counts and self._said(purged):
+            return False
         self._nodes[purged.by] = node
-        node.ahead[purged.version] = purged.previous
-        self._gaps += 1
+        node.newest = max(node.newest, purged.version)
+        if counts:
+            node.ahead.add(purged.version)
+            heappush(node.waiting, (min(purged.previous, purged.version), purged.version))
         self._keep(purged)
         if self._count > self._purges_max:
             self._make_room()
@@ -101,8 +113,8 @@ class Generations:
         self.changes += 1
         return True
 
-    def _found_missing(self, purged: Purged) -> bool:
-        """Apply a purge that was taken for applied; False if it was, or a later one says it all.
+    def _said(self, purged: Purged) -> bool:
+        """Was a purge applied, or a later one of the same? It may have been taken for it only.
 
         A node that started from an old copy of its disk may name as the one before its next purge
         one that was before others, which only those know who heard them.
@@ -111,10 +123,8 @@ class Generations:
             alike = self._table.get(_place(purge), {})
             later = alike.get((purge, purged.by, purged.soft))
             if later is not None and later.version >= purged.version:
-                return False
-        self._keep(purged)
-        self.changes += 1
-        return True
+                return True
+        return False
 
     def adopt(self, seen: Seen) -> None:
         """Everything that a node with this `seen` knows was merged: there are no gaps up to it."""
@@ -133,7 +143,7 @@ class Generations:
         long_ago = at(Timestamp(before - SEEN_KEPT_S))
         for by, node in list(self._nodes.items()):
             self._close(node)
-            if node.seen <= long_ago and not node.ahead:
+            if max(node.seen, node.newest) <= long_ago and not node.ahead:
                 del self._nodes[by]
         self._tell()
 
@@ -203,19 +213,15 @@ class Generations:
 
     def _close(self, node: _Node) -> None:
         """Count what follows without a gap on what was counted. Who was forgotten leaves none."""
-        for version in sorted(node.ahead):
-            if node.ahead[version] <= max(node.seen, self._forgotten):
-                node.seen = max(node.seen, version)
-            if version <= node.seen:
-                del node.ahead[version]
-                self._gaps -= 1
+        while node.waiting and node.waiting[0][0] <= max(node.seen, self._forgotten):
+            _, version = heappop(node.waiting)
+            node.ahead.remove(version)
+            node.seen = max(node.seen, version)
 
     def _tell(self) -> None:
         nodes = sorted(self._nodes.items())
         seen = tuple((by, node.seen) for by, node in nodes if node.seen)
-        known = tuple(
-            (by, max((node.seen, *node.ahead))) for by, node in nodes if node.ahead or node.seen
-        )
+        known = tuple((by, max(node.seen, node.newest)) for by, node in nodes)
         if known != self.known:
             self.known = known
         if seen != self.seen:

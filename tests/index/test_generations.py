@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from index.clock import at, wall_of
 from index.entry import Entry, NodeName, Purge, Purged, Scope, Timestamp, Version
-from index.generations import SEEN_KEPT_S, Generations
+from index.generations import AHEAD_MAX, SEEN_KEPT_S, Generations
 from tests.fakes.entries import NOW, SHARED, entry, key
 
 A, B = NodeName("a"), NodeName("b")
@@ -145,6 +145,34 @@ def test_of_the_same_purge_repeated_one_is_kept() -> None:
         table.merge(purged(A, version, previous=version - 1, purge=Purge(label="news")))
     assert len(table) == 1
     assert table.seen == ((A, 999),)
+
+
+def test_who_invents_gaps_has_its_purges_applied_and_no_more_of_them_remembered() -> None:
+    table = Generations()
+    acts = [
+        purged(A, 3 * number, 3 * number - 1, Purge(key=key(number))) for number in range(1, 2_000)
+    ]
+    for act in acts:
+        assert table.merge(act)
+        assert not table.merge(act), "told twice is told once"
+    assert repr(table) == f"<Generations {len(acts)} purges of 1 nodes, {AHEAD_MAX} gaps>"
+    assert not table.seen
+    assert table.known == ((A, acts[-1].version),)
+    covered = [replace(knowing(), key=key(number)) for number in (1, 1_999)]
+    assert all(table.dead(one) for one in covered)
+    assert not any(table.dead(replace(one, seen=table.known)) for one in covered)
+    table.adopt(((A, acts[-1].version),))
+    assert repr(table).endswith(" 0 gaps>")
+    assert table.merge(purged(A, 6_001, acts[-1].version))
+    assert table.seen == ((A, 6_001),)
+
+
+def test_what_follows_is_counted_however_many_wait_beyond_a_gap() -> None:
+    table = Generations()
+    for version in range(1_000, 1_000 + 2 * AHEAD_MAX, 2):
+        table.merge(purged(A, version, version - 1))
+    assert table.merge(purged(A, 5))
+    assert table.seen == ((A, 5),)
 
 
 # What is forgotten.
