@@ -151,6 +151,8 @@ class Replica:
         """Our purges of this run."""
         self._own_latest = self._last_own()
         """Our last purge."""
+        self._reclaim_at = now.mono
+        self._reclaim_s = REPAIR_S
         self._now = now
         self._presence_at = now.mono
         self._presence_last = Instant(now.mono - PRESENCE_S)
@@ -603,17 +605,23 @@ class Replica:
         if known > self._voice.clock.latest or known <= self.log.acknowledged:
             return  # somebody's invention, or nothing new
         self._own_latest = max(self._own_latest, known)
+        ours = known in self._made
+        if not ours and self._now.mono < self._reclaim_at:
+            return
         doubtful = [
             one.purged
             for one in self.log.purges()
             if one.purged.by == self.own.name and one.purged.version > self.log.acknowledged
         ]
-        ours = known in self._made or any(one.version == known for one in doubtful)
+        ours = ours or any(one.version == known for one in doubtful)
+        again = [] if ours else [one for one in doubtful if one.version < known]
         self.log.acknowledge(known)
-        if not ours:
-            for purged in doubtful:
-                if purged.version < known:
-                    self._purge(purged.purge, soft=purged.soft)
+        if again:
+            # Nothing proves it: who says it again and again must not have us purge as often.
+            self._reclaim_at = Instant(self._now.mono + self._reclaim_s)
+            self._reclaim_s = min(2 * self._reclaim_s, REPAIR_MAX_S)
+        for purged in again[-MADE_MAX:]:
+            self._purge(purged.purge, soft=purged.soft)
 
     def _last_own(self) -> Version:
         own = (one.purged for one in self.log.purges() if one.purged.by == self.own.name)

@@ -14,6 +14,7 @@ from index.entry import (
     Hint,
     Instant,
     Purge,
+    Purged,
     Reach,
     Scope,
     Timestamp,
@@ -21,7 +22,7 @@ from index.entry import (
 )
 from sync.dialogue import Aside, read, written
 from sync.frames import peek
-from sync.messages import Entries, State, Table
+from sync.messages import Entries, Presence, State, Table
 from sync.outbox import Outbox, OutboxSettings
 from sync.replica import End, PurgeRefused, Replica, Role
 from sync.roster import Enrolment, enrol
@@ -591,6 +592,69 @@ def test_a_revoked_node_is_not_heard_and_not_told(fleet: Build) -> None:
     assert not three.holds("c", kept)
     assert not [one for one in three.sent[sent:] if one[:2] == ("a", "c")]
     assert dict(three.shelves["b"].seen)[node("c")] == before.version, "what it purged before holds"
+
+
+def test_what_a_revoked_node_purges_after_that_is_refused_by_all(fleet: Build) -> None:
+    """B applied one such purge before it heard of it: it comes to hold the same as A."""
+    three = fleet(enrolment("a"), enrolment("b"), enrolment("c"))
+    for name in "abc":
+        three.start(name)
+    three.both("b", "c")
+    a, b, c = (three.nodes[name] for name in "abc")
+    three.settle()
+    line = enrol(replace(enrolment("c", version=a.stamp(three.now)), revoked=True), OPERATOR)
+    a.enrol(line, three.now)
+    three.seconds += 1
+    late = c.purge(Purge(label="late"), three.now)
+    three.settle()
+    assert late in [one.purged for one in b.log.purges()]
+    entry = three.fetch("a", 1)
+    three.both("a", "b")
+    three.settle()
+    three.wait(30)
+    assert late not in [one.purged for one in b.log.purges()]
+    purge, later = Purge(key=entry.key), at(Timestamp(three.now.wall))
+    signed_late = c._voice.sign(Purged(purge, node("c"), later, Version(0)), later)
+    for name in "ab":
+        other = End(node("b" if name == "a" else "a"), Role.SOURCE)
+        three.nodes[name].receive(other, written(Aside((signed_late,))), three.now)
+    assert three.holds("a", entry)
+    assert all(one.dropped["of a revoked node"] for one in (a, b))
+    kept = b.purge(Purge(label="by all"), three.now)
+    three.settle()
+    three.wait(1)
+    assert a.log.digest == b.log.digest
+    assert b.unconfirmed(kept, three.now) == []
+    told = Table((), (), (signed_late, *(one.frame for one in b.log.purges())))
+    _, frame = b._say(told)
+    a.receive(End(node("b"), Role.SOURCE), written(Aside((frame,))), three.now)
+    assert a.log.digest == b.log.digest
+
+
+def test_nobody_has_a_node_repeat_its_purges_again_and_again(fleet: Build) -> None:
+    """C says that it applied what was never purged, up to the last that A said at all."""
+    two = fleet(enrolment("a"), enrolment("c", may_publish=False))
+    two.start("a")
+    two.start("c")
+    two.both("a", "c")
+    two.settle()
+    a, c = two.nodes["a"], two.nodes["c"]
+    two.cut("a", "c")
+    for number in range(50):
+        a.purge(Purge(key=fakes.key(number)), two.now)
+    made = max(one.purged.version for one in a.log.purges())
+    a.linked(End(node("c"), Role.READER), two.now)
+    repeats = 0
+    for _ in range(100):
+        two.seconds += 1
+        lie = Presence(State.UP, "", "", ((node("a"), a.stamp(two.now)),), 0, Version(0), 0, 0)
+        frame = c._say(lie)[1]
+        a.receive(End(node("c"), Role.READER), written(Aside((frame,))), two.now)
+        latest = max(one.purged.version for one in a.log.purges())
+        repeats += latest > made
+        made = latest
+    a.unlinked(End(node("c"), Role.READER), two.now)
+    assert 1 <= repeats <= 5, "once, then after 10 s, 20 s, 40 s"
 
 
 def test_what_a_node_in_quarantine_tells_is_dropped(two: Fleet) -> None:
