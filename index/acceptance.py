@@ -3,7 +3,15 @@
 from enum import Enum, auto
 from math import isfinite
 
-from index.entry import LABEL_CHARS_MAX, LABELS_MAX, TTL_MAX_S, Entry, NodeName, Timestamp, Version
+from index.entry import (
+    LABEL_CHARS_MAX,
+    LABELS_TOLD_MAX,
+    TTL_MAX_S,
+    Entry,
+    NodeName,
+    Timestamp,
+    Version,
+)
 
 AHEAD_MAX_S = 60.0
 """An answer that claims to be made later than this from now was made by a wrong clock."""
@@ -30,7 +38,7 @@ def fit(entry: Entry, now: Timestamp) -> bool:
         isfinite(life_s)
         and life_s <= TTL_MAX_S
         and entry.stored_at <= now + AHEAD_MAX_S
-        and len(entry.labels) <= LABELS_MAX
+        and len(entry.labels) <= LABELS_TOLD_MAX
         and all(len(label) <= LABEL_CHARS_MAX for label in entry.labels)
     )
 

@@ -42,7 +42,9 @@ TTL_MAX_S = 30 * 86_400.0
 """No answer is kept longer, so that a purge need not be remembered for ever."""
 
 LABELS_MAX = 64
-"""What one answer may be purged by."""
+"""What one answer may be purged by, as whoever stores it says."""
+LABELS_TOLD_MAX = LABELS_MAX + 32
+"""The same with the labels of the nodes that told it on, one after another."""
 LABEL_CHARS_MAX = 128
 
 

@@ -82,7 +82,10 @@ def latest(entry: Entry) -> int:
 
 
 def vouched(entry: Entry, by: NodeName) -> Entry:
-    """An answer that another node than the one that fetched it tells: purged with either."""
+    """An answer that another node than the one that fetched it tells: purged with either.
+
+    Where there is no room for that label it has one too many, and no index takes it.
+    """
     label = f"by:{by}"
     if entry.stored_by == by or label in entry.labels:
         return entry

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, assert_never
 import msgpack
 
 from index.entry import (
+    LABELS_TOLD_MAX,
     CacheKey,
     Entry,
     Hint,
@@ -41,7 +42,6 @@ BODY_BYTES_MAX = 1_000_000
 TEXT_CHARS_MAX = 16_384
 """Of a question; what is matched by meaning is far shorter (`index.eligibility`)."""
 CODES_MAX = 4_096
-LABELS_MAX = 64
 NODES_MAX = 1_024
 REGIONS_MAX = 64
 NAME_CHARS_MAX = 256
@@ -199,7 +199,7 @@ def sayable(entry: Entry) -> bool:
         and 0 <= entry.tokens < 1 << 32
         and 0 < entry.version < 1 << 63
         and len(entry.seen) <= NODES_MAX
-        and len(entry.labels) <= LABELS_MAX
+        and len(entry.labels) <= LABELS_TOLD_MAX
         and 0 < len(entry.reach) <= REGIONS_MAX
     )
 
@@ -344,7 +344,7 @@ def _item(row: Any, scope: Scope, reach: Reach, encoder: str, seens: list[Seen])
         version=Version(typed(version, int)),
         seen=seens[seen],
         reach=reach,
-        labels=tuple(typed(label, str) for label in several(labels, LABELS_MAX)),
+        labels=tuple(typed(label, str) for label in several(labels, LABELS_TOLD_MAX)),
         pinned=typed(pinned, bool),
     )
     if not sayable(entry):

@@ -22,7 +22,7 @@ from typing import Any, assert_never
 import msgpack
 
 from index.entry import (
-    LABELS_MAX,
+    LABELS_TOLD_MAX,
     CacheKey,
     Entry,
     Hint,
@@ -329,7 +329,7 @@ def _kept(fields: tuple[Any, ...]) -> Kept:
         version=Version(number(version, 1 << 63)),
         seen=_seen(seen),
         reach=tuple(text(region) for region in several(reach, REGIONS_MAX)),
-        labels=tuple(text(label) for label in several(labels, LABELS_MAX)),
+        labels=tuple(text(label) for label in several(labels, LABELS_TOLD_MAX)),
         pinned=typed(pinned, bool),
     )
     return Kept(entry, None if hint is None else _hint(hint))

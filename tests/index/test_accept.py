@@ -15,7 +15,7 @@ from index.answers import Answers
 from index.decision import DecisionSettings
 from index.entry import (
     LABEL_CHARS_MAX,
-    LABELS_MAX,
+    LABELS_TOLD_MAX,
     TTL_MAX_S,
     CacheKey,
     Entry,
@@ -151,7 +151,7 @@ def test_what_no_honest_node_says_is_not_let_in(answers: Answers) -> None:
         {"expires_at": Timestamp(float("nan"))},
         {"expires_at": Timestamp(float("inf"))},
         {"stored_at": Timestamp(NOW + AHEAD_MAX_S + 1)},
-        {"labels": ("x",) * (LABELS_MAX + 1)},
+        {"labels": ("x",) * (LABELS_TOLD_MAX + 1)},
         {"labels": ("x" * (LABEL_CHARS_MAX + 1),)},
         {"body": bytes(StoreSettings().entry_max_bytes + 1)},
     ):

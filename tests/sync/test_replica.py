@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from index.acceptance import fit
 from index.clock import Now, at
 from index.entry import (
     EVERYWHERE,
+    LABELS_MAX,
     Entry,
     Hint,
     Instant,
@@ -22,7 +24,7 @@ from index.entry import (
 )
 from sync.dialogue import Aside, read, written
 from sync.frames import peek
-from sync.messages import Entries, Presence, State, Table
+from sync.messages import Entries, Presence, State, Table, sayable
 from sync.outbox import Outbox, OutboxSettings
 from sync.replica import End, PurgeRefused, Replica, Role
 from sync.roster import Enrolment, enrol
@@ -401,6 +403,17 @@ def test_one_turn_reads_little_of_a_log_that_is_not_for_the_reader(fleet: Build)
     assert max(read_bytes) <= 16 * (128 << 10)
     assert one.holds("b", theirs)
     assert one.nodes["a"].wake_at() > one.now.mono
+
+
+def test_an_answer_with_all_its_labels_has_room_for_who_tells_it(two: Fleet) -> None:
+    labels = tuple(sorted(f"label {number}" for number in range(LABELS_MAX)))
+    entry = two.fetch("a", 1, labels=labels)
+    frame = two.nodes["a"]._voice.say(entries_of(replace(entry, stored_by=node("b"))), two.now)[1]
+    vouched = two.nodes["b"].take(frame, two.now)
+    assert vouched is not None
+    assert set(vouched.labels) == {*labels, f"by:{node('a')}"}
+    assert fit(vouched, two.now.wall)
+    assert sayable(vouched)
 
 
 # Purges.
