@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from index.entry import EVERYWHERE, Entry, Hint, NodeName, Purged, Scope, Timestamp, Version
+from index.entry import (
+    EVERYWHERE,
+    LABELS_TOLD_MAX,
+    Entry,
+    Hint,
+    NodeName,
+    Purged,
+    Scope,
+    Timestamp,
+    Version,
+)
 from sync.dialogue import DialogueMessage, read, written
 from sync.frames import Forged, UnknownVersion, opened, peek, signed
 from sync.messages import (
@@ -208,7 +218,7 @@ def test_what_claims_to_be_huge_or_is_deep_is_refused(bomb: bytes) -> None:
         {"version": Version(1 << 63)},
         {"model": "m" * 257},
         {"labels": ("",)},
-        {"labels": tuple(str(number) for number in range(65))},
+        {"labels": tuple(str(number) for number in range(LABELS_TOLD_MAX + 1))},
         {"stored_by": NodeName("")},
         {"scope": Scope("")},
         {"seen": tuple((node(str(number)), Version(1)) for number in range(1025))},
