@@ -1,7 +1,9 @@
 """HTTPS with certificates at both ends, on aiohttp: the part that knows no path.
 
 Strangers may connect, as newcomers have no certificate yet. So connections are bounded in number,
-and one on which no member has shown itself is closed after a while, whatever it is doing.
+handshakes that are not done yet apart from the others; one on which no member has shown itself is
+closed after a while, whatever it is doing, and at once, the oldest first, when there are too many:
+a member needs a moment to show itself, and strangers cannot shut it out.
 """
 
 import asyncio
@@ -9,7 +11,9 @@ import json
 import logging
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet, ref
 
 from aiohttp import web
 from cryptography import x509
@@ -25,6 +29,8 @@ GOODBYE_S = 1.0
 IDLE_S = 75.0
 """How long a member's idle connection is kept for its next request."""
 CONNECTIONS_MAX = 1024
+HANDSHAKES_MAX = 512
+"""At a time: some 30 MB."""
 BODY_BYTES_MAX = 16 * 1024
 """Of requests: all there are ask for something small."""
 
@@ -35,7 +41,10 @@ class HttpsServer:
     ) -> None:
         self._sock = sock
         self._tls = tls
-        self._strangers: set[Any] = set()
+        self._strangers: dict[Any, None] = {}
+        """Connections on which no member has shown itself, oldest first."""
+        self._shaking: WeakSet[_Handshake] = WeakSet()
+        """TLS lets go of one that failed and tells nobody; asyncio keeps it in a traceback."""
         app = web.Application(middlewares=[_in_json], client_max_size=BODY_BYTES_MAX)
         app.add_routes(routes)
         self._runner = web.AppRunner(
@@ -69,22 +78,50 @@ class HttpsServer:
 
     def keep(self, request: web.Request) -> None:
         """A member asks: its connection may stay."""
-        self._strangers.discard(request.protocol)
+        self._strangers.pop(request.protocol, None)
 
     def _connection(self) -> asyncio.Protocol:
-        assert self._runner.server is not None
-        if self.connections >= CONNECTIONS_MAX:
+        if len(self._shaking) >= HANDSHAKES_MAX:
             return _Refusal()
-        made = self._runner.server()
-        self._strangers.add(made)
-        asyncio.get_running_loop().call_later(STRANGER_S, self._look_again, made)
+        made = _Handshake(self._shaken)
+        self._shaking.add(made)
+        asyncio.get_running_loop().call_later(HANDSHAKE_TIMEOUT_S, self._give_up, ref(made))
         return made
+
+    def _give_up(self, handshake: "ref[_Handshake]") -> None:
+        if (found := handshake()) is not None:
+            self._shaking.discard(found)
+
+    def _shaken(self, handshake: "_Handshake", transport: asyncio.Transport) -> None:
+        """It may be a member: from here on its connection is aiohttp's."""
+        self._shaking.discard(handshake)
+        if self.connections >= CONNECTIONS_MAX:
+            if not self._strangers:
+                transport.abort()
+                return
+            self._look_again(next(iter(self._strangers)))
+        assert self._runner.server is not None
+        made = self._runner.server()
+        self._strangers[made] = None
+        asyncio.get_running_loop().call_later(STRANGER_S, self._look_again, made)
+        transport.set_protocol(made)
+        made.connection_made(transport)
 
     def _look_again(self, connection: Any) -> None:
         if connection in self._strangers:
-            self._strangers.discard(connection)
+            del self._strangers[connection]
             if connection.transport is not None:
                 connection.transport.abort()
+
+
+class _Handshake(asyncio.Protocol):
+    """A connection until TLS is done with its handshake."""
+
+    def __init__(self, done: "Callable[[_Handshake, asyncio.Transport], None]") -> None:
+        self._done = done
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._done(self, transport)  # type: ignore[arg-type]
 
 
 class _Refusal(asyncio.Protocol):

@@ -381,6 +381,48 @@ async def test_no_more_connections_than_are_held(
         await first.digest(a.peer())
 
 
+async def test_strangers_do_not_shut_members_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(https, "CONNECTIONS_MAX", 3)
+    a, b, c = fleet(tmp_path, "a", "b", "c")
+    host, _, port = a.address.rpartition(":")
+    async with listening(a), _client(b) as first, _client(c) as second:
+        await first.digest(a.peer())
+        strangers = [
+            await asyncio.open_connection(
+                host, int(port), ssl=_without_certificate(a), server_hostname=a.peer().tls_name
+            )
+            for _ in range(5)
+        ]
+        await second.digest(a.peer())
+        assert len(_connections(first)) == 1, "who has shown itself stays"
+        await first.digest(a.peer())
+        for reader, writer in strangers[:3]:
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+            writer.close()
+
+
+async def test_handshakes_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that come to nothing make room for others, in time."""
+    monkeypatch.setattr(https, "HANDSHAKES_MAX", 2)
+    monkeypatch.setattr(https, "HANDSHAKE_TIMEOUT_S", 1.0)
+    a, b = fleet(tmp_path, "a", "b")
+    host, _, port = a.address.rpartition(":")
+    async with listening(a), _client(b) as client:
+        silent = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+        with pytest.raises(Unanswered):
+            await client.digest(a.peer())
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+        for _ in range(3):
+            async with _client(b) as again:
+                await again.digest(a.peer())
+
+
 async def test_strangers_are_refused_everything(tmp_path: Path) -> None:
     a, b, _ = fleet(tmp_path, "a", "b", "c")
     async with listening(a), _client(b) as client:
