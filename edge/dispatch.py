@@ -82,7 +82,9 @@ class Dispatch:
             call.declined(self._monotonic())
             raise
         finally:
-            call.abandoned()  # cancelled, or a mistake of ours; nothing if it has ended
+            call.abandoned(
+                self._monotonic()
+            )  # cancelled, or a mistake of ours; nothing if it has ended
             if call.ttft_s is not None:
                 self._metrics.first_token(call.upstream.name, call.ttft_s)
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.routing.policies import POLICIES
+from edge.routing.settings import RoutingSettings
 from tests.fakes.regions import Asked, Chooser, Ours, Region, Trouble, World, part, quantile, share
 
 REGIONS = (Region("a", 0.25), Region("b", 0.40), Region("c", 0.55), Region("d", 0.80))
@@ -82,7 +83,12 @@ def main() -> None:
         runs = [simulate(partial(policy, REGIONS), seed, options.rate) for seed in seeds]
         print(row(policy.name, runs), flush=True)
     runs = [simulate(partial(Ours, REGIONS), seed, options.rate) for seed in seeds]
-    print(row("ours", runs))
+    print(row("ours", runs), flush=True)
+    hedging = RoutingSettings(hedge=True)
+    runs = [
+        simulate(partial(Ours, REGIONS, settings=hedging), seed, options.rate) for seed in seeds
+    ]
+    print(row("ours, hedged (2 %)", runs))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,9 @@ class Attempt:
         self.to.in_flight -= 1
         self.policy.ended(self.to, self.ttft_s, tokens)
 
+    def abandoned(self, now: float) -> None:
+        self.to.in_flight -= 1
+
 
 class Policy:
     """Chooses in `pick`, learns in `answered` and `failed`. This one: the nearest, and another only
@@ -64,6 +67,12 @@ class Policy:
         self.failed(after.to, error, now)
         tried = [*after.tried, after.name]
         return None if len(tried) == len(self.all) else self._attempt(tried, now)
+
+    def late_after_s(self, handle: Attempt) -> float | None:
+        return None
+
+    def hedge(self, beside: Attempt, now: float) -> Attempt | None:
+        return None
 
     def _attempt(self, tried: list[str], now: float) -> Attempt:
         able = [one for one in self.all if one.name not in tried]

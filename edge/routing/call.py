@@ -56,7 +56,7 @@ class Call:
 
     @property
     def late_after_s(self) -> float | None:
-        """When its first token is later than 19 of 20; None while that is not known."""
+        """When its first token is later than 99 of 100 are; None while that is not known."""
         track = self.upstream.lane(self.need.model).latency.of(self.need.prompt_bytes)
         return track.tail_s if track.answers >= TAIL_ANSWERS_MIN else None
 
@@ -110,10 +110,10 @@ class Call:
         self.upstream.breaker.succeeded(self.began)
         self._end("declined")
 
-    def abandoned(self) -> None:
+    def abandoned(self, now: Instant) -> None:
         """There was no outcome. Does nothing to a call that has ended."""
         if not self.result:
-            self.upstream.abandoned(self.need)
+            self.upstream.abandoned(self.number, self.need, now - self.began, now)
             self._end("abandoned")
 
     def _end(self, result: str) -> None:

@@ -36,8 +36,9 @@ RISE = 0.02
 """Of its own size a second, `usual` rises by QUANTILE times this and falls by the rest of it."""
 FIRST_ANSWERS = 8
 """So many answers are averaged before `usual` moves as slowly as that."""
-TAIL, TAIL_STEP = 0.95, 0.05
-"""The late answers: `tail_s` moves until one of twenty is later."""
+TAIL, TAIL_STEP = 0.99, 0.05
+"""The late answers: `tail_s` moves until one of a hundred is later. In good times that takes half
+of the hedges that there may be, and leaves as many for when trouble begins."""
 LEAST_S = 1e-4
 """Nothing is faster. Keeps logarithms and ratios finite."""
 

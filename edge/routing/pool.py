@@ -45,7 +45,7 @@ class Pool:
         self._calls = 0
 
     def __repr__(self) -> str:
-        return f"<Pool {' '.join(map(repr, self.upstreams))}>"
+        return f"<Pool {self.upstreams}>"
 
     def trip(self, need: Need, now: Instant, wall: Timestamp) -> "Trip":
         """A request sets out.
@@ -110,6 +110,7 @@ class Trip:
         self._need = need
         self._left = [one for one in able if not one.drained and one.name not in closed]
         self._closed = closed
+        self.calls: list[Call] = []
         self.winner: Call | None = None
         """The call whose first token came first: from then on nobody else is called."""
         self.on_answer: Callable[[Call], None] | None = None
@@ -150,9 +151,11 @@ class Trip:
     def _call(self, chosen: Upstream, now: Instant) -> Call:
         self._left.remove(chosen)
         pool = self._pool
-        return Call(
+        call = Call(
             chosen, self._need, pool.usual, pool.upstreams, pool.number(), now, self._answers
         )
+        self.calls.append(call)
+        return call
 
     def _answers(self, call: Call) -> None:
         self.winner = call

@@ -64,7 +64,7 @@ class RoutingSettings:
     """Retries at another upstream, as a share of requests, beside one a second. Where a connection
     was lost before the first token, the next upstream is tried in any case."""
     hedge: bool = False
-    """Ask a second upstream for a stream whose first token is later than 19 of 20 are, and take
+    """Ask a second upstream for a stream whose first token is later than 99 of 100 are, and take
     whichever begins first. Shortens the longest waits, and pays for the prompt twice."""
     hedge_share_max: Annotated[float, Ge(0), Le(1)] = 0.02
     """How many requests may be hedged, as a share of all."""

@@ -37,7 +37,7 @@ LANES_MAX = 64
 _LONG_AGO = Instant(0.0)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Upstream:
     settings: UpstreamSettings
     name: str
@@ -69,6 +69,10 @@ class Upstream:
 
     def __post_init__(self) -> None:
         self.limit = Limit(self.settings.connections_max)
+
+    def __repr__(self) -> str:
+        shut = "" if self.breaker.closed else " shut"
+        return f"<Upstream {self.name}{shut} {self.in_flight} in flight>"
 
     # What it may be asked.
 
@@ -217,10 +221,14 @@ class Upstream:
         self.silent.pop(call, None)
         self.results[result] = self.results.get(result, 0) + 1
 
-    def abandoned(self, need: Need) -> None:
-        """Its client left before there was an outcome."""
+    def abandoned(self, call: int, need: Need, waited_s: float, now: Instant) -> None:
+        """Its client left, or took another's answer. A first token that it did not wait for any
+        longer would have come later than that, which is news if it was to come sooner."""
+        lane, load = self.lane(need.model), self.waiting.get(call)
+        if load is not None and waited_s > load * lane.latency.of(need.prompt_bytes).expect(now):
+            lane.news = lane.latency.observe(need.prompt_bytes, waited_s, load, now)
         self.breaker.abandoned()
-        self.lane(need.model).breaker.abandoned()
+        lane.breaker.abandoned()
 
     def check(self) -> None:
         """What must hold at any time."""

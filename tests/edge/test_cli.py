@@ -70,6 +70,32 @@ async def test_status_and_purge_of_a_running_node(node: Node, tmp_path: Path) ->
     assert (code, "absent.json" in err, "Traceback" in err) == (2, True, False)
 
 
+async def test_upstreams_are_listed_drained_and_resumed(node: Node) -> None:
+    admin = ("--admin", str(node.addresses["admin"]))
+    (upstream,) = node.pool.upstreams
+    async with doors(node) as every:
+        await ask(every[0], chat("one", stream=True))
+    code, out, _ = await run("upstream", "list", *admin)
+    header, row = out.splitlines()
+    assert (code, header.split()[:4]) == (0, ["NAME", "TIER", "REGION", "STATE"])
+    assert row.split()[:5] == [upstream.name, "primary", "-", "up", "0"]
+    assert await run("upstream", "drain", upstream.name, *admin) == (
+        0,
+        f"{upstream.name}: drained\n",
+        "",
+    )
+    code, out, _ = await run("upstream", "list", "--json", *admin)
+    assert json.loads(out)["upstreams"][0]["state"] == "drained"
+    assert await run("upstream", "resume", upstream.name, *admin) == (
+        0,
+        f"{upstream.name}: up\n",
+        "",
+    )
+    code, out, err = await run("upstream", "drain", "nobody", *admin)
+    assert (code, out) == (1, "")
+    assert f"There are: {upstream.name}" in err
+
+
 @pytest.mark.parametrize("command", ["status", "purge"])
 async def test_without_a_node_there_is_an_error_and_no_trace(command: str) -> None:
     code, out, err = await run(command, "--admin", "127.0.0.1:1")

@@ -271,6 +271,42 @@ def test_upstreams_are_named_after_their_host_and_names_are_their_own() -> None:
         upstreams((UpstreamSettings("http://x/v1"), UpstreamSettings("http://x/v2")))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            'upstream = "b"\nbegins = 2026-11-01T02:00:00Z\nends = 2026-11-01T03:00:00Z',
+            "maintenance[0].upstream: there is no upstream 'b'",
+        ),
+        (
+            'upstream = "a"\nbegins = 2026-11-01T02:00:00Z\nends = 2026-11-01T01:00:00Z',
+            "maintenance[0]: ends must be after begins",
+        ),
+        (
+            'upstream = "a"\nbegins = 2026-11-01T02:00:00\nends = 2026-11-01T03:00:00',
+            "maintenance[0].begins: input should have timezone info",
+        ),
+    ],
+)
+def test_maintenance_that_cannot_be(file: Path, text: str, said: str) -> None:
+    upstream = '[[upstreams]]\nbase_url = "http://a/v1"\nname = "a"\n'
+    file.write_text(f"{upstream}[[maintenance]]\n{text}")
+    with pytest.raises(ConfigError) as raised:
+        check_values(load(file, {}))
+    assert said in str(raised.value)
+
+
+def test_regions_that_no_upstream_is_in() -> None:
+    eu = UpstreamSettings("http://a/v1", region="eu")
+    config = Config(upstreams=(eu,), routes=(RouteSettings("*", regions=("us", "ap")),))
+    with pytest.raises(ConfigError, match=r"routes\[0\]\.regions: no upstream is in us or ap"):
+        check_values(config)
+    config = Config(upstreams=(eu,), keys=(KeySettings("t", key_env="K", regions=("us",)),))
+    with pytest.raises(ConfigError, match=r"keys\[0\]\.regions: no upstream is in us"):
+        check_values(config)
+    check_values(Config(upstreams=(eu,), routes=(RouteSettings("*", regions=("us", "eu")),)))
+
+
 def test_files_that_a_node_would_need(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong"
     wrong.write_text("not a certificate")

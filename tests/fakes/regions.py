@@ -58,6 +58,8 @@ class Asked:
     """Until its first token; None if it never came."""
     by: str = ""
     tries: list[str] = field(default_factory=list)
+    running: list["Handle"] = field(default_factory=list)
+    """Its attempts that have neither failed nor been called off."""
 
 
 class Handle(Protocol):
@@ -67,12 +69,18 @@ class Handle(Protocol):
     def name(self) -> str: ...
     def answers(self, now: float) -> None: ...
     def succeeded(self, now: float, tokens: int) -> None: ...
+    def abandoned(self, now: float) -> None: ...
 
 
 class Chooser(Protocol):
     def first(self, now: float) -> Handle | None: ...
     def next(self, after: Any, error: UpstreamError, now: float) -> Handle | None:
         """`after` failed; whom to try instead, if anybody."""
+
+    def late_after_s(self, handle: Any) -> float | None:
+        """When `hedge` is to be asked, if the first token is not here by then."""
+
+    def hedge(self, beside: Any, now: float) -> Handle | None: ...
 
 
 class World:
@@ -113,6 +121,9 @@ class World:
     def _send(self, request: Asked, handle: Handle) -> None:
         name = handle.name
         request.tries.append(name)
+        request.running.append(handle)
+        if len(request.running) == 1 and (late_s := self._chooser.late_after_s(handle)):
+            self._after(late_s, lambda: self._late(request, handle))
 
         def fail(after_s: float, status: int, wait_s: float | None, *, lost: bool = False) -> None:
             error = UpstreamError("trouble", status=status)
@@ -144,15 +155,32 @@ class World:
         self._busy[name] -= 1
         if self._queues[name]:
             self._queues[name].pop(0)()
+        if handle not in request.running:
+            return  # called off; it was computed in vain
         request.first_s, request.by = self.now - request.at, name
         handle.answers(self.now)
+        request.running.remove(handle)
+        for other in request.running:
+            other.abandoned(self.now)
+        request.running.clear()
         tokens = 1 + int(self.chance.expovariate(1 / 200))
         self._after(tokens / 50, lambda: handle.succeeded(self.now, tokens))
 
     def _failed(self, request: Asked, handle: Handle, error: UpstreamError) -> None:
+        if handle not in request.running:
+            return
+        request.running.remove(handle)
         self.failures.append((self.now, handle.name, str(error.status)))
-        if (again := self._chooser.next(handle, error, self.now)) is not None:
+        again = self._chooser.next(handle, error, self.now)
+        if again is not None:
             self._send(request, again)
+
+    def _late(self, request: Asked, handle: Handle) -> None:
+        if request.running != [handle]:
+            return
+        second = self._chooser.hedge(handle, self.now)
+        if second is not None:
+            self._send(request, second)
 
     def _amount(self, name: str, kind: str) -> float | None:
         for one in self.troubles:
@@ -175,6 +203,9 @@ class OurHandle:
 
     def succeeded(self, now: float, tokens: int) -> None:
         self.call.succeeded(Instant(now), tokens)
+
+    def abandoned(self, now: float) -> None:
+        self.call.abandoned(Instant(now))
 
 
 class Ours:
@@ -199,9 +230,18 @@ class Ours:
 
     def next(self, after: OurHandle, error: UpstreamError, now: float) -> OurHandle | None:
         after.call.failed(Instant(now), error)
-        call = after.trip.next(after.call, error, Instant(now))
         self.pool.check()
+        if any(not call.result for call in after.trip.calls if call is not after.call):
+            return None  # the other of two goes on
+        call = after.trip.next(after.call, error, Instant(now))
         return None if call is None else OurHandle(call, after.trip)
+
+    def late_after_s(self, handle: OurHandle) -> float | None:
+        return handle.call.late_after_s if self.pool.hedging else None
+
+    def hedge(self, beside: OurHandle, now: float) -> OurHandle | None:
+        call = beside.trip.hedge(Instant(now))
+        return None if call is None else OurHandle(call, beside.trip)
 
 
 def part(asked: Iterable[Asked], begins_s: float, ends_s: float) -> list[Asked]:

@@ -55,7 +55,7 @@ def start(pool: Pool, need: Need = NEED, now: Instant = NOW) -> tuple[Trip, Call
 def chosen(pool: Pool, need: Need = NEED, now: Instant = NOW) -> str:
     """Whose turn it would be; leaves nothing behind but an answer."""
     _, call = start(pool, need, now)
-    call.abandoned()
+    call.abandoned(now)
     return call.upstream.name
 
 
@@ -190,6 +190,16 @@ def test_one_request_that_hangs_is_no_news_once_a_later_one_was_answered() -> No
     assert chosen(pool, now=after(0.6)) == "near"
 
 
+def test_clients_that_give_up_waiting_are_news() -> None:
+    near, far = known(upstream("near"), 0.2), known(upstream("far"), 0.4)
+    pool = pool_of(near, far)
+    for _ in range(8):
+        start(pool)[1].abandoned(after(0.1))  # sooner than it was to come: says nothing
+    assert chosen(pool, now=after(0.1)) == "near"
+    start(pool, now=after(0.1))[1].abandoned(after(3))
+    assert chosen(pool, now=after(3)) == "far"
+
+
 def test_a_fast_failure_does_not_look_fast() -> None:
     a, b = known(upstream("a"), 0.2), known(upstream("b"), 0.4)
     pool = pool_of(a, b)
@@ -281,12 +291,27 @@ def test_what_is_drained_or_in_maintenance_gets_nothing() -> None:
     ]
 
 
+def test_a_pool_shows_how_it_is() -> None:
+    pool = pool_of(upstream("a"), upstream("b"))
+    _, call = start(pool)
+    assert repr(pool) == "<Pool [<Upstream a 1 in flight>, <Upstream b 0 in flight>]>"
+    assert repr(call) == "<Call 1 of a waiting>"
+    for _ in range(5):
+        pool.upstreams[1].breaker.failed(NOW, NOW)
+    assert [one["state"] for one in report.told(pool, after(1), WALL)] == ["up", "down"]
+    assert [one["state"] for one in report.told(pool, after(9), WALL)] == ["up", "on trial"]
+    call.failed(NOW, error(429, 9.0))
+    assert [one["state"] for one in report.told(pool, after(1), WALL)] == ["at its limit", "down"]
+    pool.remove("b")
+    assert repr(pool) == "<Pool [<Upstream a 0 in flight>]>"
+
+
 def test_draining_ends_with_the_last_request() -> None:
     pool = pool_of(upstream("a"))
     _, call = start(pool)
     pool.upstreams[0].drained = True
     assert report.told(pool, NOW, WALL)[0]["state"] == "draining"
-    call.abandoned()
+    call.abandoned(NOW)
     assert report.told(pool, NOW, WALL)[0]["state"] == "drained"
 
 
@@ -403,7 +428,7 @@ def test_nothing_is_left_of_calls_that_have_ended(events: list[tuple[str, int, f
             case "decline":
                 call.declined(now)
             case _:
-                call.abandoned()
+                call.abandoned(now)
         going.remove((trip, call))
         if failure is not None and (following := trip.next(call, failure, now)) is not None:
             assert call.first_at is None
@@ -411,6 +436,6 @@ def test_nothing_is_left_of_calls_that_have_ended(events: list[tuple[str, int, f
         pool.check()
     assert sum(one.in_flight for one in upstreams) == len(going)
     for _, call in going:
-        call.abandoned()
+        call.abandoned(now)
     pool.check()
     assert not any(one.in_flight or one.waiting or one.silent for one in upstreams)
