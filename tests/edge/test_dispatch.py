@@ -18,6 +18,7 @@ from edge.ask import Ask, Query
 from edge.collapse import Failed, Flight
 from edge.dialects.openai_chat import OpenAiChat
 from edge.errors import UpstreamError
+from edge.local_model import LOCAL_MODEL
 from edge.node import Node
 from edge.policy import Allowed, Mode, Route
 from edge.refill import Refill
@@ -212,6 +213,20 @@ async def test_without_a_word_of_the_route_it_never_does(tmp_path: Path) -> None
         one.upstreams["far"].script = killed
         assert (await one.ask("x")).status == 502
         assert one.calls()["beside"] == 0
+        models = await one.door.request("GET", "/v1/models")
+        assert [model["id"] for model in models.json["data"]] == ["test-model"]
+
+
+async def test_the_bundled_model_can_stand_in(tmp_path: Path) -> None:
+    routes = [{"model": "*", "local": True}]
+    async with scene(tmp_path, {"far": {}}, routes=routes, local_model={"stand_in": True}) as one:
+        one.upstreams["far"].script = killed
+        async with asyncio.timeout(60):
+            while len(one.node.pool.upstreams) < 2:  # noqa: ASYNC110  it takes as long as it takes
+                await asyncio.sleep(0.01)
+        got = await one.ask(chat("What is the capital of France?", max_tokens=8))
+        assert (got.status, got.json["model"]) == (200, LOCAL_MODEL)
+        assert got.headers["x-promptedge-upstream"] == f'"{LOCAL_MODEL}"; tier=local'
         models = await one.door.request("GET", "/v1/models")
         assert [model["id"] for model in models.json["data"]] == ["test-model"]
 
