@@ -75,8 +75,11 @@ class Connection(Client):
         return self.stats["in_msgs"] + self._pongs_received
 
     async def ping(self) -> None:
-        """Ask for a sign of life."""
-        await self._send_ping(asyncio.get_running_loop().create_future())
+        """Ask for a sign of life. Raises ConnectionClosedError."""
+        try:
+            await self._send_ping(asyncio.get_running_loop().create_future())
+        except RuntimeError as exc:  # what uvloop says of a socket that is closed
+            raise nats.errors.ConnectionClosedError from exc
 
     def _connect_command(self) -> bytes:
         stream = self._transport._io_writer if isinstance(self._transport, TcpTransport) else None
@@ -89,6 +92,11 @@ class Connection(Client):
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, limit_ms
         )
         return super()._connect_command()
+
+    async def _process_op_err(self, e: Exception) -> None:
+        """What broke the connection. Whoever owns it closes it, by `abandon`."""
+        self._err = e
+        self.end()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         """As in nats-py, which swallows the cancellation of who waits here."""

@@ -159,9 +159,9 @@ class JetStream:
             await self._carry(session, client, url, member)
         except ExceptionGroup as group:
             expected, bugs = group.split((NatsError, nats.errors.Error, OSError))
-            if bugs is not None or expected is None:
-                raise
-            raise NatsError(spoken(_first(expected))) from group
+            if bugs is not None:
+                log.error("event=bug part=nats", exc_info=bugs)
+            raise NatsError(spoken(_first(expected)) if expected else "a bug") from group
         except (nats.errors.Error, OSError) as exc:
             raise NatsError(spoken(exc)) from exc
         finally:

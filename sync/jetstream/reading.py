@@ -132,11 +132,14 @@ class Reading:
             made = await self._manager.add_consumer(self.source.stream, config)
             self.current = self.current or not made.num_pending
             ended = await consumer.ended()
-            self._renumbered = ended == RENUMBERED
-            return ended
+        except (nats.errors.Error, TimeoutError) as exc:
+            ended = told(exc)
         finally:
-            if not self._client.is_closed:
-                await subscription.unsubscribe()
+            consumer.stop()
+        self._renumbered = ended == RENUMBERED
+        if not self._client.over.done():
+            await subscription.unsubscribe()
+        return ended
 
     async def _start(self) -> api.ConsumerConfig:
         """A consumer that begins where we are."""
@@ -210,6 +213,11 @@ class _Consumer:
                 return self._end.result()
             missed = missed + 1 if self._heard == heard else 0
         return "silence"
+
+    def stop(self) -> None:
+        """Take no more messages."""
+        if not self._end.done():
+            self._end.set_result("stopped")
 
     async def on_message(self, message: Msg) -> None:
         self._heard += 1

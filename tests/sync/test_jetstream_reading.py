@@ -125,7 +125,7 @@ async def test_a_server_that_was_killed_keeps_what_it_acknowledged(
     await reader.until(b"1", b"2")
     await publish(client, b"3")
     server.kill()
-    await until(lambda: client.is_closed)
+    await until(client.over.done)
     await reader.stop()
     server.start()
 
