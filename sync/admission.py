@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from index.clock import AHEAD_MAX_S
-from index.entry import Entry, NodeName, Purge, Reach, Scope, Timestamp, Version
+from index.entry import Entry, NodeName, Purge, Reach, Scope, Timestamp
 from sync.frames import Header
 from sync.messages import Entries, Kind
 from sync.roster import Enrolment, Roster, admits
@@ -27,19 +27,14 @@ def may_keep(node: Enrolment | None, scope: Scope, reach: Reach) -> bool:
 def frame_refused(header: Header, origin: Enrolment | None) -> str | None:
     """May this node say anything at all?
 
-    What one purged before it was revoked still holds: it can no longer say so itself, but those who
-    applied it pass it on.
+    The purges of one that was revoked still hold: it can no longer say them itself, and of those
+    who pass them on some may have applied them before they heard that it was.
     """
     if origin is None:
         return "of a stranger"
-    if origin.revoked and (header.kind != Kind.PURGED or too_late(header.version, origin)):
+    if origin.revoked and header.kind != Kind.PURGED:
         return "of a revoked node"
     return None
-
-
-def too_late(version: Version, origin: Enrolment) -> bool:
-    """Is it of a node that was revoked before?"""
-    return origin.revoked and version > origin.version
 
 
 def entries_refused(told: Entries, origin: Enrolment, own: Enrolment | None) -> str | None:

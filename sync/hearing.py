@@ -108,10 +108,6 @@ class Hearing:
         """Take a line of the roster, if it is news. Raises MessageError."""
         said = self._roster.merge(line)
         if said is not None:
-            if isinstance(said, Enrolment) and said.revoked:
-                # What was applied of it before this was heard goes from here with this run. Others
-                # refuse it: told on, it would have our tables differ from theirs.
-                self._log.disown(said.name, said.version)
             self._log.keep_line(said.name, line)
         return said
 
@@ -200,10 +196,6 @@ class Hearing:
         for frame in table.purges:
             try:
                 header = peek(frame)
-                origin = self._roster.get(header.origin)
-                if origin is not None and admission.too_late(header.version, origin):
-                    self.dropped["of a revoked node"] += 1
-                    continue  # the teller has not heard of it: the rest is good all the same
                 purged = self._opened(frame, header, now)
                 if not isinstance(purged, Purged):
                     raise Refused("no purge in a table of purges")

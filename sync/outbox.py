@@ -209,23 +209,11 @@ class Outbox:
     def forget_purges(self, before: Version, seen: Seen) -> None:
         """Drop purges that are older: what they covered has expired."""
         old = [name for name, one in self._purges.items() if one.purged.version <= before]
-        self._drop_purges(old, seen)
-
-    def disown(self, node: NodeName, after: Version) -> None:
-        """Drop what a node purged after `after`."""
-        late = [
-            name
-            for name, one in self._purges.items()
-            if one.purged.by == node and one.purged.version > after
-        ]
-        self._drop_purges(late, self._seen)
-
-    def _drop_purges(self, names: Sequence[bytes], seen: Seen) -> None:
-        for name in names:
+        for name in old:
             self.digest ^= _hash(name, self._purges.pop(name).purged.version)
         self._seen = seen
-        if names:
-            gone = ("DELETE FROM purge WHERE name=?", [(name,) for name in names])
+        if old:
+            gone = ("DELETE FROM purge WHERE name=?", [(name,) for name in old])
             self._write(gone, *_seen_rows(seen))
 
     # Roster, cursors, clock.

@@ -21,7 +21,7 @@ Not thread-safe.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -147,7 +147,7 @@ class Replica:
         """Newly linked: told what they lack when they first say what they have."""
         self._out: list[tuple[End, bytes]] = []
         self._publications: list[Publication] = []
-        self._made: deque[Version] = deque(maxlen=MADE_MAX)
+        self._made: deque[Purged] = deque(maxlen=MADE_MAX)
         """Our purges of this run."""
         self._own_latest = self._last_own()
         """Our last purge."""
@@ -521,7 +521,7 @@ class Replica:
                     position = self.stamp(self._now)
                     self.log.append(Logged(position, origin, message.scope, message.reach, frame))
             case Purged() | Table():
-                self._reclaim(self._last_own())
+                self._take_own(news.purges)
                 self._tell(news.purges, end.peer, origin)
                 self._present_soon()
             case Enrolments():
@@ -595,8 +595,8 @@ class Replica:
         with suppress(ClockSkew):
             self._voice.clock.observe(reading, self._now.wall)
 
-    def _reclaim(self, known: Version) -> None:
-        """Somebody has applied our purges up to `known`.
+    def _reclaim(self, known: Version, given: Collection[Version] = ()) -> None:
+        """Somebody has applied our purges up to `known`, and gave us those that we had forgotten.
 
         Whoever starts from an old copy of its disk does not remember some of its purges, and may
         have given the next ones lower versions, which others take for applied. We make those again.
@@ -605,23 +605,30 @@ class Replica:
         if known > self._voice.clock.latest or known <= self.log.acknowledged:
             return  # somebody's invention, or nothing new
         self._own_latest = max(self._own_latest, known)
-        ours = known in self._made
-        if not ours and self._now.mono < self._reclaim_at:
+        proven = bool(given) or any(one.version == known for one in self._made)
+        if not proven and self._now.mono < self._reclaim_at:
             return
-        doubtful = [
-            one.purged
-            for one in self.log.purges()
-            if one.purged.by == self.own.name and one.purged.version > self.log.acknowledged
+        kept = [one.purged for one in self.log.purges() if one.purged.by == self.own.name]
+        mine = {one.version: one for one in (*kept, *self._made) if one.version not in given}
+        again = [
+            mine[version]
+            for version in sorted(mine)
+            if self.log.acknowledged < version < known and known not in mine
         ]
-        ours = ours or any(one.version == known for one in doubtful)
-        again = [] if ours else [one for one in doubtful if one.version < known]
         self.log.acknowledge(known)
-        if again:
-            # Nothing proves it: who says it again and again must not have us purge as often.
+        if again and not proven:
+            # Who says it again and again must not have us purge as often.
             self._reclaim_at = Instant(self._now.mono + self._reclaim_s)
             self._reclaim_s = min(2 * self._reclaim_s, REPAIR_MAX_S)
         for purged in again[-MADE_MAX:]:
             self._purge(purged.purge, soft=purged.soft)
+
+    def _take_own(self, frames: Iterable[bytes]) -> None:
+        """Some of these purges may be ours: then we had forgotten them."""
+        headers = [peek(frame) for frame in frames]
+        given = [header.version for header in headers if header.origin == self.own.name]
+        if given:
+            self._reclaim(max(given), given)
 
     def _last_own(self) -> Version:
         own = (one.purged for one in self.log.purges() if one.purged.by == self.own.name)
@@ -641,7 +648,7 @@ class Replica:
         purged = Purged(purge, self.own.name, version, self._own_latest, soft)
         frame = self._voice.sign(purged, version)
         self._own_latest = version
-        self._made.append(version)
+        self._made.append(purged)
         self._hearing.apply([Kept(purged, frame)])
         self._hearing.remember(self.own.name, version)
         self._tell([frame])

@@ -19,6 +19,8 @@ RESERVE_S: Final = 5.0
 clock is ahead by as much at most, which counts against the skew that others bear."""
 _RESERVE_READINGS: Final = 1 << 16
 """Reserved at least, when the clock is ahead of the wall: restarts must not drive it on."""
+_CHANCE: Final = 1 << 20
+"""Readings; 16 ms of them."""
 _ENTRY_BYTES: Final = 300
 """Of an answer in a frame, besides its texts."""
 
@@ -45,7 +47,8 @@ class Voice:
         self.own = own
         self._fleet = fleet
         self._log = log
-        self.clock = HybridClock(log.reserved)
+        # A bit further, by chance: an old copy of the disk must not make us give the same twice.
+        self.clock = HybridClock(log.reserved + int.from_bytes(log.run) % _CHANCE)
 
     def stamp(self, now: Now) -> Version:
         """A reading above all before it, those of earlier runs included, and all that was heard."""

@@ -16,7 +16,6 @@ from index.entry import (
     Hint,
     Instant,
     Purge,
-    Purged,
     Reach,
     Scope,
     Timestamp,
@@ -605,43 +604,6 @@ def test_a_revoked_node_is_not_heard_and_not_told(fleet: Build) -> None:
     assert not three.holds("c", kept)
     assert not [one for one in three.sent[sent:] if one[:2] == ("a", "c")]
     assert dict(three.shelves["b"].seen)[node("c")] == before.version, "what it purged before holds"
-
-
-def test_what_a_revoked_node_purges_after_that_is_refused_by_all(fleet: Build) -> None:
-    """B applied one such purge before it heard of it: it comes to hold the same as A."""
-    three = fleet(enrolment("a"), enrolment("b"), enrolment("c"))
-    for name in "abc":
-        three.start(name)
-    three.both("b", "c")
-    a, b, c = (three.nodes[name] for name in "abc")
-    three.settle()
-    line = enrol(replace(enrolment("c", version=a.stamp(three.now)), revoked=True), OPERATOR)
-    a.enrol(line, three.now)
-    three.seconds += 1
-    late = c.purge(Purge(label="late"), three.now)
-    three.settle()
-    assert late in [one.purged for one in b.log.purges()]
-    entry = three.fetch("a", 1)
-    three.both("a", "b")
-    three.settle()
-    three.wait(30)
-    assert late not in [one.purged for one in b.log.purges()]
-    purge, later = Purge(key=entry.key), at(Timestamp(three.now.wall))
-    signed_late = c._voice.sign(Purged(purge, node("c"), later, Version(0)), later)
-    for name in "ab":
-        other = End(node("b" if name == "a" else "a"), Role.SOURCE)
-        three.nodes[name].receive(other, written(Aside((signed_late,))), three.now)
-    assert three.holds("a", entry)
-    assert all(one.dropped["of a revoked node"] for one in (a, b))
-    kept = b.purge(Purge(label="by all"), three.now)
-    three.settle()
-    three.wait(1)
-    assert a.log.digest == b.log.digest
-    assert b.unconfirmed(kept, three.now) == []
-    told = Table((), (), (signed_late, *(one.frame for one in b.log.purges())))
-    _, frame = b._say(told)
-    a.receive(End(node("b"), Role.SOURCE), written(Aside((frame,))), three.now)
-    assert a.log.digest == b.log.digest
 
 
 def test_nobody_has_a_node_repeat_its_purges_again_and_again(fleet: Build) -> None:
