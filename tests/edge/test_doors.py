@@ -571,7 +571,7 @@ async def test_case_12_the_request_id_is_ours(door: Door) -> None:
 
 
 async def test_models_lists_what_upstreams_have(door: Door, node: Node) -> None:
-    await node.models_listed.wait()
+    await node.models.listed.wait()
     listed = (await door.request("GET", "/v1/models")).json["data"]
     assert [model["id"] for model in listed] == ["test-model"]
     one = await door.request("GET", "/v1/models/test-model")

@@ -34,7 +34,7 @@ async def node(upstream: ScriptedUpstream, tmp_path: Path, encoder: Path) -> Asy
         cache={"mode": "semantic"},
         semantic={"max_error": 0.02, "shadow_min": 0.0, "shadow_max": 1e-6},  # hardly ever checked
     ) as one:
-        await one.semantic_settled.wait()
+        await one.meaning.settled.wait()
         yield one
 
 

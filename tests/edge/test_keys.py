@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edge.admission.keys import KEY_CHARS_MAX, KeyRing
 from edge.config import ConfigError, KeySettings
 from edge.errors import Unauthorized
-from edge.node import key_ring
+from edge.preflight import key_ring
 from index.entry import SHARED, Scope, Timestamp
 
 NOW = Timestamp(1_800_000_000.0)

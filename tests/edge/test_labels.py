@@ -175,7 +175,7 @@ async def test_the_setting_counts_over_the_default(tmp_path: Path) -> None:
 
 def test_labels_of_routes_are_checked(tmp_path: Path) -> None:
     from edge import config
-    from edge.node import check_values
+    from edge.preflight import check_values
 
     for spoilt in ({"labels": [""]}, {"labels": ["x" * 129]}, {"labels": ["x"] * 17}):
         path = tmp_path / "node.toml"

@@ -27,7 +27,7 @@ async def node(upstream: ScriptedUpstream, tmp_path: Path, encoder: Path) -> Asy
         node={"models": str(encoder)},
         cache={"mode": "semantic"},
     ) as one:
-        await one.semantic_settled.wait()
+        await one.meaning.settled.wait()
         yield one
 
 
@@ -205,7 +205,7 @@ async def test_until_it_has_loaded_meaning_says_so(
     """The directory of models is a file: the encoder never loads, and all else goes on."""
     (tmp_path / "models").write_bytes(b"")
     async with running_node(tmp_path, upstream.base_url, cache={"mode": "semantic"}) as node:
-        await node.semantic_settled.wait()
+        await node.meaning.settled.wait()
         async with doors(node) as every:
             got = await ask(every[0], ASKED)
             assert got.headers["cache-status"] == "edge; fwd=miss; stored; detail=warming"
@@ -252,7 +252,7 @@ async def test_an_operator_may_class_reasons_and_a_route_may_class_them_otherwis
         cache={"mode": "semantic", "classes": {"amount": "bypass", "personal": "semantic"}},
         routes=[{"model": "strict", "classes": {"personal": "exact-only"}}],
     ) as node:
-        await node.semantic_settled.wait()
+        await node.meaning.settled.wait()
         async with doors(node) as every:
 
             async def detail(text: str, model: str = "test-model") -> Any:

@@ -14,7 +14,7 @@ from edge.admission import plans
 from edge.admission.plans import PlanSettings, Quotas
 from edge.admission.refusals import after_s, duration
 from edge.config import ConfigError, load
-from edge.node import check_values
+from edge.preflight import check_values
 from index.entry import Instant
 from tests.fakes.doors import Answer, chat, doors
 from tests.fakes.doors import ask as send
