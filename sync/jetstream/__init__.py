@@ -8,6 +8,7 @@ streams      what is kept, and how it comes to be
 reading      one source, in order, from a cursor of our own
 publishing   many frames on their way at once, each acknowledged
 lag          how far behind every node's words we are
-session      a connection, and all that runs on it
+line         a connection that is watched: a session has two
+session      what is said and heard, until anything goes wrong
 driver       one session after another: what a node runs
 """

@@ -57,6 +57,7 @@ class Connection(Client):
     def __init__(self, login: Login | None, must_encrypt: bool) -> None:
         super().__init__()
         self._must_encrypt = must_encrypt
+        self.pings = 0
         self._public_nkey = nkey(login.public_key) if login else None
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the connection is broken, or of no more use.
@@ -72,10 +73,17 @@ class Connection(Client):
     @property
     def heard(self) -> int:
         """Counts what came from the server: messages, and answers to pings."""
-        return self.stats["in_msgs"] + self._pongs_received
+        return self.stats["in_msgs"] + self.pongs
+
+    @property
+    def pongs(self) -> int:
+        """Pings that were answered. An answer comes after all that was on its way before it: on a
+        slow link it is these that tell how late something is, not the clock."""
+        return self._pongs_received
 
     async def ping(self) -> None:
         """Ask for a sign of life. Raises ConnectionClosedError."""
+        self.pings += 1
         try:
             await self._send_ping(asyncio.get_running_loop().create_future())
         except RuntimeError as exc:  # what uvloop says of a socket that is closed

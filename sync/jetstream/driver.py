@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Final, NoReturn
 
@@ -68,7 +69,6 @@ class JetStream:
         self._due = asyncio.Event()
         self._lag = Lag()
         self._session: Session | None = None
-        self._client: Connection | None = None
         self._stopping = False
         self._applied: dict[NodeName, seams.Cursor] = {}
         self._ripe: dict[NodeName, seams.Cursor] = {}
@@ -125,9 +125,8 @@ class JetStream:
         """Have the last words heard, if anybody hears. To be called before `run` is cancelled."""
         try:
             async with asyncio.timeout(FAREWELL_S):
-                if self._session is not None and self._client is not None:
-                    await self._session.say()
-                    await self._client.flush()
+                if self._session is not None:
+                    await self._session.say_farewell()
         except (TimeoutError, nats.errors.Error, OSError) as exc:
             log.info("event=farewell_unheard why=%s", spoken(exc))
 
@@ -143,20 +142,34 @@ class JetStream:
         member = self._member()
         if member is None:
             raise NatsError("this node is in no roster: nobody would hear it")
-        own = member.name
-        client = await connect(url, self._settings, self._login, own, inbox(own))
+        own, settings = member.name, self._settings
+        async with AsyncExitStack() as stack:
+
+            async def connected(name: str) -> Connection:
+                client = await connect(url, settings, self._login, name, inbox(own))
+                stack.push_async_callback(client.abandon)
+                return client
+
+            await self._use(await connected(own), await connected(f"{own} entries"), url, member)
+
+    async def _use(self, urgent: Connection, bulk: Connection, url: str, member: Enrolment) -> None:
+        """Raises NatsError, whatever goes wrong."""
         try:
             session = Session(
-                client,
+                urgent,
+                bulk,
                 self._settings,
                 self.subjects(),
                 member,
                 self,
                 self._news,
                 self._lag,
-                self._now,
+                self._wall,
             )
-            await self._carry(session, client, url, member)
+            await session.open()
+            if why := self.stale(member):
+                raise NatsError(why)
+            await self._carry(session, urgent, url)
         except ExceptionGroup as group:
             expected, bugs = group.split((NatsError, nats.errors.Error, OSError))
             if bugs is not None:
@@ -164,17 +177,10 @@ class JetStream:
             raise NatsError(spoken(_first(expected)) if expected else "a bug") from group
         except (nats.errors.Error, OSError) as exc:
             raise NatsError(spoken(exc)) from exc
-        finally:
-            await client.abandon()
 
-    async def _carry(
-        self, session: Session, client: Connection, url: str, member: Enrolment
-    ) -> None:
-        await session.open()
-        if why := self.stale(member):
-            raise NatsError(why)
+    async def _carry(self, session: Session, client: Connection, url: str) -> None:
         self._greet(client, url)
-        self._session, self._client = session, client
+        self._session = session
         self._replica.linked(BUS, self._now())
         self.flush()
         try:
@@ -182,7 +188,7 @@ class JetStream:
                 tasks.create_task(session.run(), name="nats session")
                 tasks.create_task(self._ripen(), name="nats cursors")
         finally:
-            self._session, self._client, self.server = None, None, ""
+            self._session, self.server = None, ""
             self._replica.unlinked(BUS, self._now())
 
     def _greet(self, client: Connection, url: str) -> None:

@@ -10,13 +10,15 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import api
 
-from index.entry import Instant
+from sync.jetstream.client import Connection
 
 log = logging.getLogger("nats")
+
+OVERDUE_PINGS = 3
+"""A message is kept within milliseconds; pings are two seconds apart."""
 
 
 @dataclass(slots=True)
@@ -31,13 +33,14 @@ class _Job:
 class _Sent:
     job: _Job
     subject: str
-    at: Instant
+    pings: int
+    """How many there had been."""
 
 
 class Publishing:
     """For one connection."""
 
-    def __init__(self, client: Client, inbox: str, acked: Callable[[int], None]) -> None:
+    def __init__(self, client: Connection, inbox: str, acked: Callable[[int], None]) -> None:
         """`acked` is given a position when everything up to it is in its stream."""
         self._client = client
         self._inbox = f"{inbox}.kept"
@@ -58,7 +61,6 @@ class Publishing:
         subjects: Sequence[str],
         payload: bytes,
         message_id: str,
-        now: Instant,
         position: int = 0,
     ) -> None:
         """Hand it to the connection, which waits while more than its buffer is unsent.
@@ -71,7 +73,7 @@ class Publishing:
         for at, subject in enumerate(subjects):
             self._number += 1
             number = str(self._number)
-            self._sent[number] = _Sent(job, subject, now)
+            self._sent[number] = _Sent(job, subject, self._client.pings)
             await self._client.publish(
                 subject,
                 payload,
@@ -80,9 +82,12 @@ class Publishing:
             )
         self._report()
 
-    def waiting_since(self) -> Instant | None:
-        """When the oldest message was sent that has not been acknowledged."""
-        return next((sent.at for sent in self._sent.values()), None)
+    @property
+    def overdue(self) -> bool:
+        """Has the server answered pings that were sent after a message, and not said that it keeps
+        the message?"""
+        oldest = next(iter(self._sent.values()), None)
+        return oldest is not None and self._client.pongs >= oldest.pings + OVERDUE_PINGS
 
     async def _on_reply(self, message: Msg) -> None:
         number = message.subject.rpartition(".")[2]

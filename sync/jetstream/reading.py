@@ -15,7 +15,8 @@ again, and who applies it knows it by its version.
     yes, when all before it is applied    ──►
                                           ◄──  heartbeat, two seconds after the last message
 
-A gap in the consumer's own numbers, or six seconds of silence, and the consumer is made again.
+A gap in the consumer's own numbers, or three heartbeats that should have come by now, and the
+consumer is made again.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 
 import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.js import api
 from nats.js.manager import JetStreamManager
 from nats.nuid import NUID
@@ -37,7 +39,8 @@ from sync.jetstream.subjects import Source
 log = logging.getLogger("nats")
 
 HEARTBEAT_S = 2.0
-HEARTBEATS_MISSED_MAX = 3
+SILENT_PONGS = 4
+"""A consumer that is not heard between so many answers to pings, two seconds apart, is no more."""
 AGAIN_S = 1.0
 """Between attempts to make a consumer: a stream may be without a leader for some seconds."""
 FORGOTTEN_S = 30.0
@@ -131,7 +134,7 @@ class Reading:
         try:
             made = await self._manager.add_consumer(self.source.stream, config)
             self.current = self.current or not made.num_pending
-            ended = await consumer.ended()
+            ended = await consumer.ended(subscription)
         except (nats.errors.Error, TimeoutError) as exc:
             ended = told(exc)
         finally:
@@ -198,21 +201,23 @@ class _Consumer:
         self._expected = expected
         self._take = take
         self._number = 0
-        self._heard = 0
         self._end: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def ended(self) -> str:
-        missed = 0
-        while missed < HEARTBEATS_MISSED_MAX and not self._client.over.done():
-            heard = self._heard
-            over = self._client.over
+    async def ended(self, subscription: Subscription) -> str:
+        """What went wrong, when something has."""
+        over = self._client.over
+        received, pongs = -1, 0
+        while not over.done():
+            if subscription.delivered != received:
+                received, pongs = subscription.delivered, self._client.pongs
+            elif self._client.pongs - pongs >= SILENT_PONGS:
+                return "silence"
             await asyncio.wait(
                 (self._end, over), timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED
             )
             if self._end.done():
                 return self._end.result()
-            missed = missed + 1 if self._heard == heard else 0
-        return "silence"
+        return "closed"
 
     def stop(self) -> None:
         """Take no more messages."""
@@ -220,7 +225,6 @@ class _Consumer:
             self._end.set_result("stopped")
 
     async def on_message(self, message: Msg) -> None:
-        self._heard += 1
         if self._end.done():
             return
         headers = message.headers or {}

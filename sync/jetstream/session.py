@@ -1,28 +1,23 @@
-"""One connection and all that runs on it, until anything goes wrong.
+"""Two connections to a server and all that runs on them, until anything goes wrong.
 
-    what is to be said ──► streams, which keep it ──► readers, in order, when they can
-                     └───► subscribers, at once: purges and presence of nodes that are there
-
-The server is heard of every two seconds, or the connection is dead: it answers pings. What it does
-not confirm to have kept ends the session as well; it is said again in the next.
+what is to be said ──► streams, which keep it ──► readers, in order, when they can
+                 └───► subscribers, at once: purges and presence of nodes that are there
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from nats.aio.msg import Msg
 
-from index.clock import Now
-from index.entry import Version
+from index.entry import Timestamp, Version
 from sync.bus import Publication
 from sync.frames import peek
 from sync.jetstream import streams
-from sync.jetstream.client import DEAD_AFTER_S, Connection, NatsError, spoken
+from sync.jetstream.client import Connection
 from sync.jetstream.lag import CANARY_INTERVAL_S, Canary, Lag, parsed, written
-from sync.jetstream.publishing import Publishing
+from sync.jetstream.line import Line
 from sync.jetstream.reading import Cursor, Delivered, Reading
 from sync.jetstream.settings import NatsSettings
 from sync.jetstream.subjects import Source, Subjects, inbox
@@ -30,11 +25,6 @@ from sync.messages import Kind
 from sync.roster import Enrolment
 
 log = logging.getLogger("nats")
-
-PING_S = 2.0
-PINGS_MISSED_MAX = 3
-PAYLOAD_BYTES_MIN = 1 << 20
-"""What a server must take in one message: its own default."""
 
 
 class Carried(Protocol):
@@ -56,29 +46,35 @@ class Carried(Protocol):
 class Session:
     def __init__(
         self,
-        client: Connection,
+        urgent: Connection,
+        bulk: Connection,
         settings: NatsSettings,
         subjects: Subjects,
         member: Enrolment,
         carried: Carried,
         news: asyncio.Event,
         lag: Lag,
-        now: Callable[[], Now],
+        wall: Callable[[], Timestamp],
     ) -> None:
         """`news` is set when there may be something to say."""
-        self._client = client
+        self._urgent = Line(urgent, f"{inbox(member.name)}.urgent", lambda position: None)
+        self._bulk = Line(bulk, f"{inbox(member.name)}.bulk", self._on_acked)
         self._settings = settings
         self._subjects = subjects
         self._member = member
         self._carried = carried
         self._news = news
+        self._entries: asyncio.Queue[Publication] = asyncio.Queue()
+        """To be said on the bulk line: no more than the replica gives before it is confirmed."""
         self._lag = lag
-        self._now = now
-        self._publishing = Publishing(client, inbox(member.name), self._on_acked)
-        self._readings = [
-            Reading(client, source, carried.cursor(source), self._on_message, carried.truncated)
-            for source in subjects.sources(member.region, member.scopes)
-        ]
+        self._wall = wall
+        purges, *entries = subjects.sources(member.region, member.scopes)
+        self._readings = [self._reading(urgent, purges)]
+        self._readings += [self._reading(bulk, source) for source in entries]
+
+    def _reading(self, client: Connection, source: Source) -> Reading:
+        cursor = self._carried.cursor(source)
+        return Reading(client, source, cursor, self._on_message, self._carried.truncated)
 
     def positions(self) -> dict[str, int]:
         """By source: the number of the last message that was heard."""
@@ -91,65 +87,81 @@ class Session:
 
     async def open(self) -> None:
         """Listen. Raises NatsError, or an error of nats-py's."""
-        if self._client.max_payload < PAYLOAD_BYTES_MIN:
-            raise NatsError(f"the server's max_payload is below {PAYLOAD_BYTES_MIN} bytes")
-        await streams.found(self._client, self._subjects, self._settings)
-        await self._publishing.start()
-        root = self._subjects.root
-        await self._client.subscribe(f"{root}.purges.>", cb=self._on_frame)
-        await self._client.subscribe(f"{root}.presence.>", cb=self._on_frame)
-        await self._client.subscribe(f"{root}.canaries.>", cb=self._on_canary)
+        client, root = self._urgent.client, self._subjects.root
+        await streams.found(client, self._subjects, self._settings)
+        await self._urgent.open()
+        await self._bulk.open()
+        await client.subscribe(f"{root}.purges.>", cb=self._on_frame)
+        await client.subscribe(f"{root}.presence.>", cb=self._on_frame)
+        await client.subscribe(f"{root}.canaries.>", cb=self._on_canary)
 
     async def run(self) -> None:
         """Until something is wrong: raises NatsError, or an error of nats-py's, in a group."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._go_on_saying(), name="nats say")
+            tasks.create_task(self._say(), name="nats say")
+            tasks.create_task(self._say_entries(), name="nats say entries")
             tasks.create_task(self._sing(), name="nats canaries")
-            tasks.create_task(self._watch(), name="nats watch")
+            for line in (self._urgent, self._bulk):
+                tasks.create_task(line.watch(self._stale), name="nats watch")
             for reading in self._readings:
                 tasks.create_task(reading.run(), name=f"nats read {reading.source.name}")
 
-    async def say(self) -> None:
-        """Say what there is to say now."""
-        for publication in self._carried.to_say():
-            await self._publish(publication)
+    def _stale(self) -> str:
+        return self._carried.stale(self._member)
 
     # Saying.
 
-    async def _go_on_saying(self) -> NoReturn:
+    async def say_farewell(self) -> None:
+        """Have all heard that there is to say. Returns when the server has it."""
+        await self._say_now()
+        await self._entries.join()
+        for line in (self._urgent, self._bulk):
+            await line.client.flush()
+
+    async def _say(self) -> NoReturn:
         while True:
             self._news.clear()
-            await self.say()
+            await self._say_now()
             await self._news.wait()
 
-    async def _publish(self, said: Publication) -> None:
-        own, subjects, now = self._member.name, self._subjects, self._now().mono
-        message_id = f"{own}:{peek(said.frame).version}"
-        match said.kind:
-            case Kind.ENTRIES:
-                assert said.scope is not None
-                places = subjects.entries(said.reach, said.scope, own)
-                await self._publishing.publish(
-                    places, said.frame, message_id, now, position=said.position
-                )
-            case Kind.PURGED | Kind.ENROLMENTS:
-                places = (subjects.purges(own),)
-                await self._publishing.publish(places, said.frame, message_id, now)
-            case Kind.PRESENCE | Kind.TABLE:
-                await self._client.publish(subjects.presence(own), said.frame)
+    async def _say_now(self) -> None:
+        own, subjects, line = self._member.name, self._subjects, self._urgent
+        for said in self._carried.to_say():
+            match said.kind:
+                case Kind.ENTRIES:
+                    self._entries.put_nowait(said)
+                case Kind.PURGED | Kind.ENROLMENTS:
+                    places = (subjects.purges(own),)
+                    await line.publishing.publish(places, said.frame, _id(said))
+                case Kind.PRESENCE | Kind.TABLE:
+                    await line.client.publish(subjects.presence(own), said.frame)
+
+    async def _say_entries(self) -> NoReturn:
+        while True:
+            said = await self._entries.get()
+            assert said.scope is not None
+            places = self._subjects.entries(said.reach, said.scope, self._member.name)
+            await self._bulk.publishing.publish(places, said.frame, _id(said), said.position)
+            self._entries.task_done()
 
     def _on_acked(self, position: int) -> None:
         self._carried.acked(Version(position))
 
     async def _sing(self) -> NoReturn:
+        subject = self._subjects.canaries(self._member.name)
         while True:
-            kept: dict[str, int] = {}
-            for subject, number in self._publishing.sequences.items():
+            canary = written(Canary(self._wall(), self._kept()))
+            await self._urgent.client.publish(subject, canary)
+            await asyncio.sleep(CANARY_INTERVAL_S)
+
+    def _kept(self) -> dict[str, int]:
+        """By source: the number of our last message that its stream has."""
+        kept: dict[str, int] = {}
+        for line in (self._urgent, self._bulk):
+            for subject, number in line.publishing.sequences.items():
                 source = self._subjects.source_of(subject)
                 kept[source] = max(number, kept.get(source, 0))
-            canary = written(Canary(self._now().wall, kept))
-            await self._client.publish(self._subjects.canaries(self._member.name), canary)
-            await asyncio.sleep(CANARY_INTERVAL_S)
+        return kept
 
     # Hearing.
 
@@ -173,31 +185,10 @@ class Session:
         except ValueError:
             return
         speaker = message.subject.rpartition(".")[2]
-        self._lag.heard(speaker, canary, self.positions(), self._now().wall)
+        self._lag.heard(speaker, canary, self.positions(), self._wall())
 
-    # Watching.
 
-    async def _watch(self) -> NoReturn:
-        missed = 0
-        try:
-            while missed < PINGS_MISSED_MAX:
-                heard = self._client.heard
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PING_S):
-                        await self._client.ping()
-                        await asyncio.wait((self._client.over,))
-                if self._client.over.done():
-                    raise NatsError(f"the connection broke: {spoken(self._client.last_error)}")
-                self._check()
-                missed = 0 if self._client.heard > heard else missed + 1
-            raise NatsError("the server is silent")
-        finally:
-            self._client.end()
-
-    def _check(self) -> None:
-        """Raises NatsError if this session is of no more use."""
-        waiting_since = self._publishing.waiting_since()
-        if waiting_since is not None and self._now().mono - waiting_since > DEAD_AFTER_S:
-            raise NatsError("the server does not confirm what was published")
-        if why := self._carried.stale(self._member):
-            raise NatsError(why)
+def _id(said: Publication) -> str:
+    """The same whenever the same is said."""
+    header = peek(said.frame)
+    return f"{header.origin}:{header.version}"

@@ -11,6 +11,7 @@ from nats.js.manager import JetStreamManager
 from index.entry import EVERYWHERE, NodeName, Scope
 from sync.jetstream import streams
 from sync.jetstream.client import Connection, connect
+from sync.jetstream.line import Line
 from sync.jetstream.reading import Cursor, Delivered, Reading, delivered
 from sync.jetstream.settings import NatsSettings
 from sync.jetstream.subjects import Source, Subjects, inbox
@@ -187,8 +188,11 @@ async def test_a_stream_that_no_longer_reaches_back_says_so(
 
 
 async def test_a_consumer_that_is_gone_is_made_again(client: Connection, reader: Reader) -> None:
+    """Pings are answered, and nothing is heard of it."""
     await publish(client, b"1")
     reader.start(client)
+    line = Line(client, inbox(HERE), lambda position: None)
+    watching = asyncio.get_running_loop().create_task(line.watch(lambda: ""))
     await reader.until(b"1")
     manager = JetStreamManager(client)
     (consumer,) = await manager.consumers_info(SUBJECTS.entries_stream)
@@ -196,6 +200,8 @@ async def test_a_consumer_that_is_gone_is_made_again(client: Connection, reader:
     await publish(client, b"2")
 
     await reader.until(b"1", b"2")
+    watching.cancel()
+    await asyncio.wait((watching,))
 
 
 async def test_more_than_any_buffer_holds_is_read_without_a_gap(
