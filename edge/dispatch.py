@@ -16,6 +16,7 @@ from edge.metrics import Metrics
 from edge.routing.call import Call
 from edge.routing.need import Need
 from edge.routing.pool import Pool, Trip
+from edge.routing.upstream import Upstream
 from index.entry import Instant, Timestamp
 
 log = logging.getLogger("upstream")
@@ -41,6 +42,10 @@ class Dispatch:
         self._metrics = metrics
         self._wall = wall
         self._monotonic = monotonic
+
+    def able(self, need: Need) -> tuple[Upstream, ...]:
+        """Whom it may ask."""
+        return self._pool.able(need)
 
     async def __call__(
         self, need: Need, exchange: Exchange, request_id: str, *, stream: bool

@@ -57,6 +57,8 @@ class UpstreamError(EdgeError):
 
     wait_s: float | None = None
     """When it wants to be asked again, to the millisecond; `retry_after_s` is told to clients."""
+    crowded = False
+    """Whether it refused because it had as many requests as it takes at a time."""
     connection_lost = False
     """Whether there was no connection, or one that broke: it did no work, or none that counts."""
 

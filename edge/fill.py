@@ -273,13 +273,12 @@ class Fill:
     async def _forward_or_stale(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
         """When no upstream answers, one that has expired may do (RFC 5861, 4)."""
         try:
-            async with self._gate.call(ask) as call:
-                try:
-                    await self._forward(ask, memo, flight)
-                finally:
-                    prompt, call.answer = memo.tokens
-                    if flight.opened or call.answer:
-                        call.used = (prompt or prompt_tokens(ask)) + (call.answer or flight.events)
+            try:
+                await self._in_turn(ask, memo, flight)
+            except UpstreamError as error:
+                if not error.crowded or flight.opened:
+                    raise
+                await self._in_turn(ask, memo, flight)  # it takes fewer than was known, and waits
         except (UpstreamError, Overloaded) as error:
             usable = not (flight.opened or memo.time_bound)
             stale = await self._stale(ask) if usable else None
@@ -290,6 +289,17 @@ class Fill:
                 "event=stale_served rid=%s expired_s=%.0f why=%s", ask.request_id, age_s, error
             )
             flight.settle(Found(Match(stale, "stale")))
+
+    async def _in_turn(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
+        query = ask.query
+        need = Need(query.call.prompt.model, len(query.body), query.regions, query.route.local)
+        async with self._gate.call(ask, self._dispatch.able(need)) as call:
+            try:
+                await self._forward(ask, need, memo, flight)
+            finally:
+                prompt, call.answer = memo.tokens
+                if flight.opened or call.answer:
+                    call.used = (prompt or prompt_tokens(ask)) + (call.answer or flight.events)
 
     async def _stale(self, ask: Ask) -> Entry | None:
         limit_s = ask.query.route.stale_if_error_s
@@ -304,13 +314,10 @@ class Fill:
                 return found
         return None
 
-    async def _forward(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
+    async def _forward(self, ask: Ask, need: Need, memo: _Memo, flight: Flight) -> None:
         """Have an upstream answer; which one, and what if it fails, is `edge.dispatch`'s."""
-        query = ask.query
-        model, size = query.call.prompt.model, len(query.body)
-        need = Need(model, size, query.regions, query.route.local)
         exchange = partial(self._exchange, ask, memo, flight)
-        await self._dispatch(need, exchange, ask.request_id, stream=query.call.stream)
+        await self._dispatch(need, exchange, ask.request_id, stream=ask.query.call.stream)
 
     async def _exchange(self, ask: Ask, memo: _Memo, flight: Flight, call: Call) -> int:
         """One upstream's answer, into the flight. Returns about how many tokens it had."""
@@ -327,6 +334,7 @@ class Fill:
             def begins() -> None:
                 """The first token is here; from now on no other upstream has a say."""
                 call.answers(self._monotonic(), whole=not reply.is_stream)
+                self._gate.begun()
                 ask.timings.steps["ttfb"] = self._monotonic() - call.began
                 memo.labels = reply.labels
                 memo.stand_in = upstream.settings.tier == "local"

@@ -16,7 +16,7 @@ from edge.admission.plans import Exceeded, Quotas, Reservation, Usage
 from edge.admission.refusals import busy, customary, over_quota
 from edge.ask import Ask
 from edge.errors import OverQuota
-from edge.line import Line, LineFull
+from edge.line import Line, LineFull, Where
 from edge.metrics import Metrics
 from edge.request import Fields
 from index.entry import Instant
@@ -83,8 +83,9 @@ class Gate:
         return () if usage is None else customary(usage, self._monotonic())
 
     @asynccontextmanager
-    async def call(self, ask: Ask) -> AsyncIterator[Call]:
-        """Around a call of an upstream; what it took is said in the `Call` before it ends.
+    async def call(self, ask: Ask, where: Where) -> AsyncIterator[Call]:
+        """Around a call of one of the upstreams `where` it may be sent; what it took is said in the
+        `Call` before it ends.
 
         Raises:
             OverQuota: its plan does not allow it.
@@ -97,7 +98,7 @@ class Gate:
         flow, weight = self._flow(ask, plan.weight if plan is not None else WEIGHT)
         call = Call()
         try:
-            async with self._line.place(flow, weight, queue_s) as waited_s:
+            async with self._line.place(where, flow, weight, queue_s) as waited_s:
                 if waited_s:
                     ask.timings.steps["queue"] = waited_s
                 yield call
@@ -110,6 +111,10 @@ class Gate:
                 reservation.settle(call.used, self._monotonic())
             if call.answer:
                 self._foreseen.note(ask.query.route.pattern, call.answer)
+
+    def begun(self) -> None:
+        """An upstream has begun to answer, so that it bears more."""
+        self._line.wake()
 
     def _flow(self, ask: Ask, weight: float) -> tuple[str, float]:
         """With whom it takes turns, and how often that one has it."""

@@ -7,6 +7,7 @@ cancelled. It then hands the place on.
 """
 
 import asyncio
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,11 +17,17 @@ from annotated_types import Ge, Gt
 
 from edge.admission.fair_queue import FairQueue, Waiting
 from edge.metrics import Metrics
+from edge.routing.upstream import Upstream
 from index.entry import Instant
 
 HELD_S = 4.0
 """How long a call takes, until one has ended."""
+LOOK_S = 0.5
 _SMOOTHING = 0.1
+
+Where = tuple[Upstream, ...]
+"""The upstreams that a call may go to."""
+Queue = FairQueue[asyncio.Future[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +36,8 @@ class AdmissionSettings:
     wait."""
 
     concurrency: Annotated[int, Gt(0)] | None = None
-    """Calls of upstreams at a time, all together; more wait, each tenant for its fair share (see
-    `plans.weight`). Unset: any number, nobody waits here."""
+    """Calls of upstreams at a time, all together, at most. Unset: as many as the upstreams bear, by
+    what is measured of them. More wait, each tenant for its fair share (see `plans.weight`)."""
     queue_s: Annotated[float, Ge(0)] = 15.0
     """How long a request may wait, unless its plan says otherwise. Who would have to wait longer is
     refused at once."""
@@ -53,48 +60,58 @@ class LineFull(Exception):  # noqa: N818  a state
 
 
 class Line:
+    """In front of upstreams. Whoever may go to the same ones, `where`, waits in one queue; the
+    queues take turns where `admission.concurrency` is short rather than the upstreams."""
+
     def __init__(
         self,
         settings: AdmissionSettings,
-        room: Callable[[], float | None],
+        spare: Callable[[Where], int | None],
         metrics: Metrics,
         monotonic: Callable[[], Instant],
     ) -> None:
-        """`room` says how many calls there may be now; None: any number."""
-        self._room = room
+        """`spare` says how many more calls upstreams bear now; None: nobody is to wait for them."""
+        self._settings = settings
+        self._spare = spare
         self._metrics = metrics
         self._monotonic = monotonic
-        self._queue: FairQueue[asyncio.Future[None]] = FairQueue(
-            flow_max=settings.tenant_queue_max, total_max=settings.queue_max
-        )
+        self._queues: OrderedDict[Where, Queue] = OrderedDict()
+        self._running: Counter[Where] = Counter()
+        self._granted = 0
+        """Places handed out to who has not begun, so that upstreams do not know of them yet."""
         self._ended = False
-        self.running = 0
         self.held_s = HELD_S
         """How long a place is held, smoothed."""
 
     def __repr__(self) -> str:
-        return f"<Line {self.running} of {self._room()} run, {len(self)} wait>"
+        return f"<Line {self.running} run, {len(self)} wait>"
 
     def __len__(self) -> int:
         """How many wait."""
-        return len(self._queue)
+        return sum(map(len, self._queues.values()))
 
-    def length(self, flow: object) -> int:
-        """Of one flow's queue."""
-        return self._queue.length(flow)
+    @property
+    def running(self) -> int:
+        return self._running.total()
+
+    def length(self, flow: Hashable) -> int:
+        """Of one flow's queues."""
+        return sum(queue.length(flow) for queue in self._queues.values())
 
     @asynccontextmanager
-    async def place(self, flow: Hashable, weight: float, queue_s: float) -> AsyncIterator[float]:
+    async def place(
+        self, where: Where, flow: Hashable, weight: float, queue_s: float
+    ) -> AsyncIterator[float]:
         """Around a call; says how long it waited.
 
         Raises:
             LineFull: it is not to be, within `queue_s`.
         """
         came = self._monotonic()
-        if not self._free():
-            await self._wait(flow, weight, queue_s, came)
+        if where in self._queues or not self._free(where):
+            await self._wait(where, flow, weight, queue_s, came)
         else:
-            self.running += 1
+            self._running[where] += 1
         began = self._monotonic()
         self._metrics.waited(began - came)
         try:
@@ -102,67 +119,114 @@ class Line:
         finally:
             self.held_s += _SMOOTHING * (self._monotonic() - began - self.held_s)
             self._ended = True
-            self._leave()
+            self._leave(where)
 
-    def drain_s(self) -> float:
-        """How long those who wait will take, and one more."""
-        return (len(self) + 1) * self._turn_s()
+    def room(self, where: Where) -> int | None:
+        """How many calls there may be now, if all may go there; None: that is not known."""
+        most, spare = self._settings.concurrency, self._spare(where)
+        if spare is None or most is None:
+            return most if spare is None else self.running + spare
+        return min(most, self.running + spare)
+
+    def wake(self) -> None:
+        """There may be more room: an upstream has begun to answer, or is well again."""
+        turns = deque(self._queues)
+        while turns:
+            where = turns.popleft()
+            if self._free(where) and self._admit(where):
+                turns.append(where)
+
+    async def run(self) -> None:
+        """Some room comes with time alone."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.wake()
 
     def check(self) -> None:
         """Audit; for tests, O(n)."""
-        self._queue.check()
-        room = self._room()
-        assert not len(self) or (room is not None and self.running >= int(room))
+        assert self._granted >= 0
+        for where, queue in self._queues.items():
+            queue.check()
+            assert len(queue)
+            assert not self._free(where)
 
-    async def _wait(self, flow: Hashable, weight: float, queue_s: float, now: Instant) -> None:
-        foreseen_s = (self._queue.ahead(flow, weight) + 1) * self._turn_s()
+    async def _wait(
+        self, where: Where, flow: Hashable, weight: float, queue_s: float, now: Instant
+    ) -> None:
+        queue = self._queues.get(where) or self._empty()
+        foreseen_s = (queue.ahead(flow, weight) + 1) * self._turn_s(where)
         if self._ended and foreseen_s > queue_s:
-            raise LineFull("queue_late", self.drain_s())
+            raise LineFull("queue_late", self._drain_s(where))
+        self._queues[where] = queue
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         deadline = Instant(now + queue_s)
-        waiting, out = self._queue.put(future, flow, weight=weight, deadline=deadline, now=now)
-        self._turn_away(out, "queue_full")
-        self._admit()  # there may be more room than there was
+        waiting, out = queue.put(future, flow, weight=weight, deadline=deadline, now=now)
+        self._turn_away(where, out, "queue_full")
+        self.wake()  # there may be more room than there was
         try:
             async with asyncio.timeout(queue_s):
                 await future
         except TimeoutError:
             if not _granted(future):
-                self._queue.withdraw(waiting)
-                raise LineFull("deadline", self.drain_s()) from None
+                raise LineFull("deadline", self._drain_s(where)) from None
         except BaseException:
             if _granted(future):
-                self._leave()
-            else:
-                self._queue.withdraw(waiting)
+                self._granted -= 1
+                self._leave(where)
             raise
+        finally:
+            queue.withdraw(waiting)
+            self._close(where)
+        self._granted -= 1
 
-    def _free(self) -> bool:
-        room = self._room()
-        return room is None or (not len(self) and self.running < max(int(room), 1))
+    def _empty(self) -> Queue:
+        settings = self._settings
+        return FairQueue(flow_max=settings.tenant_queue_max, total_max=settings.queue_max)
 
-    def _turn_s(self) -> float:
-        """How often a place becomes free."""
-        return self.held_s / max(self._room() or 1.0, 1.0)
+    def _free(self, where: Where) -> bool:
+        most = self._settings.concurrency
+        if most is not None and self.running >= most:
+            return False
+        spare = self._spare(where)
+        return spare is None or spare > self._granted
 
-    def _leave(self) -> None:
-        self.running -= 1
-        self._admit()
+    def _turn_s(self, where: Where) -> float:
+        """How often a place becomes free: as often as one is taken, in the long run."""
+        return self.held_s / max(self._running[where], 1)
 
-    def _admit(self) -> None:
-        """Hand out what is free."""
-        room = self._room()
-        while len(self) and (room is None or self.running < max(int(room), 1)):
-            chosen, late = self._queue.next(self._monotonic())
-            self._turn_away(late, "deadline")
-            if chosen is not None and not chosen.item.done():
-                self.running += 1
-                chosen.item.set_result(None)
+    def _drain_s(self, where: Where) -> float:
+        """How long those who wait will take, and one more."""
+        return (len(self._queues.get(where, ())) + 1) * self._turn_s(where)
 
-    def _turn_away(self, waiting: list[Waiting[asyncio.Future[None]]], reason: str) -> None:
+    def _leave(self, where: Where) -> None:
+        self._running[where] -= 1
+        if not self._running[where]:
+            del self._running[where]
+        self.wake()
+
+    def _admit(self, where: Where) -> bool:
+        """Hand out a place; False if nobody waits there any more."""
+        chosen, late = self._queues[where].next(self._monotonic())
+        self._turn_away(where, late, "deadline")
+        if chosen is not None and not chosen.item.done():
+            self._running[where] += 1
+            self._granted += 1
+            chosen.item.set_result(None)
+            self._queues.move_to_end(where)
+        self._close(where)
+        return where in self._queues
+
+    def _close(self, where: Where) -> None:
+        queue = self._queues.get(where)
+        if queue is not None and not len(queue):
+            del self._queues[where]
+
+    def _turn_away(
+        self, where: Where, waiting: list[Waiting[asyncio.Future[None]]], reason: str
+    ) -> None:
         for one in waiting:
             if not one.item.done():
-                one.item.set_exception(LineFull(reason, self.drain_s()))
+                one.item.set_exception(LineFull(reason, self._drain_s(where)))
 
 
 def _granted(future: asyncio.Future[None]) -> bool:

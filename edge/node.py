@@ -207,7 +207,10 @@ class Node:
             wall=wall,
         )
         self._line = Line(
-            config.admission, lambda: config.admission.concurrency, self._metrics, monotonic
+            config.admission,
+            lambda able: self.pool.spare(able, monotonic(), wall()),
+            self._metrics,
+            monotonic,
         )
         self._gate = Gate(
             Quotas(config.plans),
@@ -373,6 +376,7 @@ class Node:
             self._spawn(self._checks.run(), "checks")
         await self.fleet.start()
         self._spawn(self._warm_memory(), "warm memory")
+        self._spawn(self._line.run(), "line")
         if self.models.runs_local:
             self._spawn(self.models.run_local(), "local model")
         self._spawn(self.models.refresh(), "refresh models")
@@ -435,7 +439,7 @@ class Node:
             "bounds": self._insight.bounds(),
             "upstream_calls": {
                 "running": self._line.running,
-                "at_a_time": self.config.admission.concurrency,
+                "at_a_time": self._line.room(tuple(self.pool.upstreams)),
                 "waiting": len(self._line),
             },
             "connections": {name: wire.connections for name, wire in self._wires.items()},

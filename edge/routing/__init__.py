@@ -8,6 +8,7 @@ latency      how long it lets wait for the first token, by length of the prompt
 recent       counts that fade
 breaker      may it be asked at all: open, half-open, resting, recovering
 limit        how many requests at a time may wait there
+ceiling      how many it takes before it refuses
 lane         what it is for one model
 upstream     all of that for one upstream, and what asking it would cost
 outliers     which fails so much more than the others that it is left out

@@ -93,7 +93,7 @@ class Call:
     def failed(self, now: Instant, error: UpstreamError) -> None:
         upstream = self.upstream
         if error.status == 429 or (error.status == 503 and error.retry_after_s is not None):
-            upstream.refused(self.need, self.began, now, error.wait_s)
+            error.crowded = upstream.refused(self.need, self.began, now, error.wait_s)
             self._end("limited")
         else:
             upstream.breaker.failed(self.began, now)

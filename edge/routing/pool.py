@@ -61,12 +61,31 @@ class Pool:
                 code="no_upstream",
                 retry_after_s=2,
             )
-        able = [one for one in self.upstreams if one.may_take(need)]
+        able = self.able(need)
         if not able:
             raise self._unknown(need)
         for budget in (self.retries, self.hedges, self.choice.probes):
             budget.earn(now)
         return Trip(self, need, able, self.resting(wall))
+
+    def able(self, need: Need) -> "tuple[Upstream, ...]":
+        """Those that may be sent it, as far as was configured."""
+        return tuple(one for one in self.upstreams if one.may_take(need))
+
+    def spare(self, able: Iterable[Upstream], now: Instant, wall: Timestamp) -> int | None:
+        """How many more requests they bear, all together; None: none of them is to be asked, and
+        whoever sets out will be told that at once.
+
+        Those that are thought down count only where all are: one of them is asked then. A local
+        one counts where there is no other: it stands in for others that do not work, not for
+        others that are full.
+        """
+        resting = self.resting(wall)
+        left = [one for one in able if not one.drained and one.name not in resting]
+        well = [one for one in left if one.well(now)]
+        left = well or left
+        others = [one for one in left if one.settings.tier != "local"]
+        return sum(one.spare(now) for one in others or left) if left else None
 
     def number(self) -> int:
         """Of the next call."""

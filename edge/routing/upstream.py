@@ -17,9 +17,10 @@ a choice need not wait for the slow answers to arrive to learn that they are slo
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import islice
-from math import exp2
+from math import ceil, exp2
 
 from edge.routing.breaker import Breaker
+from edge.routing.ceiling import Ceiling
 from edge.routing.lane import Lane
 from edge.routing.latency import LEAST_S, UNKNOWN_S, Latency
 from edge.routing.limit import IN_USE, Limit
@@ -46,6 +47,7 @@ class Upstream:
     breaker: Breaker = field(default_factory=Breaker)
     """Shut while it is down."""
     limit: Limit = field(init=False)
+    ceiling: Ceiling = field(default_factory=Ceiling)
     record: Record = field(default_factory=Record)
     lanes: dict[str, Lane] = field(default_factory=dict)
     """By model, the one used last at the end."""
@@ -68,7 +70,8 @@ class Upstream:
     """Requests that failed here and were then sent elsewhere."""
 
     def __post_init__(self) -> None:
-        self.limit = Limit(self.settings.connections_max)
+        most, first = self.settings.connections_max, self.settings.concurrency
+        self.limit = Limit(most) if first is None else Limit(most, first, tried=True)
 
     def __repr__(self) -> str:
         shut = "" if self.breaker.closed else " shut"
@@ -107,6 +110,12 @@ class Upstream:
         closed = self.breaker.closed and lane.breaker.closed and now >= self.ejected_until
         return closed and not lane.doubted(now)
 
+    def well(self, now: Instant) -> bool:
+        """The same of some model at least."""
+        lanes = self.lanes.values()
+        willing = not lanes or any(one.breaker.closed and not one.doubted(now) for one in lanes)
+        return willing and self.breaker.closed and now >= self.ejected_until
+
     def may_be_tried(self, need: Need, now: Instant) -> bool:
         """By one request at a time, to see."""
         lane = self.lane(need.model)
@@ -131,11 +140,20 @@ class Upstream:
         return min(self.limit.now, LIMIT_MIN * exp2(recovers_s))
 
     def full(self, need: Need, now: Instant) -> bool:
-        many = self.in_flight >= self.settings.connections_max
+        many = self.in_flight >= self._at_once(now)
         return many or len(self.waiting) >= self.bears(need, now)
 
     def busy(self, need: Need, now: Instant) -> bool:
         return len(self.waiting) > IN_USE * self.bears(need, now)
+
+    def spare(self, now: Instant) -> int:
+        """How many more requests it bears, of whatever model, if it is well."""
+        bears = min(self.limit.bearable, LIMIT_MIN * exp2(self.breaker.recovered_for(now)))
+        by_waiting = ceil(bears) - len(self.waiting)
+        return max(0, min(by_waiting, int(self._at_once(now)) - self.in_flight))
+
+    def _at_once(self, now: Instant) -> float:
+        return min(self.settings.connections_max, self.ceiling.now(now))
 
     # What it would cost.
 
@@ -207,13 +225,15 @@ class Upstream:
         before = self.tokens_per_s or tokens_per_s
         self.tokens_per_s = before + SPEED_SHARE * (tokens_per_s - before)
 
-    def refused(self, need: Need, began: Instant, now: Instant, wait_s: float | None) -> None:
-        """The model's rate limit is reached, for so long if it said so."""
+    def refused(self, need: Need, began: Instant, now: Instant, wait_s: float | None) -> bool:
+        """The model's rate limit is reached, for so long if it said so; or it has more requests at
+        a time than it takes. Is it the latter, for all we know?"""
         lane = self.lane(need.model)
-        wait_s = wait_s or lane.allowances.empty_for(now) or None
-        lane.breaker.refused(began, now, wait_s)
+        used_up_s = lane.allowances.empty_for(now)
+        lane.breaker.refused(began, now, wait_s or used_up_s or None)
         self.breaker.answers(began, now)
         self.limit.refused()
+        return not used_up_s and self.ceiling.refused(self.in_flight - 1, began, now)
 
     def ends(self, call: int, need: Need, result: str) -> None:
         self.in_flight -= 1

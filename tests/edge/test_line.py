@@ -193,10 +193,10 @@ def refusals(house: Indoors, reason: str) -> float | None:
 
 
 async def test_a_deadline_that_passes_is_told() -> None:
-    line = Line(AdmissionSettings(), lambda: 1, Metrics(), Clock().monotonic)
-    async with line.place("a", 1.0, 10.0):
+    line = Line(AdmissionSettings(concurrency=1), lambda _: None, Metrics(), Clock().monotonic)
+    async with line.place((), "a", 1.0, 10.0):
         with pytest.raises(LineFull, match="deadline"):
-            async with line.place("b", 1.0, 0.01):
+            async with line.place((), "b", 1.0, 0.01):
                 pass
         assert len(line) == 0
     assert line.running == 0
@@ -204,12 +204,12 @@ async def test_a_deadline_that_passes_is_told() -> None:
 
 async def test_room_that_grows_is_used_by_who_waits() -> None:
     room = 1
-    line = Line(AdmissionSettings(), lambda: room, Metrics(), Clock().monotonic)
     served: list[str] = []
+    line = Line(AdmissionSettings(), lambda _: room - len(served), Metrics(), Clock().monotonic)
     go = asyncio.Event()
 
     async def take(name: str) -> None:
-        async with line.place(name, 1.0, 60.0):
+        async with line.place((), name, 1.0, 60.0):
             served.append(name)
             await go.wait()
 

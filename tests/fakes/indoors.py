@@ -326,7 +326,12 @@ async def indoors(
                 wall=clock.wall,
             )
             quotas = Quotas(plans)
-            line = Line(admission, lambda: admission.concurrency, metrics, clock.monotonic)
+            line = Line(
+                admission,
+                lambda able: pool.spare(able, clock.monotonic(), clock.wall()),
+                metrics,
+                clock.monotonic,
+            )
             gate = Gate(
                 quotas,
                 line,

@@ -1,6 +1,7 @@
 """The small parts: limit, budget, allowances, fading counts, maintenance."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from math import inf
 from random import Random
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from edge.routing.allowances import Allowances
 from edge.routing.budget import BALANCE_MAX, Budget
+from edge.routing.ceiling import Ceiling
 from edge.routing.headers import Allowance
-from edge.routing.limit import IN_USE, LIMIT_FIRST, Limit
+from edge.routing.limit import IN_USE, LIMIT_FIRST, UNTRIED, Limit
 from edge.routing.maintenance import windows, wrong
 from edge.routing.recent import Recent
 from edge.routing.settings import LIMIT_MIN, MaintenanceSettings
@@ -55,6 +57,49 @@ def test_a_refusal_lowers_it_and_the_operator_bounds_it() -> None:
     small = Limit(2)
     small.answered(0.25, 0.25, 2)
     assert small.now == 2
+
+
+def test_without_a_sign_of_trouble_many_may_be_sent_to_it() -> None:
+    limit = Limit(512)
+    assert limit.bearable == UNTRIED
+    limit.answered(0.5, 0.25, int(limit.now))
+    assert limit.bearable == limit.now
+    assert Limit(16).bearable == 16
+
+
+# The ceiling
+
+
+def test_it_takes_as_many_as_are_left_when_it_has_refused() -> None:
+    ceiling = Ceiling()
+    assert ceiling.now(NOW) == inf
+    for left in range(31, 7, -1):
+        assert ceiling.refused(left, NOW, after(0.1))
+    assert ceiling.now(after(0.2)) == 8
+
+
+def test_if_none_is_left_it_was_not_for_their_number() -> None:
+    ceiling = Ceiling()
+    for left in range(9, -1, -1):
+        assert ceiling.refused(left, NOW, after(0.1)) == (left > 0)
+    assert ceiling.now(after(0.2)) == inf
+
+
+def test_it_is_tried_again_and_more_rarely_each_time_that_it_holds() -> None:
+    ceiling, now = Ceiling(), NOW
+    ceiling.refused(8, now, now)
+    waits = []
+    for _ in range(8):
+        began = now
+        while ceiling.now(now) < 9:
+            now = Instant(now + 0.5)
+        waits.append(now - began)
+        ceiling.refused(8, now, now)
+    assert waits == sorted(waits)
+    assert 10 < waits[0] < 20
+    assert 300 < waits[-1] < 340
+    ceiling.refused(50, now, now)  # it takes more than it did: what was known is old
+    assert ceiling.now(after(10_000)) > 100
 
 
 # Budgets
