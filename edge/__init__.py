@@ -16,6 +16,7 @@ dispatch   calls upstreams until one answers
 fill       disk, then meaning, then an upstream; and what may be stored
 curate     answers put into the cache on purpose
 snapshots  what is remembered, out and in; imported: the purges that came with it
+untold     purges that hold on this node alone
 status     what happened, as Cache-Status and Server-Timing
 handler    the path of one request
 metrics    counters and histograms

@@ -34,8 +34,8 @@ class Decided:
     """Whether memory had the answer to this very request."""
     shared_key: CacheKey | None = None
     """Where that answer lay, if in the pool of all tenants."""
-    complained: str = ""
-    """What was quarantined when somebody called the answer wrong."""
+    complained: tuple[str, str] | None = None
+    """What was quarantined when somebody called the answer wrong, and how far that holds."""
 
     def about(self, kind: str, question: Question) -> "Decided":
         return replace(self, kind=kind, question=question)

@@ -40,9 +40,10 @@ class Feedback:
         decisions: Decisions,
         reader: Executor,
         renew: Callable[[], None],
-        purge: Callable[[Purge], Coroutine[Any, Any, None]],
+        purge: Callable[[Purge], Coroutine[Any, Any, bool]],
     ) -> None:
-        """`renew` sees to it that what is in flight is not handed to those who come now."""
+        """`renew` sees to it that what is in flight is not handed to those who come now. `purge`
+        says whether other nodes are told."""
         self._answers = answers
         self._decisions = decisions
         self._reader = reader
@@ -92,8 +93,9 @@ class Feedback:
     async def _quarantine(self, decided: Decided) -> dict[str, Any]:
         """At once: when this returns, the answer is not served so again."""
         loop = asyncio.get_running_loop()
+        reach = "node"
         if decided.complained:
-            what = decided.complained
+            what, reach = decided.complained
         elif decided.chosen is not None and decided.question is not None:
             what, question, chosen = "pair", decided.question, decided.chosen
             complain = self._answers.labels.complained
@@ -103,14 +105,17 @@ class Feedback:
             purges = [Purge(scope=decided.scope, key=decided.key)]
             if decided.shared_key is not None:
                 purges.append(Purge(scope=SHARED, key=decided.shared_key))
-            for purge in purges:
-                await self._purge(purge)
+            told = [await self._purge(purge) for purge in purges]
+            reach = "fleet" if all(told) else "node"
         self._renew()
-        self._decisions.note(replace(decided, complained=what))
-        log.warning("event=feedback rid=%s quarantined=%s", decided.request_id, what)
+        self._decisions.note(replace(decided, complained=(what, reach)))
+        log.warning(
+            "event=feedback rid=%s quarantined=%s reach=%s", decided.request_id, what, reach
+        )
         return {
             "object": "feedback",
             "request_id": decided.request_id,
             "verdict": "wrong",
             "quarantined": what,
+            "reach": reach,
         }

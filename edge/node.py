@@ -57,6 +57,7 @@ from edge.routing.pool import Pool
 from edge.rules import Rules
 from edge.sharing import Sharing
 from edge.snapshots import Snapshots
+from edge.untold import Untold
 from edge.wire.http1 import Http1Wire
 from edge.wire.http3 import Http3Wire
 from edge.wire.upstream import UpstreamClient
@@ -69,6 +70,7 @@ from index.entry import (
     Timestamp,
 )
 from index.prompt import exact_key
+from sync.replica import PurgeRefused
 
 log = logging.getLogger("node")
 
@@ -272,14 +274,20 @@ class Node:
             monotonic=monotonic,
             new_id=new_id,
         )
-        imported = ImportedPurges(data, self._secret)
-        self.answers.restore(imported.purges, imported.seen)
+        self._untold = Untold(
+            self.answers,
+            ImportedPurges(data, self._secret),
+            self._readers,
+            self.fleet.name,
+            self.fleet.stamp,
+            wall,
+        )
         self._snapshots = Snapshots(
             self.answers,
             self._readers,
             self._secret,
             self.fleet.name,
-            imported,
+            self._untold,
             lambda: self._batcher.fingerprint,
             wall,
         )
@@ -462,9 +470,17 @@ class Node:
         )  # fmt: skip
         return done
 
-    async def _forget(self, purge: Purge) -> None:
-        """For who was told that an answer is wrong: gone here on return, elsewhere soon after."""
-        await self.purge(purge)
+    async def _forget(self, purge: Purge) -> bool:
+        """For who was told that an answer is wrong: gone here on return, elsewhere soon after.
+
+        False: others are not told, as this node may not tell them answers of that scope either.
+        """
+        try:
+            await self.purge(purge)
+        except PurgeRefused:
+            await self._untold.purge(purge)
+            return False
+        return True
 
     def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:
         try:

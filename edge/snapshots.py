@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar, assert_never
 
-from edge.imported import ImportedPurges
+from edge.untold import Untold
 from index.acceptance import Accepted
 from index.answers import Answers
-from index.entry import NodeName, Purge, Purged, Scope, Seen, Timestamp
+from index.entry import NodeName, Purge, Purged, Scope, Timestamp
 from sync.snapshot import (
     Header,
     Kept,
@@ -70,7 +70,7 @@ class Snapshots:
         worker: Executor,
         secret: bytes,
         name: NodeName,
-        imported: ImportedPurges,
+        untold: Untold,
         encoder: Callable[[], str],
         wall: Callable[[], Timestamp],
     ) -> None:
@@ -78,8 +78,7 @@ class Snapshots:
         self._worker = worker
         self._secret = secret
         self._name = name
-        self._imported = imported
-        self._importing = asyncio.Lock()
+        self._untold = untold
         self._encoder = encoder
         self._wall = wall
 
@@ -145,17 +144,10 @@ class Snapshots:
         assert came.header is not None
         if not came.begun:
             came.begun = True
-            await self._purge(came.purges, came.header.seen)
+            await self._untold.hold(came.purges, came.header.seen)
         entries, came.waiting = came.waiting, []
         if entries:
             came.became.update(await self._aside(lambda: self._accept(entries)))
-
-    async def _purge(self, purges: Sequence[Purged], seen: Seen) -> None:
-        """On disk first: what they cover must stay away after a restart as well."""
-        if purges or seen:
-            async with self._importing:
-                await self._aside(lambda: self._imported.keep(purges, seen, self._wall()))
-            self._answers.restore(purges, seen)
 
     def _accept(self, entries: Sequence[Kept]) -> list[Accepted]:
         """On a worker thread. Waits for the disk, so that its queue never overflows."""

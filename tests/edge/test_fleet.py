@@ -65,7 +65,7 @@ async def two(upstream: ScriptedUpstream, tmp_path: Path, urls: list[str]) -> As
 
 @asynccontextmanager
 async def fleet_of_two(
-    data: Path, base_url: str, urls: list[str], **settings: Any
+    data: Path, base_url: str, urls: list[str], terms: Terms | None = None, **settings: Any
 ) -> AsyncIterator[Two]:
     settings["sync"] = {"nats": {"urls": urls}}
     own = {
@@ -73,7 +73,7 @@ async def fleet_of_two(
         "sync": {**settings["sync"], "listen": "127.0.0.1:0", "region": "eu"},
     }
     async with running_node(data / "a", base_url, **{**settings, **own}) as a:
-        invitation = await a.fleet.invite(Terms(), 60.0)
+        invitation = await a.fleet.invite(terms or Terms(), 60.0)
         wanted = Wanted("sfo-1", region="us", listen=free_address())
         await asyncio.to_thread(join, invitation.token, data / "b", None, wanted, wall())
         other = {"node": {"name": "sfo-1"}}

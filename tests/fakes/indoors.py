@@ -305,8 +305,9 @@ async def indoors(
             async def purge(what: Purge) -> int:
                 return await asyncio.to_thread(answers.purge, purger(what))
 
-            async def forget(what: Purge) -> None:
+            async def forget(what: Purge) -> bool:
                 await purge(what)
+                return True
 
             numbers = iter(range(1, 10**9))
 
