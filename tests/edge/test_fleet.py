@@ -190,7 +190,7 @@ async def test_answers_stay_in_the_regions_where_they_may_be(
     upstream: ScriptedUpstream, tmp_path: Path, urls: list[str]
 ) -> None:
     """One node is in eu, one in us; the tenant `eu` is resident in eu whatever routes say."""
-    settings = {"environ": KEYS, "keys": TENANTS, "cache": {"reach": "fleet"}}
+    settings: dict[str, Any] = {"environ": KEYS, "keys": TENANTS, "cache": {"reach": "fleet"}}
     async with fleet_of_two(tmp_path, upstream.base_url, urls, **settings) as two:
         for _ in range(3):
             await ask(two.at_a, PROMPT, authorization="Bearer key-of-eu")
@@ -209,7 +209,7 @@ async def test_answers_stay_in_the_regions_where_they_may_be(
 async def test_with_keys_an_answer_stays_in_its_region_unless_told_otherwise(
     upstream: ScriptedUpstream, tmp_path: Path, urls: list[str]
 ) -> None:
-    settings = {"environ": KEYS, "keys": TENANTS}
+    settings: dict[str, Any] = {"environ": KEYS, "keys": TENANTS}
     async with fleet_of_two(tmp_path, upstream.base_url, urls, **settings) as two:
         for _ in range(4):
             await ask(two.at_a, PROMPT, authorization="Bearer key-of-all")

@@ -1,6 +1,8 @@
 """A node that was invited for some tenants only, and is asked by others as well."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -15,7 +17,7 @@ from tests.fakes.upstream import ScriptedUpstream
 PROMPT = "what is the capital city of france"
 ALL = "Bearer key-of-all"
 TERMS = Terms(scopes=("tenant:eu",))
-SETTINGS = {"environ": KEYS, "keys": TENANTS, "cache": {"reach": "fleet"}}
+SETTINGS: dict[str, Any] = {"environ": KEYS, "keys": TENANTS, "cache": {"reach": "fleet"}}
 
 
 async def complain(node: Node, request_id: str) -> tuple[int, dict[str, str]]:
@@ -55,7 +57,7 @@ async def test_what_was_called_wrong_there_does_not_return_with_a_restart_or_a_s
     async with running_node(tmp_path / "b", upstream.base_url, **settings) as b:
         assert b.answers.count(Purge()) == 0
 
-        async def parts():
+        async def parts() -> AsyncIterator[bytes]:
             for part in snapshot:
                 yield part
 
