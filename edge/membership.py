@@ -57,7 +57,7 @@ _PLACE = TypeAdapter(Place)
 class Wanted:
     """What a node is to be in its fleet. Empty: whatever fits."""
 
-    name: str
+    name: str = ""
     region: str = ""
     listen: str = ""
     address: str = ""

@@ -38,6 +38,7 @@ class Application:
     request: str
     """Its certificate request, PEM: proof that it has the key."""
     name: str
+    """Empty: that of the invite, or one that is free."""
     region: str
     """Empty: that of the invite, or of the host."""
     address: str

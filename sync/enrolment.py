@@ -15,6 +15,7 @@ import datetime as dt
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count, islice
 
 from cryptography.hazmat.primitives import serialization
 
@@ -39,6 +40,8 @@ VALID_S = 3600.0
 """How long a token is good for, unless said otherwise."""
 VALID_S_MAX = 7 * 86_400.0
 DEFAULT_REGION = "default"
+ANY_NAME = "edge"
+"""What a node is called that was given no name: so, or with the next number that is free."""
 
 
 class Registrar:
@@ -166,8 +169,9 @@ class Registrar:
                 f"The clock of the joining machine is {abs(ahead_s):.0f} s "
                 f"{'ahead' if ahead_s > 0 else 'behind'}: set both clocks (NTP), then join again"
             )
-        check_name(said.name)
-        if terms.name not in (None, said.name):
+        own_name = said.name or terms.name or self._free_name(public_key)
+        check_name(own_name)
+        if terms.name not in (None, own_name):
             raise Refused(f"This token is for a node called {terms.name}: join --name {terms.name}")
         own = self._roster.get(self._credentials.name)
         region = said.region or terms.region or (own.region if own else DEFAULT_REGION)
@@ -176,7 +180,7 @@ class Registrar:
             raise Refused(f"This token is for {terms.region}: join --region {terms.region}")
         if said.address:
             check_address(said.address)
-        name = node_name(said.name, public_key)
+        name = node_name(own_name, public_key)
         self._check_free(name, public_key)
         return Enrolment(
             name=name,
@@ -189,6 +193,15 @@ class Registrar:
             may_invite=terms.may_invite,
             scopes=terms.scopes,
         )
+
+    def _free_name(self, public_key: bytes) -> str:
+        """For a node that does not care: its own, if it was here before; or else a number."""
+        others = {one.public_key: _stem(one.name) for one in self._roster if not one.revoked}
+        if (known := others.get(public_key)) is not None:
+            return known
+        taken = set(others.values())
+        numbered = (f"{ANY_NAME}-{number}" for number in count(2))
+        return next(one for one in (ANY_NAME, *islice(numbered, len(taken))) if one not in taken)
 
     def _check_free(self, name: NodeName, public_key: bytes) -> None:
         """Raises Refused unless a node of this key may be called that."""

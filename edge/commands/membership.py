@@ -9,7 +9,7 @@ from typing import Any
 
 from edge import membership
 from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_admin, add_config, call, seconds
-from edge.config import load
+from edge.config import NodeSettings, load
 from edge.identity import IdentityError
 from edge.listen import ListenError
 from index.database import DirectoryInUse
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
     option("token", metavar="TOKEN", help="what promptedge invite printed; - for stdin")
     add_config(one)
     option("--data", metavar="DIR", help="the node's directory (default ./var)")
-    option("--name", metavar="NAME", help="what it is called (default: [node] name)")
+    option("--name", metavar="NAME", help="what it is called (default: [node] name, or one that is free)")
     option("--region", metavar="REGION", help="where it is (default: as whoever invited it)")
     option("--listen", metavar="HOST:PORT", help="where other nodes reach it (default: port 8444)")
     option("--address", metavar="HOST:PORT", help="as they dial it, if that differs")
@@ -91,7 +91,7 @@ def join(options: argparse.Namespace) -> int:
     config = load(options.config, os.environ, flags)
     place = config.sync
     wanted = membership.Wanted(
-        name=options.name or config.node.name,
+        name=options.name or ("" if config.node.name == NodeSettings().name else config.node.name),
         region=options.region or place.region,
         listen=options.listen or place.listen,
         address=options.address or place.address,

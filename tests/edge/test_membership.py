@@ -62,6 +62,18 @@ async def test_a_directory_that_joined_is_a_member(
     assert enrolled.address == settings.listen == announced(settings)
 
 
+async def test_nodes_that_were_given_no_name_join_with_one_line(
+    host: Member, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for data in (first, second):
+        assert await run("join", host.invite(), "--data", str(data)) == 0
+    assert await run("join", host.invite(), "--data", str(second)) == 0  # as it is called already
+    names = [load(data).name.rpartition(".")[0] for data in (first, second)]
+    assert names == ["edge", "edge-2"]
+    assert len(host.roster) == 3
+
+
 async def test_what_was_cached_under_another_secret_is_set_aside(
     host: Member, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,9 +217,9 @@ async def test_invite_and_revoke(
     now = host.wall
     assert tokens.read(text, now).until == Timestamp(float(int(now + 600)))
     data = tmp_path / "new"
-    assert await run("join", text, "--data", str(data)) == 1
+    assert await run("join", text, "--data", str(data), "--name", "ams-2") == 1
     assert "join --name ams-1" in capsys.readouterr().err
-    assert await run("join", text, "--data", str(data), "--name", "ams-1") == 0
+    assert await run("join", text, "--data", str(data)) == 0
     own = load(data)
     enrolled = host.roster.member(own.name)
     assert enrolled is not None
