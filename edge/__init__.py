@@ -13,6 +13,7 @@ routing    which upstream next
 collapse   one fill for equal requests in flight, owned by none of them
 batcher    embeds prompts that arrive together in one call, off the loop
 dispatch   calls upstreams until one answers
+regional   a Redis or Valkey that the nodes of a region share, as a second exact cache
 fill       disk, then meaning, then an upstream; and what may be stored
 curate     answers put into the cache on purpose
 snapshots  what is remembered, out and in; imported: the purges that came with it

@@ -92,9 +92,11 @@ def serve(options: argparse.Namespace) -> int:
 
 def check(options: argparse.Namespace) -> int:
     config = configured(options)
-    from edge.preflight import check_files
+    from edge.preflight import check_files, warnings
 
     check_files(config, os.environ)
+    for found in warnings(config):
+        print(f"promptedge: warning: {found}", file=sys.stderr)
     print("The configuration is good.")
     return EXIT_OK
 

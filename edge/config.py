@@ -20,6 +20,7 @@ from edge.cors import CorsSettings
 from edge.line import AdmissionSettings
 from edge.local_model import LocalModelSettings
 from edge.policy import CacheSettings, RouteSettings
+from edge.regional.settings import RedisSettings
 from edge.routing.settings import MaintenanceSettings, RoutingSettings, UpstreamSettings
 from edge.rules import HttpSettings
 from edge.sharing import SharingSettings
@@ -133,6 +134,7 @@ class Config:
     verifier: VerifierSettings = field(default_factory=VerifierSettings)
     memory: MemorySettings = field(default_factory=MemorySettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
     local_model: LocalModelSettings = field(default_factory=LocalModelSettings)
     routes: tuple[RouteSettings, ...] = ()
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)

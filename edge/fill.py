@@ -1,4 +1,4 @@
-"""Getting an answer that memory does not have at hand: disk, then meaning, then an upstream.
+"""Getting an answer that memory does not have at hand: disk, meaning, others, or an upstream.
 
 A fill runs in a flight (see `edge.collapse`) and tells it everything it learns. It stores the
 answer *before* it lets the last event go, so that whoever has received an answer whole may rely on
@@ -9,7 +9,7 @@ filtered, no error, and no purge of it since the fill began.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -115,6 +115,16 @@ class Others(Protocol):
         """The answer to that very request, if another node has it at hand; it is then here too."""
 
 
+class Regional(Protocol):
+    """What the nodes of a region share; see `edge.regional`."""
+
+    async def find(self, scope: Scope, key: CacheKey) -> Entry | None:
+        """The answer to that very request, if it is there; it is then here too."""
+
+    def stored(self, entry: Entry) -> None:
+        """It was fetched from an upstream, and is here now."""
+
+
 @dataclass(slots=True)
 class _Memo:
     """What a fill has to remember until it can store."""
@@ -154,6 +164,7 @@ class Fill:
         checks: Learner,
         sharing: Sharing,
         others: Others,
+        regional: Regional | None = None,
         gate: Gate,
     ) -> None:
         self._answers = answers
@@ -169,6 +180,7 @@ class Fill:
         self._checks = checks
         self._sharing = sharing
         self._others = others
+        self._regional = regional
         self._gate = gate
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
@@ -176,7 +188,7 @@ class Fill:
         try:
             decided = Decided(ask.request_id, ask.query.scope, ask.query.key)
             memo = _Memo(self._answers.begin(), decided)
-            match = await self._look_up(ask, memo, flight) or await self._from_others(ask, memo)
+            match = await self._look_up(ask, memo, flight) or await self._from_elsewhere(ask, memo)
             if match is not None:
                 flight.settle(Found(match))
             elif ask.query.curation and ask.query.curation.given:
@@ -243,16 +255,29 @@ class Fill:
         self._missed(memo, flight, found if isinstance(found, Miss) else Miss("too-old"))
         return None
 
-    async def _from_others(self, ask: Ask, memo: _Memo) -> Match | None:
-        query = ask.query
-        if not query.allowed.lookup or memo.bypass:
+    async def _from_elsewhere(self, ask: Ask, memo: _Memo) -> Match | None:
+        """From what the region shares, or else from another node."""
+        if not ask.query.allowed.lookup or memo.bypass:
             return None
-        began = self._monotonic()
-        entry = await self._others.find(query.scope, query.key)
+        if self._regional is not None:
+            entry = await self._asked(ask, "redis", self._regional.find)
+            if entry is not None:
+                return Match(entry, "redis")
+        entry = await self._asked(ask, "peer", self._others.find)
+        return Match(entry, "exact") if entry is not None else None
+
+    async def _asked(
+        self,
+        ask: Ask,
+        whom: str,
+        find: Callable[[Scope, CacheKey], Awaitable[Entry | None]],
+    ) -> Entry | None:
+        query, began = ask.query, self._monotonic()
+        entry = await find(query.scope, query.key)
         if entry is None or not young_enough(query, entry, self._wall()):
             return None
-        ask.timings.steps["peer"] = self._monotonic() - began
-        return Match(entry, "exact")
+        ask.timings.steps[whom] = self._monotonic() - began
+        return entry
 
     def _missed(self, memo: _Memo, flight: Flight, miss: Miss) -> None:
         memo.decided = flight.decided = memo.decided.missed(miss)
@@ -429,6 +454,8 @@ class Fill:
         )
         stored = self._answers.put(entry, memo.vector)
         self._others.stored(entry)
+        if self._regional is not None:
+            self._regional.stored(entry)
         self._share(ask, memo, entry, answer)
         self._checks.miss(query, memo.decided, body)
         if stored:

@@ -276,6 +276,15 @@ class Fleet:
         entry = self.replica.take(frame, self._now())
         return entry if entry and (entry.scope, entry.key) == (scope, key) else None
 
+    # Answers for the whole region: `edge.regional.tier.Region`.
+
+    def told(self, entry: Entry) -> bytes | None:
+        return self.replica.told(entry, self._now())
+
+    def taken(self, frame: bytes, scope: Scope, key: CacheKey) -> Entry | None:
+        entry = self.replica.found(frame, self._now())
+        return entry if entry and (entry.scope, entry.key) == (scope, key) else None
+
     async def _offer(self) -> None:
         """Have told to others what is asked for often enough, as far as the budget goes."""
         loop = asyncio.get_running_loop()

@@ -195,7 +195,7 @@ class PromptHandler:
         self._answers.touch(hot)
         self._others.asked(entry)
         self._count(kind, ask)
-        detail = "shared" if shared else kind if kind == "semantic" else ""
+        detail = "shared" if shared else kind if kind in ("semantic", "redis") else ""
         fields: Fields = (
             ("cache-status", status.hit(self._node, entry.expires_at - now, detail)),
             ("age", str(max(0, int(now - entry.stored_at)))),

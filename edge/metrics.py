@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from edge.routing.report import UpstreamFacts
 
 OUTCOMES = (
-    *("exact", "semantic", "stale"),
+    *("exact", "semantic", "redis", "stale"),
     *("miss", "collapsed", "request", "bypass", "refused", "failed"),
 )
 TURNED_AWAY = (

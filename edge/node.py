@@ -50,8 +50,18 @@ from edge.line import Line
 from edge.meaning import Meaning
 from edge.metrics import Metrics
 from edge.models import Models
-from edge.preflight import check_values, key_ring, server_tls, upstream_key, upstreams
+from edge.preflight import (
+    check_values,
+    key_ring,
+    redis_password,
+    server_tls,
+    upstream_key,
+    upstreams,
+    warnings,
+)
 from edge.refill import Refill
+from edge.regional.client import RedisClient
+from edge.regional.tier import RegionalTier
 from edge.routing import report
 from edge.routing.pool import Pool
 from edge.rules import Rules
@@ -114,6 +124,7 @@ class Node:
             config.maintenance,
         )
         self._upstream_keys = {u.name: upstream_key(u, environ) for u in self.pool.upstreams}
+        self._redis_password = redis_password(config, environ)
         check_values(config)
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -134,6 +145,8 @@ class Node:
             async with asyncio.TaskGroup() as self._tasks:
                 await self._open(stack, sockets)
                 await self._spawn_background()
+                for found in warnings(self.config):
+                    log.warning("event=advice what=%s", found)
                 self.state = "ready"
                 log.info("event=ready name=%s %s", self.config.node.name, self._where())
                 self.started.set()
@@ -172,6 +185,7 @@ class Node:
             monotonic=monotonic,
         )
         stack.push_async_callback(self.fleet.close)
+        self._regional = self._regional_tier(stack)
         self._keys.follow(self.fleet.roster.keybook)
         self._key_desk = KeyDesk(
             self.fleet, frozenset(one.name for one in config.plans), wall=wall, monotonic=monotonic
@@ -237,6 +251,7 @@ class Node:
             checks=self._checks,
             sharing=Sharing(config.sharing),
             others=self.fleet,
+            regional=self._regional,
             gate=self._gate,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
@@ -307,6 +322,23 @@ class Node:
             new_id=new_id,
         )
         self._watch()
+
+    def _regional_tier(self, stack: contextlib.AsyncExitStack) -> RegionalTier | None:
+        settings = self.config.redis
+        if not settings.url:
+            return None
+        client = RedisClient(settings, self._redis_password)
+        stack.push_async_callback(client.close)
+        return RegionalTier(
+            settings,
+            client,
+            self.fleet,
+            self._secret,
+            self.fleet.filled.is_set,
+            wall=wall,
+            monotonic=monotonic,
+            chance=os.urandom,
+        )
 
     def _fill_flight(self, ask: Ask, flight: Flight) -> Coroutine[Any, Any, None]:
         """For who is built before the fill, and is told by it of misses."""
@@ -383,6 +415,8 @@ class Node:
             self._spawn(self.meaning.run(), "meaning")
             self._spawn(self._checks.run(), "checks")
         await self.fleet.start()
+        if self._regional is not None:
+            self._spawn(self._regional.run(), "redis")
         self._spawn(self._warm_memory(), "warm memory")
         self._spawn(self._line.run(), "line")
         if self.models.runs_local:
@@ -452,6 +486,7 @@ class Node:
             },
             "connections": {name: wire.connections for name, wire in self._wires.items()},
             "fleet": self.fleet.facts(),
+            "redis": self._regional.facts() if self._regional is not None else None,
             "routing": report.told(self.pool, monotonic(), wall()),
             "maintenance": report.maintenance(self.pool, wall()),
         }
@@ -512,7 +547,8 @@ class Node:
         watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
         watch("refuted_pairs", "Pairs proven wrong.", lambda: self.answers.labels.refuted)
         self._metrics.watch_classes(self._insight.gauges)
-        for name, what, read in (*self.answers.gauges(), *self.fleet.gauges()):
+        shared = self._regional.gauges() if self._regional is not None else ()
+        for name, what, read in (*self.answers.gauges(), *self.fleet.gauges(), *shared):
             watch(name, what, read)
         self._metrics.watch_fleet(self.fleet.lags)
         self._metrics.watch_upstreams(lambda: report.facts(self.pool, monotonic(), wall()))

@@ -14,6 +14,7 @@ from edge import identity, listen
 from edge.admission import key_format
 from edge.admission.keys import KEY_CHARS_MAX, KeyRing
 from edge.config import Config, ConfigError, KeySettings
+from edge.regional import settings as regional
 from edge.routing import maintenance
 from edge.routing.settings import UpstreamSettings
 from edge.routing.upstream import Upstream
@@ -111,12 +112,27 @@ def upstream_key(upstream: Upstream, environ: Mapping[str, str]) -> str | None:
         raise ConfigError(f"upstreams: {upstream.name}: {exc}") from exc
 
 
+def redis_password(config: Config, environ: Mapping[str, str]) -> str | None:
+    if not config.redis.url:
+        return None
+    try:
+        return regional.password_of(config.redis, environ)
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from exc
+
+
+def warnings(config: Config) -> list[str]:
+    """What works, and is better changed."""
+    return [found for found in (regional.warning(config.redis),) if found]
+
+
 def check_files(config: Config, environ: Mapping[str, str]) -> None:
     """Everything that would keep a node from starting, short of starting it. Raises ConfigError."""
     check_values(config)
     key_ring(config.keys, environ)
     for upstream in upstreams(config.upstreams):
         upstream_key(upstream, environ)
+    redis_password(config, environ)
     if config.tls.certificate and config.tls.key:
         server_tls(config.tls.certificate, config.tls.key)
     if config.fleet.secret_file:
@@ -159,6 +175,8 @@ def check_values(config: Config) -> None:
         if len(one.labels) > ROUTE_LABELS_MAX:
             raise ConfigError(f"routes[{at}].labels: at most {ROUTE_LABELS_MAX}")
     _check_upstreams(config)
+    if wrong := regional.problem(config.redis):
+        raise ConfigError(wrong)
     for name in ("listen", "plain", "admin"):
         text = getattr(config.node, name)
         try:

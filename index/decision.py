@@ -117,7 +117,7 @@ class Match:
     """An entry found for a prompt, and how."""
 
     entry: Entry
-    kind: Literal["exact", "semantic", "stale"]
+    kind: Literal["exact", "semantic", "redis", "stale"]
     decision: Serve | None = None
     """What a semantic match rests on."""
 

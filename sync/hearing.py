@@ -80,6 +80,20 @@ class Hearing:
             self.drop(exc)
             return None
 
+    def answer(self, frame: bytes, now: Now) -> Entry | None:
+        """The answer in a frame that somebody kept for us, if it may be had; heard before or not,
+        as what it told may have been forgotten since."""
+        try:
+            header = peek(frame)
+            message = self._opened(frame, header, now)
+            if not isinstance(message, Entries):
+                raise Refused("no answer")
+            news = self._entries(message, header, now)
+        except (MessageError, ClockSkew) as exc:
+            self.drop(exc)
+            return None
+        return news.entries[0] if news is not None and news.entries else None
+
     def remember(self, origin: NodeName, version: Version) -> None:
         """This frame needs no hearing."""
         self._recent[origin, version] = None

@@ -269,6 +269,22 @@ class Replica:
             return None
         return self._say(Entries(((entry, None),)))[1]
 
+    def told(self, entry: Entry, now: Now) -> bytes | None:
+        """The frame of an answer for any node of this region; None if they may not have it."""
+        self._now = now
+        own = self.roster.member(self.own.name)
+        if own is None or not own.may_publish or entry.stored_by != own.name:
+            return None
+        may = admission.may_keep(own, entry.scope, entry.reach)
+        if not may or not self._fit(entry, BODY_BYTES_MAX):
+            return None
+        return self._say(Entries(((entry, None),)))[1]
+
+    def found(self, frame: bytes, now: Now) -> Entry | None:
+        """What a frame says that lay somewhere, if it is now held; it may be heard many times."""
+        self._now = now
+        return self._hearing.answer(frame, now)
+
     def take(self, frame: bytes, now: Now) -> Entry | None:
         """What a peer answered, if it was news and is now held."""
         self._now = now

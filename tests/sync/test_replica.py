@@ -788,3 +788,55 @@ def test_readings_go_on_after_a_kill_whatever_the_clock_says(two: Fleet) -> None
 
 def entries_of(entry: Entry) -> Entries:
     return Entries(((entry, None),))
+
+
+# Answers that lay somewhere in the region.
+
+
+def test_a_frame_that_lay_somewhere_is_taken_as_often_as_it_is_needed(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path)
+    a, b = fleet.start("a"), fleet.start("b")
+    entry = fleet.fetch("a", "x")
+    frame = a.told(entry, fleet.now)
+    assert frame is not None
+    for name, replica in (("b", b), ("b", b), ("a", a)):
+        fleet.shelves[name].entries.clear()  # for room
+        assert replica.found(frame, fleet.now) == entry
+        assert fleet.holds(name, entry)
+    assert b.found(frame, fleet.now) is None, "it is here, and no news"
+
+
+def test_a_frame_that_lay_somewhere_is_judged_as_if_it_was_heard_now(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, enrolment("a"), enrolment("b"), enrolment("c", region="us"))
+    a, b, c = fleet.start("a"), fleet.start("b"), fleet.start("c")
+    here, old, dead = (
+        fleet.fetch("a", "here", reach=("eu",)),
+        fleet.fetch("a", "old", expires_at=Timestamp(WALL + 10)),
+        fleet.fetch("a", "dead", labels=("bad",)),
+    )
+    frames = [a.told(one, fleet.now) for one in (here, old, dead)]
+    assert all(frames)
+    first, second, third = (frame or b"" for frame in frames)
+    assert c.found(first, fleet.now) is None, "it is of another region"
+    b.purge(Purge(label="bad"), fleet.now)
+    assert b.found(third, fleet.now) is None
+    fleet.seconds = 11
+    assert b.found(second, fleet.now) is None
+    presence = next(data for _, _, data in fleet.sent) if fleet.sent else first
+    assert b.found(presence[:-1] + bytes((presence[-1] ^ 1,)), fleet.now) is None
+    assert b.dropped["forged"] == 1
+    revoked = replace(enrolment("a", version=9), revoked=True)
+    b.enrol(enrol(revoked, OPERATOR), fleet.now)
+    assert b.found(first, fleet.now) is None
+    assert not fleet.shelves["b"].entries
+
+
+def test_what_the_region_may_not_have_is_not_framed_for_it(tmp_path: Path) -> None:
+    fleet = Fleet(tmp_path, enrolment("a", scopes=("shared",)), enrolment("b", may_publish=False))
+    a, b = fleet.start("a"), fleet.start("b")
+    assert a.told(fleet.fetch("a", 1), fleet.now) is not None
+    assert a.told(fleet.fetch("a", 2, reach=()), fleet.now) is None
+    assert a.told(fleet.fetch("a", 3, reach=("us",)), fleet.now) is None
+    assert a.told(fleet.fetch("a", 4, scope=Scope("tenant:other")), fleet.now) is None
+    assert b.told(fleet.fetch("b", 5), fleet.now) is None
+    assert a.told(fleet.fetch("a", 6, stored_by=node("b")), fleet.now) is None
