@@ -16,6 +16,7 @@ import aiohttp
 
 from sync.connection import GOODBYE_S, WEBSOCKET_BYTES_MAX, WebSocket, at_once
 from sync.peer_client import Peer
+from sync.unlinked import unlinked
 
 log = logging.getLogger("sync")
 
@@ -24,10 +25,6 @@ CONNECT_TIMEOUT_S = 2.0
 OPEN_TIMEOUT_S = 5.0
 RECONNECT_S = 0.3
 APART_MAX_S = 1.0
-
-
-class Unlinked(Exception):  # noqa: N818  what became of an attempt
-    """No link, and why not."""
 
 
 @asynccontextmanager
@@ -62,14 +59,8 @@ async def _opened(
                 max_msg_size=WEBSOCKET_BYTES_MAX,
                 timeout=aiohttp.ClientWSTimeout(ws_close=GOODBYE_S),
             )
-    except aiohttp.WSServerHandshakeError as exc:
-        raise Unlinked(f"refused ({exc.status})") from exc
-    except aiohttp.ClientConnectorCertificateError as exc:
-        raise Unlinked("another node answers there") from exc
-    except TimeoutError as exc:
-        raise Unlinked("no answer") from exc
     except (aiohttp.ClientError, OSError, ValueError) as exc:
-        raise Unlinked(type(exc).__name__) from exc
+        raise unlinked(exc, peer.address) from exc
 
 
 def pause_s(failures: int, took_s: float, chance: Random) -> float:

@@ -26,13 +26,14 @@ from index.clock import Now
 from index.entry import Instant, NodeName, Timestamp
 from sync.application import Refused
 from sync.connection import Connection, WebSocket
-from sync.dialling import Unlinked, dialled, pause_s
+from sync.dialling import dialled, pause_s
 from sync.dialogue import is_aside
 from sync.peer_client import Peer
 from sync.peers import Peers
 from sync.replica import End, Role
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
+from sync.unlinked import BUG, ENDED, NO_ADDRESS, Unlinked
 
 log = logging.getLogger("sync")
 
@@ -183,12 +184,12 @@ class Feed:
             began = self._monotonic()
             try:
                 await self._read_once(name)
-                failures, why = 0, "ended"
+                failures, why = 0, ENDED
             except Unlinked as exc:
                 failures, why = failures + 1, str(exc)
             except Exception:
                 log.exception("event=bug part=sync")
-                failures, why = failures + 1, "bug"
+                failures, why = failures + 1, BUG
             if self.unreached.get(name) != why:
                 log.info("event=not_linked source=%s why=%s", name, why)
             self.unreached[name] = why
@@ -198,7 +199,7 @@ class Feed:
     async def _read_once(self, name: NodeName) -> None:
         """One link, from its beginning to its end. Raises Unlinked if it did not begin."""
         if (peer := self._peer(name)) is None:
-            raise Unlinked("no address")
+            raise Unlinked(NO_ADDRESS)
         async with dialled(peer, self._tls) as websocket:
             self.unreached.pop(name, None)
             await self._hold(End(name, Role.SOURCE), websocket)

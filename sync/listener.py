@@ -112,9 +112,11 @@ class Listener:
             name, key = certificates.name_of(certificate), certificates.key_of(certificate)
         except ValueError as exc:
             raise Refused("Not the certificate of a node", 403) from exc
-        member = self._roster.member(name)
+        member = self._roster.get(name)
         if member is None or member.public_key != key:
-            raise Refused(f"{name} is not in the roster, or was revoked", 403)
+            raise Refused(f"{name} is not in the roster", 403)
+        if member.revoked:
+            raise Refused(f"{name} was revoked", 410)
         self._server.keep(request)
         return member
 

@@ -17,11 +17,12 @@ from index.entry import CacheKey, NodeName, Scope
 from sync import connection, https
 from sync.connection import PIECE_BYTES, QUEUED_BYTES_MAX
 from sync.credentials import client_tls
-from sync.dialling import Unlinked, dialled, pause_s
+from sync.dialling import dialled, pause_s
 from sync.dialogue import MESSAGE_BYTES_MAX, Aside, written
 from sync.peer_client import PeerClient, Unanswered
 from sync.replica import End, Role
 from sync.settings import SyncSettings
+from sync.unlinked import NO_ADDRESS, REVOKED, Unlinked
 from tests.fakes.eventually import until
 from tests.fakes.members import NOW, Member, fleet, listening, member, running
 
@@ -101,14 +102,37 @@ async def test_a_node_that_only_dials_reads_and_is_not_read(tmp_path: Path) -> N
     b.roster.merge(a.roster.lines()[0])
     b.roster.merge(a.roster.lines()[1])
     async with running(a), running(b) as feed:
-        await until(lambda: feed.unreached == {a.name: "no address"})
+        await until(lambda: feed.unreached == {a.name: NO_ADDRESS})
         await until(lambda: a.pipe.links == [End(b.name, SOURCE)])
+
+
+async def _clear_text(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(1)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    writer.close()
+
+
+async def test_why_there_is_no_link_is_said_in_words(tmp_path: Path) -> None:
+    a, b = fleet(tmp_path, "a", "b")
+    server = await asyncio.start_server(_clear_text, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    said = {
+        f"127.0.0.1:{port}": "does something else than promptedge answer there",
+        "nobody.invalid:1": "the name in nobody.invalid:1 is not known here",
+        "127.0.0.1:99999": "'127.0.0.1:99999' is no HOST:PORT",
+    }
+    async with server, running(b) as feed:
+        for address, words in said.items():
+            a.registrar.settle("a", "eu", address, _date())
+            b.roster.merge(a.roster.lines()[0])
+            b.roster.merge(a.roster.lines()[1])
+            await until(lambda words=words: words in feed.unreached.get(a.name, ""))  # type: ignore[misc]
 
 
 async def test_a_source_that_comes_back_is_read_again(tmp_path: Path) -> None:
     a, b = fleet(tmp_path, "a", "b")
     async with running(b) as feed:
-        await until(lambda: feed.unreached.get(a.name) == "ClientConnectorError")
+        await until(lambda: "nothing listens at" in feed.unreached.get(a.name, ""))
         for _ in range(2):
             async with running(a):
                 await until(lambda: End(a.name, SOURCE) in b.pipe.links)
@@ -134,7 +158,7 @@ async def test_a_revoked_node_is_cut_off_at_once_and_stays_out(tmp_path: Path) -
         a.registrar.revoke("b")
         feed.flush()
         await until(lambda: not a.pipe.links)
-        await until(lambda: theirs.unreached.get(a.name) == "refused (403)")
+        await until(lambda: theirs.unreached.get(a.name) == REVOKED)
         assert a.pipe.links == []
 
 
@@ -158,7 +182,7 @@ async def test_a_node_of_another_fleet_is_not_let_in(tmp_path: Path) -> None:
         with pytest.raises(Unlinked):
             async with _dialled(stranger, a):
                 raise AssertionError
-        with pytest.raises(Unlinked, match=r"refused \(401\)"):
+        with pytest.raises(Unlinked, match="the certificate of a node"):
             async with dialled(a.peer(), _without_certificate(a)):
                 raise AssertionError
     assert a.pipe.links == []
@@ -171,7 +195,7 @@ async def test_another_node_at_the_address_of_a_source_is_not_read(tmp_path: Pat
     for imposter in (c, stranger):
         imposter.address = a.address
         async with running(b) as feed, running(imposter):
-            await until(lambda: feed.unreached.get(a.name) == "another node answers there")
+            await until(lambda: "another node answers at" in feed.unreached.get(a.name, ""))
         assert End(a.name, SOURCE) not in b.pipe.ended
 
 
@@ -181,14 +205,14 @@ async def test_a_certificate_that_the_roster_does_not_know(tmp_path: Path) -> No
     lines = a.roster.lines()
     a.roster.__init__(a.credentials.operator_public_key)  # type: ignore[misc]
     async with running(a):
-        with pytest.raises(Unlinked, match=r"refused \(403\)"):
+        with pytest.raises(Unlinked, match="does not know this node"):
             async with _dialled(b, a):
                 raise AssertionError
         for line in lines:
             a.roster.merge(line)
         now = _date()
         b.credentials._show(a.credentials.issue(b.credentials.public_key, a.name, now))
-        with pytest.raises(Unlinked, match=r"refused \(403\)"):
+        with pytest.raises(Unlinked, match="does not know this node"):
             async with _dialled(b, a):
                 raise AssertionError
 
@@ -197,7 +221,7 @@ async def test_only_so_many_read_one_node(tmp_path: Path) -> None:
     a, b, c = fleet(tmp_path, "a", "b", "c")
     async with running(a, SyncSettings(links_max=1)), _dialled(b, a):
         await until(lambda: len(a.pipe.links) == 1)
-        with pytest.raises(Unlinked, match=r"refused \(503\)"):
+        with pytest.raises(Unlinked, match="as many nodes as it can"):
             async with _dialled(c, a):
                 raise AssertionError
         async with _dialled(b, a):  # the same again is not one more
@@ -427,7 +451,7 @@ async def test_strangers_are_refused_everything(tmp_path: Path) -> None:
     a, b, _ = fleet(tmp_path, "a", "b", "c")
     async with listening(a), _client(b) as client:
         a.registrar.revoke("b")
-        with pytest.raises(Unanswered, match="403"):
+        with pytest.raises(Unanswered, match="410"):
             await client.digest(a.peer())
         assert await client.fetch(a.peer(), Scope("shared"), CacheKey(bytes(32)), 10) is None
         assert a.shelf.asked_by == []
