@@ -12,11 +12,11 @@ NO_ADDRESS = (
 ENDED = "the link ended: it is dialled again"
 BUG = "a bug of this node's: its log has it under event=bug"
 REVOKED = (
-    "this node was revoked: others tell it nothing and take nothing from it; to belong to the fleet "
-    "again it needs a new data directory, and a token"
+    "this node was revoked: others tell it nothing and take nothing from it; to belong to the "
+    "fleet again it needs a new data directory, and a token"
 )
 _REFUSALS = {
-    401: "it was not shown the certificate of a node: is there a proxy in between? There may be none",
+    401: "it was not shown the certificate of a node: there may be no proxy in between",
     403: (
         "it does not know this node: it has not heard yet that this one joined, or its data "
         "directory is an old copy"

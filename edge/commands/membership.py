@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
     option("token", metavar="TOKEN", help="what promptedge invite printed; - for stdin")
     add_config(one)
     option("--data", metavar="DIR", help="the node's directory (default ./var)")
-    option("--name", metavar="NAME", help="what it is called (default: [node] name, or one that is free)")
+    option("--name", metavar="NAME", help="its name (default: [node] name, or any that is free)")
     option("--region", metavar="REGION", help="where it is (default: as whoever invited it)")
     option("--listen", metavar="HOST:PORT", help="where other nodes reach it (default: port 8444)")
     option("--address", metavar="HOST:PORT", help="as they dial it, if that differs")
