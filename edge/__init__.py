@@ -9,6 +9,7 @@ policy     may memory answer, may this be stored; rules: what the operator decid
 cors       which web pages may ask
 ask        a request read and keyed, not yet answered
 intake     from bytes to a query: what can be said before memory is asked
+protection what one address may do; door: asked of it before a body is read
 routing    which upstream next
 collapse   one fill for equal requests in flight, owned by none of them
 batcher    embeds prompts that arrive together in one call, off the loop

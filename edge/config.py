@@ -20,6 +20,7 @@ from edge.cors import CorsSettings
 from edge.line import AdmissionSettings
 from edge.local_model import LocalModelSettings
 from edge.policy import CacheSettings, RouteSettings
+from edge.protection.settings import ProtectionSettings
 from edge.regional.settings import RedisSettings
 from edge.routing.settings import MaintenanceSettings, RoutingSettings, UpstreamSettings
 from edge.rules import HttpSettings
@@ -126,6 +127,7 @@ class Config:
     http: HttpSettings = field(default_factory=HttpSettings)
     http1: Http1Settings = field(default_factory=Http1Settings)
     http3: Http3Settings = field(default_factory=Http3Settings)
+    protection: ProtectionSettings = field(default_factory=ProtectionSettings)
     cors: CorsSettings = field(default_factory=CorsSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     sharing: SharingSettings = field(default_factory=SharingSettings)

@@ -47,6 +47,11 @@ class Unauthorized(EdgeError):  # noqa: N818  named as the status is
     type = "authentication_error"
     code = "invalid_api_key"
 
+    reason = ""
+    """What was wrong with the key, for the log: whoever sent it is not told."""
+    key_id = "-"
+    """Of the key, if there was such a one."""
+
 
 class UpstreamError(EdgeError):
     """The upstream is at fault: 502 when it answered badly, 504 when it did not answer in time."""

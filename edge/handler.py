@@ -15,6 +15,7 @@ from edge.ask import Ask, Query
 from edge.collapse import Collapse, Flight, Found, Whole
 from edge.decisions import Decided, Decisions
 from edge.dialects.events import HEARTBEAT
+from edge.door import Door
 from edge.errors import Busy, ClientError, EdgeError, OverQuota, StreamCut
 from edge.feedback import Feedback
 from edge.fill import Fill, Others, young_enough
@@ -48,6 +49,7 @@ class PromptHandler:
         told: Feedback,
         others: Others,
         gate: Gate,
+        door: Door,
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
@@ -64,6 +66,7 @@ class PromptHandler:
         self._feedback = told
         self._others = others
         self._gate = gate
+        self._door = door
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
@@ -72,9 +75,9 @@ class PromptHandler:
     def body_bytes_max(self) -> int:
         return self._body_bytes_max
 
-    def admit(self, head: Head) -> Response | None:
+    def admit(self, head: Head, peer: str) -> Response | None:
         try:
-            answer = self._intake.admit(head)
+            answer = self._door.admit(head, peer)
         except EdgeError as error:
             return self.refuse(head, error)
         if answer is None:

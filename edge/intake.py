@@ -82,6 +82,10 @@ class Intake:
             lambda model: route(model, rules.routes, rules.cache, keys=len(keys) > 0)
         )
 
+    @property
+    def asks_for_keys(self) -> bool:
+        return len(self._keys) > 0
+
     def dialect(self, head: Head | None) -> Dialect:
         """The one that this request speaks; for what speaks none, the first."""
         dialect = self._dialects.get(head.path) if head else None

@@ -27,6 +27,7 @@ OUTCOMES = (
 TURNED_AWAY = (
     *("requests", "tokens", "tokens_day", "concurrency"),
     *("queue_full", "queue_late", "deadline"),
+    *("address", "lockout"),
 )
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TTFT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1, 1.5, 2.5, 4, 7, 12, 20, 40, 90, 300)
@@ -172,7 +173,8 @@ class Metrics:
 
         turned_away = Counter(
             "promptedge_turned_away",
-            "Requests refused as a limit of a plan was reached or upstreams were busy, by reason.",
+            "Requests refused as a limit of a plan or of an address was reached or upstreams were "
+            "busy, by reason.",
             ["reason"],
             registry=self.registry,
         )

@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import socket
+import ssl
 import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +37,7 @@ from edge.curate import Curate
 from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
 from edge.dispatch import Dispatch
+from edge.door import Door
 from edge.errors import EdgeError
 from edge.feedback import Feedback
 from edge.fill import Fill
@@ -59,6 +61,7 @@ from edge.preflight import (
     upstreams,
     warnings,
 )
+from edge.protection.connections import Connections
 from edge.refill import Refill
 from edge.regional.client import RedisClient
 from edge.regional.tier import RegionalTier
@@ -306,6 +309,14 @@ class Node:
             lambda: self._batcher.fingerprint,
             wall,
         )
+        self._connections = Connections(config.protection)
+        self._door = Door(
+            self._intake,
+            config.protection,
+            self._metrics,
+            monotonic=monotonic,
+            chance=Random(os.urandom(16)),
+        )
         self._handler = PromptHandler(
             rules,
             self._intake,
@@ -317,6 +328,7 @@ class Node:
             Feedback(self.answers, decisions, self._readers, self._collapse.renew, self._forget),
             self.fleet,
             self._gate,
+            self._door,
             wall=wall,
             monotonic=monotonic,
             new_id=new_id,
@@ -379,16 +391,29 @@ class Node:
             port = config.node.public_port or self.addresses["quic"].port
             alt_svc = f'h3=":{port}"; ma={ALT_SVC_MAX_AGE_S}'
             tls = server_tls(certificate, key)
-            await self._open_wire(
-                "http3", Http3Wire(sockets["quic"], certificate, key, self._handler, config.http3)
+            quic = Http3Wire(
+                sockets["quic"],
+                certificate,
+                key,
+                self._handler,
+                config.http3,
+                self._connections,
             )
-            await self._open_wire(
-                "http1-tls", Http1Wire(sockets["listen"], tls, self._handler, config.http1, alt_svc)
-            )
+            await self._open_wire("http3", quic)
+            await self._open_http1("http1-tls", sockets["listen"], tls, alt_svc)
         if "plain" in sockets:
-            await self._open_wire(
-                "http1", Http1Wire(sockets["plain"], None, self._handler, config.http1)
-            )
+            await self._open_http1("http1", sockets["plain"])
+
+    async def _open_http1(
+        self,
+        name: str,
+        sock: socket.socket,
+        tls: ssl.SSLContext | None = None,
+        alt_svc: str | None = None,
+    ) -> None:
+        settings = self.config.http1
+        wire = Http1Wire(sock, tls, self._handler, settings, alt_svc, self._connections)
+        await self._open_wire(name, wire)
 
     async def _open_wire(self, name: str, wire: Http1Wire | Http3Wire) -> None:
         await wire.start()
@@ -485,6 +510,10 @@ class Node:
                 "waiting": len(self._line),
             },
             "connections": {name: wire.connections for name, wire in self._wires.items()},
+            "protection": {
+                **self._door.facts(),
+                "refused": {name: wire.refused for name, wire in self._wires.items()},
+            },
             "fleet": self.fleet.facts(),
             "redis": self._regional.facts() if self._regional is not None else None,
             "routing": report.told(self.pool, monotonic(), wall()),
@@ -532,6 +561,9 @@ class Node:
     def _where(self) -> str:
         return " ".join(f"{name}={address}" for name, address in self.addresses.items())
 
+    def _http3(self) -> list[Http3Wire]:
+        return [wire for wire in self._wires.values() if isinstance(wire, Http3Wire)]
+
     def _watch(self) -> None:
         watch = self._metrics.watch
         watch("ready", "1 while new users may be sent here.", lambda: float(self.readiness()[0]))
@@ -541,6 +573,23 @@ class Node:
             "Open connections.",
             lambda: sum(w.connections for w in self._wires.values()),
         )
+        watch(
+            "connections_refused",
+            "Connections that were not let in.",
+            lambda: sum(w.refused for w in self._wires.values()),
+        )
+        watch(
+            "quic_half_open",
+            "QUIC handshakes that are not complete.",
+            lambda: sum(wire.half_open for wire in self._http3()),
+        )
+        watch(
+            "quic_retries",
+            "QUIC clients that had to prove their address first.",
+            lambda: sum(wire.retries for wire in self._http3()),
+        )
+        watch("wrong_keys", "Requests with a wrong API key or none.", lambda: self._door.failures)
+        watch("lockouts", "Times somebody was locked out.", lambda: self._door.lockouts)
         watch("upstream_calls", "Calls of upstreams that run.", lambda: self._line.running)
         watch("queue_waiting", "Calls that wait for room.", lambda: len(self._line))
         watch("embedded", "Prompts embedded.", lambda: self._batcher.embedded)

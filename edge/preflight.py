@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from edge import identity, listen
 from edge.admission import key_format
 from edge.admission.keys import KEY_CHARS_MAX, KeyRing
+from edge.admission.source import Networks
 from edge.config import Config, ConfigError, KeySettings
 from edge.regional import settings as regional
 from edge.routing import maintenance
@@ -153,6 +154,10 @@ def check_values(config: Config) -> None:
         raise ConfigError("tls: certificate and key belong together; set both or neither")
     if not (config.node.listen or config.node.plain):
         raise ConfigError("node: listen and plain are both off; nobody could reach this node")
+    try:
+        Networks(config.protection.trusted)
+    except ValueError as exc:
+        raise ConfigError(f"protection.trusted: {exc}") from exc
     named = [one.name for one in config.plans]
     if len(set(named)) < len(named):
         raise ConfigError(f"plans: two have the same name; there are {', '.join(sorted(named))}")

@@ -2,7 +2,7 @@
 
 A wire does four things with a handler, in this order:
 
-    head arrives          `handler.admit(head)`; a refusal is sent before the body is read
+    head arrives          `handler.admit(head, peer)`; a refusal is sent before the body is read
     body arrives          counted against `handler.body_bytes_max`; over it, `handler.refuse(...)`
     body is complete      `reply = handler.handle(request)`
     reply is a Response   send it at once: this is the path of an exact hit, no task is made
@@ -82,8 +82,11 @@ class Handler(Protocol):
     @property
     def body_bytes_max(self) -> int: ...
 
-    def admit(self, head: Head) -> Response | None:
-        """Refuse what can be refused without the body: 401, 404, 405, 413, 415, 417, CORS."""
+    def admit(self, head: Head, peer: str) -> Response | None:
+        """Refuse what can be refused without the body: 401, 404, 405, 413, 415, 417, 429, CORS.
+
+        `peer` is the address of the other end of the connection, without port.
+        """
 
     def handle(self, request: Request) -> Response | Coroutine[Any, Any, Reply]:
         """Answer a complete request that `admit` let through."""

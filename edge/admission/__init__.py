@@ -6,6 +6,7 @@ issuing     keys made, rotated and revoked while the node runs
 rate        a meter: so many units in so much time
 plans       what a tenant may use, and has used
 fair_queue  whose turn it is, when not all can be served
+source      what counts as one client, where nobody says who they are
 flows       who takes turns with whom
 foreseen    how long an answer will be
 refusals    what whoever is refused is told

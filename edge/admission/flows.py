@@ -9,28 +9,18 @@ else has the same one.
 
 from collections.abc import Callable
 from hashlib import blake2b
-from ipaddress import IPv6Address, ip_address
+
+from edge.admission.source import source_of
 
 SHARDS = 64
 HAND = 8
 
 
-def prefix(client: str) -> str:
-    """What one household has of addresses: a whole IPv4 one, the first half of an IPv6 one."""
-    try:
-        address = ip_address(client.partition("%")[0])
-    except ValueError:
-        return client
-    if not isinstance(address, IPv6Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(int(address) >> 64)
-
-
 def hand(client: str, secret: bytes) -> list[int]:
     """The queues of a client; the secret keeps others from working out whom they would hit."""
-    drawn = int.from_bytes(blake2b(prefix(client).encode(), digest_size=8, key=secret).digest())
+    drawn = int.from_bytes(
+        blake2b(source_of(client).name.encode(), digest_size=8, key=secret).digest()
+    )
     left = list(range(SHARDS))
     dealt = []
     for cards in range(SHARDS, SHARDS - HAND, -1):

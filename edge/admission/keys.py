@@ -97,20 +97,27 @@ class KeyRing:
         """
         if not len(self):
             return ANYBODY
-        scheme, _, key = (authorization or "").partition(" ")
+        if authorization is None:
+            raise _unauthorized("missing")
+        scheme, _, key = authorization.partition(" ")
         if scheme.lower() != "bearer" or len(key) > KEY_CHARS_MAX:
-            raise _unauthorized()
+            raise _unauthorized("malformed")
         key = key.strip()
         if key.startswith(key_format.PREFIX) and not key_format.well_formed(key):
-            raise _unauthorized()  # mistyped: nothing is looked up
+            raise _unauthorized("malformed")  # mistyped: nothing is looked up
         digest = key_format.digest(key)
         caller = self._callers.get(digest)
-        if caller is None and self._book is not None:
-            record = self._book.get(digest)
-            caller = _caller(record) if record is not None and not record.revoked else None
-        if caller is None or now >= caller.expires_at:
-            raise _unauthorized()
-        return caller
+        return caller if caller is not None else self._of_the_fleet(digest, now)
+
+    def _of_the_fleet(self, digest: bytes, now: Timestamp) -> Caller:
+        record = self._book.get(digest) if self._book is not None else None
+        if record is None:
+            raise _unauthorized("unknown")
+        if record.revoked:
+            raise _unauthorized("revoked", record.id)
+        if now >= record.expires_at:
+            raise _unauthorized("expired", record.id)
+        return _caller(record)
 
     def tenant(self, name: str | None) -> Caller:
         """The tenant that the operator names, for whom something is put into the cache; None where
@@ -162,9 +169,11 @@ def _no_tenant(message: str) -> ClientError:
     return ClientError(f"{message}.", code="no_such_tenant", param="tenant")
 
 
-def _unauthorized() -> Unauthorized:
-    return Unauthorized(
+def _unauthorized(reason: str, key_id: str = "-") -> Unauthorized:
+    error = Unauthorized(
         "This node asks for an API key, and this is not one of them. "
         "Send it as `Authorization: Bearer KEY`; the operator hands them out.",
         fields=(("www-authenticate", 'Bearer realm="edge"'),),
     )
+    error.reason, error.key_id = reason, key_id
+    return error

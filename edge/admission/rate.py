@@ -29,6 +29,15 @@ class Limit:
         return self.window_s / self.units
 
 
+def late_s(limit: Limit, full_at: float, units: float, now: float) -> float:
+    """How long until `units` may be taken of a limit whose theoretical arrival time is `full_at`;
+    0 if now, infinite if never."""
+    if units > limit.units:
+        return float("inf")
+    late = max(full_at - now, 0.0) + units * limit.interval_s - limit.window_s
+    return late if late > _ROUNDING_S else 0.0
+
+
 @dataclass(slots=True, eq=False)
 class Taken:
     """Units set aside, until it is known how many were used."""
@@ -49,11 +58,7 @@ class Meter:
 
     def wait_s(self, units: float, now: Instant) -> float:
         """How long until `units` may be taken; 0 if now, infinite if never."""
-        if units > self.limit.units:
-            return float("inf")
-        used_s = self.reset_s(now) + units * self.limit.interval_s
-        late_s = used_s - self.limit.window_s
-        return late_s if late_s > _ROUNDING_S else 0.0
+        return late_s(self.limit, self._full_at, units, now)
 
     def spend(self, units: float, now: Instant) -> None:
         """Use it up, whether or not it was there."""

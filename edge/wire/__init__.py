@@ -1,5 +1,6 @@
 """Where bytes meet the outside. In reading order:
 
+acceptor   a listening TCP socket: who may come in
 http1      HTTP/1.1 on aiohttp's low-level server
 http3      HTTP/3 on aioquic, under our own UDP endpoint; its docstring maps the quic_* and h3_*
            modules that it is made of

@@ -256,7 +256,7 @@ class H3Session:
             exchange.admitted = True
             exchange.method = head.method
             self._shared.counters.requests += 1
-            refusal = handler.admit(head)
+            refusal = handler.admit(head, self.peer)
             if refusal is not None:
                 self._refuse(exchange, refusal)
                 return

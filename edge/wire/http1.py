@@ -11,13 +11,16 @@ import logging
 import socket
 import ssl
 from http import HTTPStatus
-from typing import Any, cast
+from typing import cast
 
 from aiohttp import HttpVersion11, StreamReader, web
 from multidict import CIMultiDict
 
 from edge.errors import EdgeError, Overloaded, StreamCut, body_too_large, body_too_slow
+from edge.protection.connections import Connections, Place
+from edge.protection.settings import ProtectionSettings
 from edge.request import EventStream, Fields, Handler, Head, Reply, Request, Response
+from edge.wire.acceptor import Acceptor
 from edge.wire.http1_connection import Connection
 from edge.wire.http1_head import HeadReader
 from edge.wire.http1_settings import Http1Settings
@@ -30,8 +33,6 @@ __all__ = ["Http1Settings", "Http1Wire"]
 log = logging.getLogger("http")
 
 WRITE_BUFFER_BYTES = 64 * 1024
-TLS_GOODBYE_S = 2.0
-"""How long a closing client has to say goodbye as well; pools with idle connections never do."""
 UNWIND_S = 5.0
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
@@ -46,14 +47,16 @@ class Http1Wire:
         handler: Handler,
         settings: Http1Settings,
         alt_svc: str | None = None,
+        connections: Connections | None = None,
     ) -> None:
-        """`alt_svc` is the whole value of the field, or None when HTTP/3 is not to be had."""
+        """`alt_svc` is the whole value of the field, or None when HTTP/3 is not to be had.
+
+        `connections` are counted together with those of other wires."""
         self.draining = False
         self.settings = settings
         self.date = HttpDate()
         self.repeats = Repeats()
-        self._sock = sock
-        self._tls = tls
+        self._address = sock.getsockname()
         self._handler = handler
         self._alt_svc = alt_svc
         self._heads = HeadReader(settings.header_section_max_bytes)
@@ -61,16 +64,28 @@ class Http1Wire:
         self._open: set[Connection] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
-        self._listener: asyncio.Server | None = None
+        self._acceptor = Acceptor(
+            sock,
+            tls,
+            connections or Connections(ProtectionSettings()),
+            self._protocol,
+            connections_max=settings.connections_max,
+            handshake_timeout_s=settings.header_timeout_s,
+        )
         self._server: web.Server | None = None
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "open"
-        return f"<Http1Wire {self._sock.getsockname()} {state} connections={self.connections}>"
+        return f"<Http1Wire {self._address} {state} connections={self.connections}>"
 
     @property
     def connections(self) -> int:
-        return len(self._open)
+        return self._acceptor.connections
+
+    @property
+    def refused(self) -> int:
+        """Connections that were not let in."""
+        return self._acceptor.refused
 
     @property
     def in_flight(self) -> int:
@@ -78,22 +93,13 @@ class Http1Wire:
         return sum(connection._request_in_progress for connection in self._open)
 
     async def start(self) -> None:
-        loop = asyncio.get_running_loop()
         self._server = web.Server(self._serve, handler_cancellation=True)
-        tls: dict[str, Any] = {}
-        if self._tls is not None:
-            tls["ssl"] = self._tls
-            tls["ssl_handshake_timeout"] = self.settings.header_timeout_s
-            tls["ssl_shutdown_timeout"] = TLS_GOODBYE_S
-        self._listener = await loop.create_server(
-            self._protocol, sock=self._sock, backlog=1024, **tls
-        )
+        self._acceptor.start()
 
     def drain(self) -> None:
         """Take no more connections; tell clients to close theirs with the answer they wait for."""
         self.draining = True
-        if self._listener:
-            self._listener.close()
+        self._acceptor.close()
         for connection in self._open:
             connection.close()
 
@@ -103,6 +109,7 @@ class Http1Wire:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._all_closed.wait()
+        await self._acceptor.stop()
         unwinding = [task for one in self._open if (task := one._task_handler) is not None]
         for connection in list(self._open):
             connection.abort()
@@ -114,17 +121,18 @@ class Http1Wire:
 
     # Connections.
 
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, place: Place) -> asyncio.Protocol:
         assert self._server is not None
-        return Connection(self, self._server)
+        return Connection(self, self._server, place)
 
     def opened(self, connection: Connection) -> bool:
         self._open.add(connection)
         self._all_closed.clear()
-        return self.connections <= self.settings.connections_max and not self.draining
+        return not self.draining
 
     def closed(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._acceptor.left(connection.place)
         if not self._open:
             self._all_closed.set()
 
@@ -143,7 +151,8 @@ class Http1Wire:
         except EdgeError as error:
             _connection(request).framing()
             return self.error(request, error)
-        refusal = self._handler.admit(head)
+        peer = _connection(request).peer
+        refusal = self._handler.admit(head, peer)
         if refusal is not None:
             return self._refuse(request, refusal)
         try:
@@ -151,7 +160,7 @@ class Http1Wire:
         except EdgeError as error:
             return self._refuse(request, self._handler.refuse(head, error))
         try:
-            answer = self._handler.handle(Request(head, body, request.remote or "", "1.1"))
+            answer = self._handler.handle(Request(head, body, peer, "1.1"))
             reply = answer if isinstance(answer, Response) else await answer
         finally:
             self._bodies.give(len(body))

@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from edge.errors import ClientError, EdgeError
+from edge.protection.connections import Place
 from edge.wire.http1_head import REQUEST_LINE_BYTES_MAX, malformed, too_large
 from edge.wire.http1_settings import Http1Settings
 from edge.wire.log_lines import Repeats, where
@@ -35,7 +36,7 @@ class Wire(Protocol):
     repeats: Repeats
 
     def opened(self, connection: "Connection") -> bool:
-        """False when there is no room for it."""
+        """False when the listener takes no more."""
 
     def closed(self, connection: "Connection") -> None: ...
 
@@ -57,10 +58,12 @@ class Connection(RequestHandler):
         "_tls",
         "_wire",
         "half_closed",
+        "peer",
+        "place",
         "torn",
     )
 
-    def __init__(self, wire: Wire, server: web.Server) -> None:
+    def __init__(self, wire: Wire, server: web.Server, place: Place) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             server,
@@ -73,6 +76,9 @@ class Connection(RequestHandler):
             max_headers=wire.settings.header_fields_max,
         )
         self._wire = wire
+        self.place = place
+        self.peer = ""
+        """The address of the client, without port."""
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
@@ -96,10 +102,11 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         self._sink = cast(asyncio.Transport, transport)
         self._tls = transport.get_extra_info("ssl_object") is not None
+        if address := transport.get_extra_info("peername"):  # None: it has left already
+            self.peer = peer_of(address)
         if self._wire.opened(self):
             self._await_head()
         else:
-            self._note("event=closed proto=h1 reason=too_many_connections", logging.WARNING)
             self._sink.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -266,6 +273,4 @@ class Connection(RequestHandler):
     def _note(self, event: str, level: int) -> None:
         count = self._wire.repeats.count(event, self._loop.time())
         if count:
-            address = self._sink.get_extra_info("peername") if self._sink else None
-            source = peer_of(address) if address else "-"
-            log.log(level, "%s src=%s count=%d", event, source, count)
+            log.log(level, "%s src=%s count=%d", event, self.peer or "-", count)

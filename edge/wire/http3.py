@@ -16,6 +16,8 @@ from pathlib import Path
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.tls import CipherSuite
 
+from edge.protection.connections import Connections
+from edge.protection.settings import ProtectionSettings
 from edge.request import Handler
 from edge.wire.h3_head import HeadDecoder
 from edge.wire.h3_session import H3Session, Http3Counters, Shared
@@ -35,7 +37,8 @@ log = logging.getLogger("h3")
 class Http3Wire:
     """Serves HTTP/3 on `sock`, a bound UDP socket, which it owns from then on.
 
-    `certificate` and `key` are PEM files, the chain in the first. To be made on a running loop.
+    `certificate` and `key` are PEM files, the chain in the first. `connections` are counted
+    together with those of other wires. To be made on a running loop.
     Raises RuntimeError when the installed aioquic is not the one this was written for, and
     OSError or ValueError when the certificate or the key cannot be read.
     """
@@ -47,6 +50,7 @@ class Http3Wire:
         key: Path,
         handler: Handler,
         settings: Http3Settings | None = None,
+        connections: Connections | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,  # noqa: TID251  the default of an I/O module
     ) -> None:
@@ -65,7 +69,12 @@ class Http3Wire:
             http_date=HttpDate(),
         )
         self._endpoint = QuicEndpoint(
-            self._udp, configuration, settings, self._open_session, clock=clock
+            self._udp,
+            configuration,
+            settings,
+            self._open_session,
+            connections or Connections(ProtectionSettings()),
+            clock=clock,
         )
 
     def __repr__(self) -> str:

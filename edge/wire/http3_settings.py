@@ -84,14 +84,11 @@ class Http3Settings:
     connections_max: Annotated[int, Ge(1)] = 2048
     """Connections alive at once, about 120 KiB each. Further ones are refused."""
 
-    connections_per_source_max: Annotated[int, Ge(1)] = 256
-    """The same for one IPv4 address or one IPv6 /64."""
-
     retry_half_open: Annotated[int, Ge(0)] = 64
     """With more handshakes unfinished than this, a client must prove its address (Retry) before it
     costs us the 3 ms of a handshake."""
 
-    half_open_max: Annotated[int, Ge(1)] = 512
+    half_open_max: Annotated[int, Ge(1)] = 200
     """Unfinished handshakes alive at once. Further first packets are ignored."""
 
     tasks_max: Annotated[int, Ge(1)] = 4096

@@ -39,9 +39,10 @@ from aioquic.quic.packet import (
 )
 from aioquic.quic.retry import QuicRetryTokenHandler
 
+from edge.protection.connections import Connections, Place, Refusal
 from edge.wire.http3_settings import Http3Settings
 from edge.wire.log_lines import Repeats, where
-from edge.wire.peer import source_of
+from edge.wire.peer import peer_of
 from edge.wire.quic_connection import ServerConnection
 from edge.wire.quic_first_contact import (
     CONNECTION_ID_BYTES,
@@ -83,11 +84,23 @@ class Session(Protocol):
 class Link:
     """One connection as the endpoint knows it: its IDs, its timer, its session."""
 
-    __slots__ = ("handshaking", "ids", "quic", "session", "since", "source", "timer", "timer_at")
+    __slots__ = (
+        "handshaking",
+        "ids",
+        "peer",
+        "place",
+        "quic",
+        "session",
+        "since",
+        "timer",
+        "timer_at",
+    )
 
-    def __init__(self, quic: ServerConnection, source: str, now: float) -> None:
+    def __init__(self, quic: ServerConnection, peer: str, now: float) -> None:
         self.quic = quic
-        self.source = source
+        self.peer = peer
+        self.place: Place | None = None
+        """None until the client has proven its address."""
         self.since = now
         self.ids: list[bytes] = []
         self.session: Session | None = None
@@ -108,6 +121,7 @@ class QuicEndpoint:
         configuration: QuicConfiguration,
         settings: Http3Settings,
         open_session: OpenSession,
+        connections: Connections,
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -120,7 +134,7 @@ class QuicEndpoint:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._by_id: dict[bytes, Link] = {}
         self._links: dict[Link, None] = {}
-        self._sources: Counter[str] = Counter()
+        self._connections = connections
         self._waiting_room: deque[tuple[bytes, Address]] = deque()
         self._dirty: dict[Link, None] = {}
         self._scheduled = False
@@ -149,7 +163,7 @@ class QuicEndpoint:
         known = {number for link in self._links for number in link.ids}
         assert known == set(self._by_id), "connection IDs out of step with connections"
         assert self.half_open == sum(link.handshaking for link in self._links)
-        assert sum(self._sources.values()) == len(self._links)
+        assert all(link.place or link.handshaking or link.quic.closing for link in self._links)
 
     # life
 
@@ -291,6 +305,8 @@ class QuicEndpoint:
                     link.session.goaway(final=False)
             case HandshakeCompleted():
                 self._handshake_over(link)
+                if link.place is None:
+                    self._enter(link, now)
             case ConnectionTerminated():
                 self._remove(link)
             case _:
@@ -312,7 +328,7 @@ class QuicEndpoint:
 
     def _fault(self, link: Link, exc: Exception) -> None:
         """A bug, in aioquic or in ours, met by one connection: that connection ends."""
-        log.error("event=fault error=%s at=%s src=%s", type(exc).__name__, where(exc), link.source)
+        log.error("event=fault error=%s at=%s src=%s", type(exc).__name__, where(exc), link.peer)
         link.quic.close(error_code=QuicErrorCode.INTERNAL_ERROR, frame_type=QuicFrameType.PADDING)
         self._remove(link)
 
@@ -376,7 +392,7 @@ class QuicEndpoint:
 
     def _give_up(self, link: Link, now: float) -> None:
         if count := self._repeats.count("handshake", now):
-            log.info("event=timeout phase=handshake src=%s count=%d", link.source, count)
+            log.info("event=timeout phase=handshake src=%s count=%d", link.peer, count)
         link.quic.close(error_code=QuicErrorCode.NO_ERROR, reason_phrase="handshake")
         self.wake(link)
 
@@ -425,14 +441,11 @@ class QuicEndpoint:
 
     def _accept(self, header: QuicHeader, address: Address, now: float) -> Link | None:
         limits = self._settings
-        source = source_of(address)
-        if (
-            self.draining
-            or len(self._links) >= limits.connections_max
-            or self._sources[source] >= limits.connections_per_source_max
-        ):
+        if self.draining or len(self._links) >= limits.connections_max:
             self._refuse(header, address, QuicErrorCode.CONNECTION_REFUSED)
             return None
+        peer = peer_of(address)
+        refusal = self._connections.refusal(peer, now)
         original, retried = header.destination_cid, None
         under_pressure = self.half_open + len(self._waiting_room) >= limits.retry_half_open
         if header.token:
@@ -448,17 +461,37 @@ class QuicEndpoint:
                 if under_pressure:
                     self._refuse(header, address, QuicErrorCode.INVALID_TOKEN)
                     return None
-        if under_pressure and retried is None:
+        if retried is None and (under_pressure or refusal):
+            # Who is not to come in is told so at an address of theirs: nobody else's is held
+            # against them, and nobody else is told.
             self.retries += 1
             self._udp.send([(retry(header, address, self._retry, now), address)])
+            return None
+        if refusal:
+            self._note_refusal(refusal, peer, now)
+            self._refuse(header, address, QuicErrorCode.CONNECTION_REFUSED)
             return None
         if self.half_open >= limits.half_open_max:
             self.refused += 1
             return None
-        return self._new_link(header, original, retried, source, now)
+        return self._new_link(header, original, retried, peer, now)
+
+    def _enter(self, link: Link, now: float) -> None:
+        """The client has proven its address by its handshake; now it may be one too many."""
+        if refusal := self._connections.refusal(link.peer, now):
+            self._note_refusal(refusal, link.peer, now)
+            self.refused += 1
+            link.quic.close(error_code=QuicErrorCode.CONNECTION_REFUSED)
+        else:
+            link.place = self._connections.enter(link.peer, now)
+
+    def _note_refusal(self, refusal: Refusal, peer: str, now: float) -> None:
+        if count := self._repeats.count(refusal, now):
+            what = "event=refused proto=h3 reason=%s src=%s count=%d"
+            log.warning(what, refusal, peer, count)
 
     def _new_link(
-        self, header: QuicHeader, original: bytes, retried: bytes | None, source: str, now: float
+        self, header: QuicHeader, original: bytes, retried: bytes | None, peer: str, now: float
     ) -> Link:
         quic = ServerConnection(
             configuration=self._configuration,
@@ -466,12 +499,13 @@ class QuicEndpoint:
             retry_source_connection_id=retried,
             streams_max=self._settings.streams_max,
         )
-        link = Link(quic, source, now)
+        link = Link(quic, peer, now)
+        if retried is not None:
+            link.place = self._connections.enter(peer, now)
         link.ids = [header.destination_cid, quic.host_cid]
         for number in link.ids:
             self._by_id[number] = link
         self._links[link] = None
-        self._sources[source] += 1
         self.half_open += 1
         self.accepted += 1
         return link
@@ -486,9 +520,8 @@ class QuicEndpoint:
             return
         for number in link.ids:
             self._by_id.pop(number, None)
-        self._sources[link.source] -= 1
-        if not self._sources[link.source]:
-            del self._sources[link.source]
+        if link.place is not None:
+            link.place.leave()
         self._handshake_over(link)
         if link.timer is not None:
             link.timer.cancel()
@@ -513,7 +546,7 @@ class QuicEndpoint:
                 space,
                 code,
                 by,
-                link.source,
+                link.peer,
                 reason,
                 count,
             )

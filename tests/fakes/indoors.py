@@ -26,6 +26,7 @@ from edge.cors import Cors, CorsSettings
 from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
 from edge.dispatch import Dispatch
+from edge.door import Door
 from edge.errors import StreamCut, UpstreamError
 from edge.feedback import Feedback
 from edge.fill import Fill
@@ -35,6 +36,7 @@ from edge.intake import Intake
 from edge.line import AdmissionSettings, Line
 from edge.metrics import Metrics
 from edge.policy import CacheSettings, RouteSettings
+from edge.protection.settings import ProtectionSettings
 from edge.refill import Refill
 from edge.request import EventStream, Head, Request, Response
 from edge.routing.headers import Told
@@ -194,6 +196,8 @@ class Indoors:
     quotas: Quotas
     line: Line
     running: set[asyncio.Task[None]] = field(default_factory=set)
+    peer: str = "127.0.0.1"
+    """The address that requests come from."""
 
     async def ask(self, prompt: Any, /, **fields: str) -> Answer:
         """As `tests.fakes.doors.ask`."""
@@ -222,10 +226,10 @@ class Indoors:
         self, headers: Mapping[str, str], body: bytes, path: str = CHAT
     ) -> Response | EventStream:
         head = Head("POST", path, "", "edge.example", headers)
-        refusal = self.handler.admit(head)
+        refusal = self.handler.admit(head, self.peer)
         if refusal is not None:
             return refusal
-        reply = self.handler.handle(Request(head, body, "127.0.0.1", "1.1"))
+        reply = self.handler.handle(Request(head, body, self.peer, "1.1"))
         return reply if isinstance(reply, Response) else await reply
 
     async def stream(self, text: str) -> EventStream:
@@ -272,6 +276,7 @@ async def indoors(
     routing: RoutingSettings | None = None,
     maintenance: Sequence[MaintenanceSettings] = (),
     semantic: DecisionSettings | None = None,
+    protection: ProtectionSettings = ProtectionSettings(),  # noqa: B008  frozen
 ) -> AsyncIterator[Indoors]:
     cache = cache or CacheSettings(mode="semantic" if semantic else "exact")
     clock, exchanges, metrics = Clock(), Upstreams(), Metrics()
@@ -372,6 +377,7 @@ async def indoors(
                 wall=clock.wall,
             )
             decisions = Decisions()
+            door = Door(intake, protection, metrics, monotonic=clock.monotonic, chance=chance)
             handler = PromptHandler(
                 rules,
                 intake,
@@ -383,6 +389,7 @@ async def indoors(
                 Feedback(answers, decisions, reader, collapse.renew, forget),
                 others,
                 gate,
+                door,
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=new_id,

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge.errors import EdgeError
+from edge.protection.connections import Connections
 from edge.request import EventStream, Head, Reply, Request, Response
 from edge.wire.http3 import Http3Settings, Http3Wire
 from tests.fakes.h3_client import H3Client, h3_connect
@@ -78,7 +79,7 @@ class FakeHandler:
     admitted: list[Head] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
 
-    def admit(self, head: Head) -> Response | None:
+    def admit(self, head: Head, peer: str) -> Response | None:
         refusal = self.refusal(head)
         if refusal is None:
             self.admitted.append(head)
@@ -173,12 +174,16 @@ def udp_socket(host: str = "127.0.0.1") -> socket.socket:
 
 @asynccontextmanager
 async def serving(
-    handler: FakeHandler, settings: Http3Settings | None = None, *, host: str = "127.0.0.1"
+    handler: FakeHandler,
+    settings: Http3Settings | None = None,
+    connections: Connections | None = None,
+    *,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[tuple[Http3Wire, Any]]:
     """A wire, and the address to reach it at. What must hold, holds when it is over."""
     sock = udp_socket(host)
     address = sock.getsockname()
-    wire = Http3Wire(sock, *certificate(), handler, settings)
+    wire = Http3Wire(sock, *certificate(), handler, settings, connections)
     await wire.start()
     try:
         yield wire, address

@@ -6,6 +6,7 @@ same kind of bytes to a whole node.
 
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -21,6 +22,8 @@ from yarl import URL
 
 from edge.errors import StreamCut
 from edge.listen import Address, bind_tcp
+from edge.protection.connections import Connections
+from edge.protection.settings import ProtectionSettings
 from edge.request import EventStream, Reply, Request, Response
 from edge.wire.http1 import Http1Settings, Http1Wire
 from edge.wire.http1_head import MEMO_BYTES_MAX, HeadReader
@@ -90,21 +93,28 @@ class Place:
     tls: ssl.SSLContext | None = None
     peers: list[Peer] = field(default_factory=list)
 
-    async def connect(self) -> Peer:
-        peer = Peer(*await asyncio.open_connection(*self.address, ssl=self.tls))
+    async def connect(self, *, plain: bool = False) -> Peer:
+        tls = None if plain else self.tls
+        peer = Peer(*await asyncio.open_connection(*self.address, ssl=tls))
         self.peers.append(peer)
         return peer
 
 
 @asynccontextmanager
 async def place(
-    handler: FakeHandler, *, tls: bool = False, send_buffer: int = 0, **settings: Any
+    handler: FakeHandler,
+    *,
+    tls: bool = False,
+    send_buffer: int = 0,
+    connections: Connections | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Place]:
     sock = bind_tcp(Address("127.0.0.1", 0))
     if send_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     server, client = _contexts() if tls else (None, None)
-    wire = Http1Wire(sock, server, handler, Http1Settings(**settings), ALT_SVC if tls else None)
+    alt_svc = ALT_SVC if tls else None
+    wire = Http1Wire(sock, server, handler, Http1Settings(**settings), alt_svc, connections)
     await wire.start()
     here = Place(wire, sock.getsockname()[:2], client)
     try:
@@ -490,6 +500,55 @@ async def test_a_closing_connection_does_not_wait_for_who_takes_nothing(size: in
         await eventually(lambda: here.wire.connections == 1 and large.requests)
         await eventually(lambda: not here.wire.connections)
         deaf.close()
+
+
+async def test_case_3_an_address_with_too_many_connections_is_refused_before_its_tls() -> None:
+    """Those count that never begin to shake hands, and a place is free again when they go."""
+    strict = Connections(ProtectionSettings(trusted=(), connections_per_source_max=3))
+    async with place(FakeHandler(), tls=True, connections=strict) as here:
+        silent = [await here.connect(plain=True) for _ in range(3)]
+        await eventually(lambda: here.wire.connections == 3)
+        assert await (await here.connect(plain=True)).rest() == b""
+        assert (here.wire.connections, here.wire.refused) == (3, 1)
+        silent[0].writer.close()
+        await eventually(lambda: here.wire.connections == 2)
+        assert (await (await here.connect()).ask(GET))[0] == 200
+
+
+async def test_who_never_shakes_hands_is_given_up() -> None:
+    async with place(FakeHandler(), tls=True, header_timeout_s=0.2) as here:
+        assert await (await here.connect(plain=True)).rest() == b""
+        await eventually(lambda: not here.wire.connections)
+
+
+async def test_an_address_may_come_so_often_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    strict = Connections(ProtectionSettings(trusted=(), new_connections_per_minute=2))
+    async with place(FakeHandler(), connections=strict) as here:
+        for _ in range(2):
+            assert (await (await here.connect()).ask(GET))[0] == 200
+        assert await (await here.connect()).rest() == b""
+    assert "event=refused proto=h1 reason=too_many_new_connections src=127.0.0.1" in caplog.text
+
+
+async def test_g13_without_descriptors_it_waits_for_somebody_to_leave(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with place(FakeHandler()) as here:
+        waiting = [await here.connect() for _ in range(2)]
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        await eventually(lambda: here.wire.connections == 2)
+        late = socket.socket()  # has its descriptor already
+        late.setblocking(False)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (late.fileno(), hard))
+        try:
+            await asyncio.get_running_loop().sock_connect(late, here.address)
+            await eventually(lambda: "event=accept_failed" in caplog.text)
+            assert (await waiting[0].ask(GET))[0] == 200
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await eventually(lambda: here.wire.connections == 3)
+        late.close()
+    assert "Too many open files" in caplog.text
 
 
 async def test_more_connections_than_allowed(caplog: pytest.LogCaptureFixture) -> None:

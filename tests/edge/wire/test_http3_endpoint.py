@@ -5,7 +5,7 @@ import os
 import random
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import aioquic
@@ -13,10 +13,12 @@ import pytest
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicProtocolVersion
 
+from edge.protection.connections import Connections
+from edge.protection.settings import ProtectionSettings
 from edge.request import Response
 from edge.wire import quic_connection
 from edge.wire.http3 import Http3Settings, Http3Wire, quic_configuration
-from edge.wire.peer import peer_of, source_of
+from edge.wire.peer import peer_of
 from tests.edge.wire.http3_harness import (
     FakeHandler,
     Pending,
@@ -27,7 +29,7 @@ from tests.edge.wire.http3_harness import (
     talking,
     udp_socket,
 )
-from tests.fakes.h3_client import H3Reset, client_configuration, h3_connect
+from tests.fakes.h3_client import H3Closed, H3Reset, client_configuration, h3_connect
 
 
 async def _datagram(address: Any, data: bytes) -> bytes | None:
@@ -150,10 +152,12 @@ def _first_flight() -> list[bytes]:
     return [data for data, _ in quic.datagrams_to_send(now=0.0)]
 
 
-@pytest.mark.parametrize("limit", ["connections_max", "connections_per_source_max"])
+@pytest.mark.parametrize("limit", ["in all", "of one source"])
 async def test_too_many_connections_are_refused_at_once(limit: str) -> None:
-    settings = Http3Settings(**{limit: 1})
-    async with serving(FakeHandler(), settings) as (wire, address):
+    settings = Http3Settings(connections_max=1) if limit == "in all" else None
+    strict = Connections(ProtectionSettings(trusted=(), connections_per_source_max=1))
+    connections = strict if limit == "of one source" else None
+    async with serving(FakeHandler(), settings, connections) as (wire, address):
         async with h3_connect(address) as client:
             with pytest.raises(ConnectionError):
                 async with h3_connect(address):
@@ -172,11 +176,42 @@ async def test_ipv6() -> None:
     assert handler.requests[0].peer == "::1"
 
 
-def test_what_counts_as_one_source() -> None:
-    assert source_of(("203.0.113.7", 1)) == "203.0.113.7"
-    assert source_of(("::ffff:203.0.113.7", 1, 0, 0)) == "203.0.113.7"
-    assert source_of(("2001:db8:1:2:3::4", 1, 0, 0)) == "2001:db8:1:2::/64"
-    assert source_of(("fe80::1%eth0", 1, 0, 2)) == "fe80::/64"
+async def test_a_client_that_is_not_to_come_in_must_prove_its_address_to_be_told() -> None:
+    """Or anybody could have somebody else's address refused, by writing it on packets."""
+    strict = Connections(ProtectionSettings(trusted=(), new_connections_per_minute=2))
+    async with serving(FakeHandler(), None, strict) as (wire, address):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _ in range(3):  # which could be forged
+                for datagram in _first_flight():
+                    sock.sendto(datagram, address)
+            await eventually(lambda: wire.half_open == 3)
+        for _ in range(2):
+            async with h3_connect(address) as client:
+                assert (await client.request("GET", "/")).status == 200
+        with pytest.raises(ConnectionError):
+            async with h3_connect(address):
+                pass
+        assert wire.retries == 1  # of the last alone
+        assert strict.refusal("127.0.0.2", 0.0) is None
+
+
+async def test_connections_that_shake_hands_at_the_same_time_are_counted_in_the_end() -> None:
+    strict = Connections(ProtectionSettings(trusted=(), connections_per_source_max=3))
+    async with serving(FakeHandler(), None, strict) as (wire, address), AsyncExitStack() as stack:
+
+        async def served() -> bool:
+            try:
+                client = await stack.enter_async_context(h3_connect(address))
+                return (await client.request("GET", "/")).status == 200
+            except (ConnectionError, H3Closed):
+                return False
+
+        assert sum(await asyncio.gather(*(served() for _ in range(8)))) == 3
+        await eventually(lambda: wire.connections == 3)
+        assert wire.refused == 5
+
+
+def test_who_is_at_the_other_end() -> None:
     assert peer_of(("::ffff:203.0.113.7", 1, 0, 0)) == "203.0.113.7"
     assert peer_of(("::1", 1, 0, 0)) == "::1"
 
