@@ -39,6 +39,7 @@ from sync.listener import Listener
 from sync.messages import State
 from sync.outbox import Outbox
 from sync.peer_client import Peer, PeerClient
+from sync.peers import Health
 from sync.popularity import Popularity
 from sync.renewal import keep_renewed
 from sync.replica import PurgeRefused, Replica
@@ -416,7 +417,7 @@ class Fleet:
             "state": self.replica.state.name.lower(),
             "may_invite": self._own.operator is not None,
             "links": links,
-            "nats": self.bus and (self.bus.server or self.bus.unreached),
+            "nats": self.bus and self.bus.facts(),
             "nodes": [self._told_of(one, now) for one in self.roster if one.name != self.name],
             "answers_taken": self.replica.taken,
             "dropped": self.replica.dropped,
@@ -432,12 +433,11 @@ class Fleet:
 
     def _told_of(self, one: Enrolment, now: Now) -> Mapping[str, Any]:
         peer = self.replica.peers.get(one.name)
-        health = self.replica.peers.health(one.name, now)
         return {
             "node": one.name,
             "region": one.region,
             "address": one.address,
-            "state": "revoked" if one.revoked else health.value,
+            "state": "revoked" if one.revoked else self._health(one.name),
             "lag_s": round(self.replica.peers.lag_s(one.name, now), 3),
             "answers": peer.presence.entries if peer else None,
             "same_encoder": peer.presence.encoder == self.replica.own.encoder if peer else None,
@@ -446,7 +446,11 @@ class Fleet:
 
     def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
         """What a monitor should see of it: name, meaning, how to read it."""
-        yield "sync_links", "Links with other nodes that are up.", lambda: len(self.feed.links)
+        yield (
+            "sync_links",
+            "Links that are up, with other nodes and with a NATS server.",
+            lambda: len(self.feed.links) + len(self.bus.links if self.bus is not None else ()),
+        )
         yield "sync_offers_waiting", "Answers to be told.", lambda: self.popularity.waiting
         yield (
             "sync_found",
@@ -464,10 +468,21 @@ class Fleet:
         """Of every other node: its name, how it is, and for how long what it told is missing."""
         now = self._now()
         for name in self._others():
-            health = self.replica.peers.health(name, now)
             lag_s = self.replica.peers.lag_s(name, now)
             on_bus_s = self.bus.lag_s(name) if self.bus is not None else 0.0
-            yield name, health.value, max(lag_s, on_bus_s)
+            yield name, self._health(name), max(lag_s, on_bus_s)
+
+    def _health(self, name: NodeName) -> str:
+        health = self.replica.peers.health(name, self._heard_at())
+        unheard = self.bus is not None and self.bus.lost_at is not None
+        return "unheard" if unheard and health in (Health.ALIVE, Health.SUSPECT) else health.value
+
+    def _heard_at(self) -> Now:
+        """Until when others could be heard: now, or when the bus was lost. That it is silent says
+        nothing of the nodes, which may well answer when they are asked."""
+        now = self._now()
+        lost_at = self.bus.lost_at if self.bus is not None else None
+        return now if lost_at is None else Now(now.wall, lost_at)
 
     # Parts.
 
@@ -576,7 +591,7 @@ class Fleet:
 
     def _near(self) -> list[tuple[Peer, str]]:
         found = []
-        for peer in self.replica.peers.live(self._now()):
+        for peer in self.replica.peers.live(self._heard_at()):
             member = self.roster.member(peer.name)
             address = peer.presence.address or (member.address if member else "")
             if member is not None and address:

@@ -33,7 +33,7 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 _TTFT_SECONDS = (0.05, 0.1, 0.2, 0.3, 0.45, 0.7, 1, 1.5, 2.5, 4, 7, 12, 20, 40, 90, 300)
 
 
-NODE_STATES = ("alive", "suspect", "dead", "leaving")
+NODE_STATES = ("alive", "suspect", "dead", "leaving", "unheard")
 
 CLASS_GAUGES = {
     "max_error": "Share of semantic hits that may be wrong.",

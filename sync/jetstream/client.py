@@ -225,5 +225,7 @@ def spoken(error: BaseException | None) -> str:
     """An error in words: nats-py's often have a class and nothing else."""
     if error is None:
         return "closed"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = str(error).removeprefix("nats: ").strip()
     return text if text else type(error).__name__

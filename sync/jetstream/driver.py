@@ -76,6 +76,8 @@ class JetStream:
         """Why there is no session; empty while there is one."""
         self.server = ""
         """Address and version of the server we are connected to; empty: none."""
+        self.lost_at: Instant | None = None
+        """When the last session ended, until the next begins."""
         self.sessions = 0
         """How many there have been: connections that came about."""
 
@@ -106,6 +108,15 @@ class JetStream:
         """For how long what that node told has been missing here; 0 when nothing is."""
         read = self._session.positions() if self._session else {}
         return self._lag.seconds(read, self._wall()).get(speaker(node), 0.0)
+
+    def facts(self) -> dict[str, str | float | None]:
+        """For operators, ready for JSON."""
+        lost_at = self.lost_at
+        return {
+            "server": self.server or None,
+            "not_connected": self.unreached.get(BUS.peer),
+            "for_s": None if lost_at is None else round(self._monotonic() - lost_at, 1),
+        }
 
     # One session after another.
 
@@ -189,6 +200,7 @@ class JetStream:
                 tasks.create_task(self._ripen(), name="nats cursors")
         finally:
             self._session, self.server = None, ""
+            self.lost_at = self._monotonic()
             self._replica.unlinked(BUS, self._now())
 
     def _greet(self, client: Connection, url: str) -> None:
@@ -198,6 +210,7 @@ class JetStream:
             log.warning("event=old_server server=%s version=%s", shown(url), version)
         self.server = f"{shown(url)} {version}"
         self.sessions += 1
+        self.lost_at = None
         self.unreached.clear()
         log.info("event=connected server=%s version=%s", shown(url), version)
 

@@ -11,7 +11,7 @@ import pytest
 
 from edge.membership import Wanted, join
 from edge.node import Node, wall
-from index.entry import Entry, Purge
+from index.entry import Entry, Instant, Purge
 from sync.invites import Terms
 from tests.fakes.doors import Door, ask, doors
 from tests.fakes.members import free_address
@@ -139,6 +139,39 @@ async def test_what_was_asked_once_is_found_on_the_other_node(
     await two.b.fleet.neighbours.ask_around()
     assert (await ask(two.at_b, "what is the capital city of spain")).cache["hit"] is True
     assert (await ask(two.at_b, "what is the capital city of italy")).cache["fwd"] == "miss"
+
+
+async def test_without_nats_nodes_are_unheard_not_dead_and_answer_one_another(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    binary = BINARIES["newest"] or BINARIES["system"]
+    if binary is None:
+        pytest.skip("there is no nats-server on this machine")
+    with nats_server(binary, tmp_path / "nats") as server:
+        async with fleet_of_two(tmp_path, upstream.base_url, [server.url]) as two:
+            await ask(two.at_a, PROMPT)
+            bus, peer = two.b.fleet.bus, two.b.fleet.replica.peers.get(two.a.fleet.name)
+            assert bus is not None
+            assert peer is not None
+            server.kill()
+            await until(lambda: bus.lost_at is not None)
+            assert bus.lost_at is not None
+            # An hour passes.
+            bus.lost_at = Instant(bus.lost_at - 3_600.0)
+            peer.heard_at = Instant(peer.heard_at - 3_600.0)
+
+            told = two.b.status()["fleet"]
+            assert told["nats"]["server"] is None
+            assert told["nats"]["not_connected"]
+            assert told["nats"]["for_s"] >= 3_600.0
+            assert [one["state"] for one in told["nodes"]] == ["unheard"]
+            await two.b.fleet.neighbours.ask_around()
+            assert (await ask(two.at_b, PROMPT)).cache["hit"] is True
+            assert len(upstream.calls) == 1
+
+            server.start()
+            await until(lambda: two.b.status()["fleet"]["nodes"][0]["state"] == "alive")
+            assert two.b.status()["fleet"]["nats"]["not_connected"] is None
 
 
 async def test_a_node_that_does_not_hear_a_purge_is_named(
