@@ -15,7 +15,9 @@ collapse   one fill for equal requests in flight, owned by none of them
 batcher    embeds prompts that arrive together in one call, off the loop
 dispatch   calls upstreams until one answers
 regional   a Redis or Valkey that the nodes of a region share, as a second exact cache
+freshness  may an answer be served as old as it is; what has expired
 fill       disk, then meaning, then an upstream; and what may be stored
+refresh    answers fetched anew before or after they expire, while nobody waits
 curate     answers put into the cache on purpose
 snapshots  what is remembered, out and in; imported: the purges that came with it
 untold     purges that hold on this node alone

@@ -1,6 +1,7 @@
 """A request on its way through the node: read, admitted, keyed, not yet answered."""
 
 from dataclasses import dataclass, field
+from math import inf
 
 from edge import status
 from edge.admission.keys import ANYBODY, Caller
@@ -87,4 +88,8 @@ class Ask:
     request_id: str
     client: str | None = None
     """The address of whoever waits; None: nobody, the node asks of its own accord."""
+    background: bool = False
+    """Nobody waits: it is asked anew for whoever was served what was there."""
+    queue_s_max: float = inf
+    """How long it may wait for room at most, whatever its plan says."""
     timings: Timings = field(default_factory=Timings)

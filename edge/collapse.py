@@ -20,6 +20,7 @@ from typing import Any
 from edge.decisions import Decided
 from edge.dialects.events import Event
 from edge.errors import EdgeError, StreamCut
+from edge.status import Stale
 from index.decision import Match
 
 WINDOW_BYTES = 64 * 1024
@@ -33,6 +34,8 @@ class Found:
     """Memory had the answer after all."""
 
     match: Match
+    why: Stale | None = None
+    """Why an expired one has to do."""
 
 
 @dataclass(frozen=True, slots=True)

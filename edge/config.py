@@ -21,6 +21,7 @@ from edge.line import AdmissionSettings
 from edge.local_model import LocalModelSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.protection.settings import ProtectionSettings
+from edge.refresh import RefreshSettings
 from edge.regional.settings import RedisSettings
 from edge.routing.settings import MaintenanceSettings, RoutingSettings, UpstreamSettings
 from edge.rules import HttpSettings
@@ -130,6 +131,7 @@ class Config:
     protection: ProtectionSettings = field(default_factory=ProtectionSettings)
     cors: CorsSettings = field(default_factory=CorsSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    refresh: RefreshSettings = field(default_factory=RefreshSettings)
     sharing: SharingSettings = field(default_factory=SharingSettings)
     semantic: DecisionSettings = field(default_factory=DecisionSettings)
     embedding: EmbeddingSettings = field(default_factory=EmbeddingSettings)

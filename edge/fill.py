@@ -9,7 +9,7 @@ filtered, no error, and no purge of it since the fill began.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -26,6 +26,7 @@ from edge.dialects import Assembly
 from edge.dialects.events import DONE, EventReader
 from edge.dispatch import Dispatch
 from edge.errors import EdgeError, Overloaded, UpstreamError
+from edge.freshness import Expired, places, young_enough
 from edge.gate import Gate, prompt_tokens
 from edge.metrics import Metrics
 from edge.policy import Mode, kind_of
@@ -34,6 +35,7 @@ from edge.routing.headers import Told
 from edge.routing.need import Need
 from edge.routing.upstream import Upstream
 from edge.sharing import Sharing
+from edge.status import Stale
 from index import prompt
 from index.answers import Answers
 from index.decision import Match, Miss
@@ -53,7 +55,6 @@ from index.entry import (
 
 log = logging.getLogger("fill")
 
-CLOCK_SKEW_S = 60.0
 JSON_ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
 
@@ -182,15 +183,16 @@ class Fill:
         self._others = others
         self._regional = regional
         self._gate = gate
+        self._expired = Expired(answers, reader, wall)
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
         """Fill `flight`. What goes wrong becomes its outcome; only cancellation is raised."""
         try:
             decided = Decided(ask.request_id, ask.query.scope, ask.query.key)
             memo = _Memo(self._answers.begin(), decided)
-            match = await self._look_up(ask, memo, flight) or await self._from_elsewhere(ask, memo)
-            if match is not None:
-                flight.settle(Found(match))
+            found = await self._look_up(ask, memo, flight)
+            if found is not None:
+                flight.settle(found)
             elif ask.query.curation and ask.query.curation.given:
                 self._take(ask, memo, flight, ask.query.curation.given)
             elif ask.query.allowed.only_if_cached:
@@ -212,29 +214,44 @@ class Fill:
 
     # Memory
 
-    async def _look_up(self, ask: Ask, memo: _Memo, flight: Flight) -> Match | None:
+    async def _look_up(self, ask: Ask, memo: _Memo, flight: Flight) -> Found | None:
+        """The very answer, or it though it has expired, or one by meaning, or another node's."""
+        if match := await self._from_disk(ask):
+            return Found(match)
+        routed = self._routed(ask, memo, flight)
+        swr_s = ask.query.route.stale_while_revalidate_s
+        if stale := await self._stale(ask, memo, swr_s):
+            return Found(stale, "swr")
+        if routed and (match := await self._by_meaning(ask, memo, flight, routed)):
+            return Found(match)
+        match = await self._from_elsewhere(ask, memo)
+        return Found(match) if match else None
+
+    async def _from_disk(self, ask: Ask) -> Match | None:
         if ask.query.allowed.lookup and not self._answers.all_resident:
-            for scope, key in _places(ask.query):
+            for scope, key in places(ask.query):
                 stored = await asyncio.get_running_loop().run_in_executor(
                     self._reader, self._answers.fetch, scope, key, self._wall()
                 )
                 if stored is not None and young_enough(ask.query, stored, self._wall()):
                     return Match(stored, "exact")
-        return await self._by_meaning(ask, memo, flight)
+        return None
 
-    async def _by_meaning(self, ask: Ask, memo: _Memo, flight: Flight) -> Match | None:
-        query = ask.query
-        allowed = query.allowed
+    def _routed(self, ask: Ask, memo: _Memo, flight: Flight) -> prompt.Routed | None:
+        """What memory may do for a prompt of its kind; None where it has no part anyhow."""
+        query, allowed = ask.query, ask.query.allowed
         if allowed.mode == Mode.OFF or not (allowed.lookup or allowed.store):
             return None
-        routed = prompt.route(
-            query.call.prompt,
-            query.scope,
-            self._secret,
-            query.route.classes,
-        )
+        routed = prompt.route(query.call.prompt, query.scope, self._secret, query.route.classes)
         memo.time_bound = routed.time_bound
         memo.bypass = flight.bypassed = routed.cls == PromptClass.BYPASS
+        return routed
+
+    async def _by_meaning(
+        self, ask: Ask, memo: _Memo, flight: Flight, routed: prompt.Routed
+    ) -> Match | None:
+        query = ask.query
+        allowed = query.allowed
         asked = routed.asked
         if asked is None:
             self._missed(memo, flight, Miss(f"{routed.cls}:{routed.reason}"))
@@ -296,53 +313,53 @@ class Fill:
     # Upstreams
 
     async def _forward_or_stale(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
-        """When no upstream answers, one that has expired may do (RFC 5861, 4)."""
+        """When no upstream answers, or none soon, an expired answer may do (RFC 5861, 4)."""
+        limit_s = ask.query.route.stale_if_error_s
         try:
-            try:
-                await self._in_turn(ask, memo, flight)
-            except UpstreamError as error:
-                if not error.crowded or flight.opened:
-                    raise
-                await self._in_turn(ask, memo, flight)  # it takes fewer than was known, and waits
+            await self._forward(ask, memo, flight)
         except (UpstreamError, Overloaded) as error:
-            usable = not (flight.opened or memo.time_bound)
-            stale = await self._stale(ask) if usable else None
+            stale = None if flight.opened else await self._stale(ask, memo, limit_s)
             if stale is None:
                 raise
-            age_s = self._wall() - stale.expires_at
+            why: Stale = "sie" if isinstance(error, UpstreamError) else "busy"
             log.warning(
-                "event=stale_served rid=%s expired_s=%.0f why=%s", ask.request_id, age_s, error
-            )
-            flight.settle(Found(Match(stale, "stale")))
+                "event=stale_served rid=%s expired_s=%.0f why=%s cause=%s",
+                ask.request_id, self._wall() - stale.entry.expires_at, why, error,
+            )  # fmt: skip
+            flight.settle(Found(stale, why))
 
-    async def _in_turn(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
+    async def _stale(self, ask: Ask, memo: _Memo, limit_s: float) -> Match | None:
+        if memo.time_bound or memo.bypass:
+            return None
+        found = await self._expired.find(ask.query, limit_s)
+        return Match(found, "stale") if found else None
+
+    async def _forward(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
+        """When it is its turn, and again if the upstream turned out to take fewer at a time."""
         query = ask.query
         need = Need(query.call.prompt.model, len(query.body), query.regions, query.route.local)
-        async with self._gate.call(ask, self._dispatch.able(need)) as call:
+        able = self._dispatch.able(need)
+        if self._gate.waits(able) and await self._stale(ask, memo, query.route.stale_if_error_s):
+            ask.queue_s_max = min(ask.queue_s_max, self._gate.stale_after_s)
+        try:
+            await self._in_turn(ask, need, able, memo, flight)
+        except UpstreamError as error:
+            if not error.crowded or flight.opened:
+                raise
+            await self._in_turn(ask, need, able, memo, flight)
+
+    async def _in_turn(
+        self, ask: Ask, need: Need, able: tuple[Upstream, ...], memo: _Memo, flight: Flight
+    ) -> None:
+        """Have an upstream answer; which one, and what if it fails, is `edge.dispatch`'s."""
+        exchange = partial(self._exchange, ask, memo, flight)
+        async with self._gate.call(ask, able) as call:
             try:
-                await self._forward(ask, need, memo, flight)
+                await self._dispatch(need, exchange, ask.request_id, stream=ask.query.call.stream)
             finally:
                 prompt, call.answer = memo.tokens
                 if flight.opened or call.answer:
                     call.used = (prompt or prompt_tokens(ask)) + (call.answer or flight.events)
-
-    async def _stale(self, ask: Ask) -> Entry | None:
-        limit_s = ask.query.route.stale_if_error_s
-        if not limit_s or not ask.query.allowed.lookup:
-            return None
-        for scope, key in _places(ask.query):
-            found = await asyncio.get_running_loop().run_in_executor(
-                self._reader, self._answers.stale, scope, key
-            )
-            now = self._wall()
-            if found and now - found.expires_at <= limit_s and young_enough(ask.query, found, now):
-                return found
-        return None
-
-    async def _forward(self, ask: Ask, need: Need, memo: _Memo, flight: Flight) -> None:
-        """Have an upstream answer; which one, and what if it fails, is `edge.dispatch`'s."""
-        exchange = partial(self._exchange, ask, memo, flight)
-        await self._dispatch(need, exchange, ask.request_id, stream=ask.query.call.stream)
 
     async def _exchange(self, ask: Ask, memo: _Memo, flight: Flight, call: Call) -> int:
         """One upstream's answer, into the flight. Returns about how many tokens it had."""
@@ -487,23 +504,6 @@ class Fill:
 
 
 _TRACE = ("traceparent", "tracestate")
-
-
-def _places(query: Query) -> Iterator[tuple[Scope, CacheKey]]:
-    """Where an answer to this very request may lie."""
-    yield query.scope, query.key
-    if query.shared_key is not None:
-        yield SHARED, query.shared_key
-
-
-def young_enough(query: Query, entry: Entry, now: Timestamp) -> bool:
-    """Does the entry satisfy the request's own `max-age`?
-
-    One from the future was stored while the clock was wrong: nobody knows how old it is.
-    """
-    limit = query.allowed.age_max_s
-    age_s = now - entry.stored_at
-    return age_s >= -CLOCK_SKEW_S and (limit is None or age_s <= limit)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

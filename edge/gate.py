@@ -51,6 +51,7 @@ class Gate:
         metrics: Metrics,
         *,
         queue_s: float,
+        stale_after_s: float,
         secret: bytes,
         monotonic: Callable[[], Instant],
         chance: Random,
@@ -58,6 +59,8 @@ class Gate:
         self._quotas = quotas
         self._line = line
         self._queue_s = queue_s
+        self.stale_after_s = stale_after_s
+        """How long a request may wait before what has expired is better."""
         self._secret = secret
         self._metrics = metrics
         self._monotonic = monotonic
@@ -75,7 +78,7 @@ class Gate:
             return
         now = self._monotonic()
         if exceeded := usage.request(now):
-            raise self._over(exceeded, usage, now)
+            raise self._over(ask, exceeded, usage, now)
 
     def fields(self, ask: Ask) -> Fields:
         """What the answer says of what is left; nothing where nothing is limited."""
@@ -95,15 +98,18 @@ class Gate:
         reservation = None if usage is None else self._reserved(ask, usage, self._monotonic())
         plan = usage.plan if usage is not None else None
         queue_s = self._queue_s if plan is None or plan.queue_s is None else plan.queue_s
+        queue_s = min(queue_s, ask.queue_s_max)
         flow, weight = self._flow(ask, plan.weight if plan is not None else WEIGHT)
         call = Call()
         try:
+            if ask.background and not queue_s and not self._line.calm(where):
+                raise LineFull("queue_late", 0.0)
             async with self._line.place(where, flow, weight, queue_s) as waited_s:
                 if waited_s:
                     ask.timings.steps["queue"] = waited_s
                 yield call
         except LineFull as full:
-            self._metrics.turned_away(full.reason)
+            self._turned_away(ask, full.reason)
             draw, now = self._chance.random(), self._monotonic()
             raise busy(_BUSY[full.reason], full.drain_s, draw, usage, now) from full
         finally:
@@ -112,13 +118,17 @@ class Gate:
             if call.answer:
                 self._foreseen.note(ask.query.route.pattern, call.answer)
 
+    def waits(self, where: Where) -> bool:
+        """Would a call have to wait?"""
+        return not self._line.free(where)
+
     def begun(self) -> None:
         """An upstream has begun to answer, so that it bears more."""
         self._line.wake()
 
     def _flow(self, ask: Ask, weight: float) -> tuple[str, float]:
         """With whom it takes turns, and how often that one has it."""
-        if ask.client is None:
+        if ask.client is None or ask.background:
             return BACKGROUND, BACKGROUND_WEIGHT
         if tenant := ask.query.caller.tenant:
             return f"tenant:{tenant}", weight
@@ -134,14 +144,20 @@ class Gate:
         """What a call will take, about: its prompt, and an answer as long as most. OverQuota."""
         query = ask.query
         answer = self._foreseen.tokens(query.route.pattern, query.call.answer_tokens_max)
-        reserved = usage.reserve(prompt_tokens(ask), answer, self._line.held_s, now)
+        reserved = usage.reserve(
+            prompt_tokens(ask), answer, self._line.held_s, now, waits=not ask.background
+        )
         if isinstance(reserved, Exceeded):
-            raise self._over(reserved, usage, now)
+            raise self._over(ask, reserved, usage, now)
         return reserved
 
-    def _over(self, exceeded: Exceeded, usage: Usage, now: Instant) -> OverQuota:
-        self._metrics.turned_away(exceeded.what)
+    def _over(self, ask: Ask, exceeded: Exceeded, usage: Usage, now: Instant) -> OverQuota:
+        self._turned_away(ask, exceeded.what)
         return over_quota(exceeded, usage, self._chance.random(), now)
+
+    def _turned_away(self, ask: Ask, reason: str) -> None:
+        if not ask.background:
+            self._metrics.turned_away(reason)
 
 
 def prompt_tokens(ask: Ask) -> int:

@@ -18,12 +18,15 @@ from edge.dialects.events import HEARTBEAT
 from edge.door import Door
 from edge.errors import Busy, ClientError, EdgeError, OverQuota, StreamCut
 from edge.feedback import Feedback
-from edge.fill import Fill, Others, young_enough
+from edge.fill import Fill, Others
+from edge.freshness import young_enough
 from edge.gate import Gate
 from edge.intake import Intake, etag
 from edge.metrics import Metrics
+from edge.refresh import Refresh
 from edge.request import EventStream, Fields, Head, Reply, Request, Response
 from edge.rules import Rules
+from edge.status import Stale
 from index.answers import Answers
 from index.entry import SHARED, CacheKey, Instant, Timestamp
 from index.memory import Hot
@@ -50,6 +53,7 @@ class PromptHandler:
         others: Others,
         gate: Gate,
         door: Door,
+        refresh: Refresh,
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
@@ -67,6 +71,7 @@ class PromptHandler:
         self._others = others
         self._gate = gate
         self._door = door
+        self._refresh = refresh
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
@@ -172,10 +177,10 @@ class PromptHandler:
     async def _whole(self, ask: Ask, flight: Flight, *, led: bool) -> Response:
         outcome = await flight.whole()
         match outcome:
-            case Found(match):
+            case Found(match, why):
                 hot = self._answers.keep(match.entry)
-                decided = None if match.kind == "stale" else flight.decided
-                return self._hit(ask, hot, match.kind, self._wall(), decided)
+                decided = None if why else flight.decided
+                return self._hit(ask, hot, match.kind, self._wall(), decided, why)
             case Whole():
                 return self._filled(ask, flight, outcome, led=led)
         assert_never(outcome)
@@ -183,7 +188,13 @@ class PromptHandler:
     # Deliver.
 
     def _hit(
-        self, ask: Ask, hot: Hot, kind: str, now: Timestamp, decided: Decided | None = None
+        self,
+        ask: Ask,
+        hot: Hot,
+        kind: str,
+        now: Timestamp,
+        decided: Decided | None = None,
+        why: Stale | None = None,
     ) -> Response:
         """An answer from memory, in the form that was asked for. Forms are made once."""
         entry = hot.entry
@@ -198,9 +209,19 @@ class PromptHandler:
         self._answers.touch(hot)
         self._others.asked(entry)
         self._count(kind, ask)
-        detail = "shared" if shared else kind if kind in ("semantic", "redis") else ""
+        ttl_s = entry.expires_at - now
+        if why is not None:
+            self._metrics.stale(why)
+            if why == "swr":
+                self._refresh.revalidate(ask, entry)
+            said = status.stale(self._node, ttl_s, why)
+        else:
+            detail = "shared" if shared else kind if kind in ("semantic", "redis") else ""
+            said = status.hit(self._node, ttl_s, detail)
+            if kind == "exact" and not shared:
+                self._refresh.served(ask, hot, now)
         fields: Fields = (
-            ("cache-status", status.hit(self._node, entry.expires_at - now, detail)),
+            ("cache-status", said),
             ("age", str(max(0, int(now - entry.stored_at)))),
             ("etag", tag),
         )
@@ -328,7 +349,4 @@ def _flight_key(ask: Ask, purges: int) -> object:
     What was asked after a purge shares nothing with what was asked before.
     """
     wishes = ask.query.allowed
-    plain = wishes.lookup and wishes.store and wishes.age_max_s is None
-    if not plain or wishes.only_if_cached:
-        return None
-    return (ask.query.scope, ask.query.key, wishes.mode, purges)
+    return (ask.query.scope, ask.query.key, wishes.mode, purges) if wishes.plain else None

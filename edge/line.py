@@ -41,6 +41,9 @@ class AdmissionSettings:
     queue_s: Annotated[float, Ge(0)] = 15.0
     """How long a request may wait, unless its plan says otherwise. Who would have to wait longer is
     refused at once."""
+    stale_after_s: Annotated[float, Ge(0)] = 2.0
+    """How long a request may wait for which there is an expired answer that may be served for want
+    of another (`cache.stale_if_error_s`); then it is."""
     tenant_queue_max: Annotated[int, Gt(0)] = 100
     """Calls of one tenant that wait at a time; more of it are refused."""
     queue_max: Annotated[int, Gt(0)] = 1_000
@@ -108,7 +111,7 @@ class Line:
             LineFull: it is not to be, within `queue_s`.
         """
         came = self._monotonic()
-        if where in self._queues or not self._free(where):
+        if not self.free(where):
             await self._wait(where, flow, weight, queue_s, came)
         else:
             self._running[where] += 1
@@ -120,6 +123,15 @@ class Line:
             self.held_s += _SMOOTHING * (self._monotonic() - began - self.held_s)
             self._ended = True
             self._leave(where)
+
+    def free(self, where: Where) -> bool:
+        """Would a call go at once?"""
+        return where not in self._queues and self._free(where)
+
+    def calm(self, where: Where) -> bool:
+        """Is there as much room left as is in use?"""
+        spare = self._spare(where)
+        return self.free(where) and (spare is None or spare >= self._running[where])
 
     def room(self, where: Where) -> int | None:
         """How many calls there may be now, if all may go there; None: that is not known."""

@@ -19,6 +19,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from edge.routing.report import UpstreamFacts
+from edge.status import STALE, Stale
 
 OUTCOMES = (
     *("exact", "semantic", "redis", "stale"),
@@ -178,6 +179,21 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        stale = Counter(
+            "promptedge_stale",
+            "Expired answers served, by why: swr (fetched anew beside that), sie (an upstream "
+            "failed), busy (none had room).",
+            ["why"],
+            registry=self.registry,
+        )
+        self._stale = {why: stale.labels(why) for why in STALE}
+        self._refreshes = Counter(
+            "promptedge_refreshes",
+            "Answers fetched anew for nobody who waits, by why (swr: it had expired, ahead: it was "
+            "about to) and what became of it: stored, unfit, refused (no room), failed.",
+            ["why", "result"],
+            registry=self.registry,
+        )
         self._queue_seconds = Histogram(
             "promptedge_queue_seconds",
             "How long calls of upstreams waited for room.",
@@ -189,6 +205,14 @@ class Metrics:
     def waited(self, seconds: float) -> None:
         """For room at the upstreams, before a call."""
         self._queue_seconds.observe(seconds)
+
+    def stale(self, why: Stale) -> None:
+        """An expired answer was served."""
+        self._stale[why].inc()
+
+    def refreshed(self, why: str, result: str) -> None:
+        """Both are from closed lists."""
+        self._refreshes.labels(why, result).inc()
 
     def turned_away(self, reason: str) -> None:
         """`reason` is one of TURNED_AWAY."""

@@ -63,6 +63,7 @@ from edge.preflight import (
 )
 from edge.protection.connections import Connections
 from edge.refill import Refill
+from edge.refresh import Refresh
 from edge.regional.client import RedisClient
 from edge.regional.tier import RegionalTier
 from edge.routing import report
@@ -236,6 +237,7 @@ class Node:
             self._line,
             self._metrics,
             queue_s=config.admission.queue_s,
+            stale_after_s=config.admission.stale_after_s,
             secret=os.urandom(16),
             monotonic=monotonic,
             chance=Random(os.urandom(16)),
@@ -317,6 +319,17 @@ class Node:
             monotonic=monotonic,
             chance=Random(os.urandom(16)),
         )
+        refresh = Refresh(
+            config.refresh,
+            self._collapse,
+            self._fill,
+            self._spawn,
+            self._metrics,
+            self.fleet.name,
+            purges=lambda: self.answers.purges,
+            monotonic=monotonic,
+            new_id=new_id,
+        )
         self._handler = PromptHandler(
             rules,
             self._intake,
@@ -329,6 +342,7 @@ class Node:
             self.fleet,
             self._gate,
             self._door,
+            refresh,
             wall=wall,
             monotonic=monotonic,
             new_id=new_id,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Annotated, Literal, assert_never
 
 from annotated_types import Ge, Gt, Interval
@@ -53,6 +54,9 @@ class RouteSettings:
     stale_if_error_s: Annotated[float, Ge(0)] | None = None
     """How long after they expired they may be served while no upstream answers; unset:
     `cache.stale_if_error_s`."""
+    stale_while_revalidate_s: Annotated[float, Ge(0)] | None = None
+    """How long after they expired they are served at once and fetched anew beside that; unset:
+    `cache.stale_while_revalidate_s`."""
     regions: tuple[str, ...] = ()
     """Regions whose upstreams (`upstreams.region`) may be sent these prompts. Empty: any."""
     local: bool = False
@@ -85,8 +89,12 @@ class CacheSettings:
     (`sync.region`), or goes to all of the `fleet`. Unset: `region` with API keys, else `fleet`."""
     stale_if_error_s: Annotated[float, Ge(0)] = 0
     """How long after it expired an answer may be served while no upstream answers, in seconds; 0:
-    never. Expired answers are kept for `store.expired_kept_s`. Never: purged ones, and those to
-    prompts that speak of now."""
+    never. The same while too many wait for upstreams (`admission.stale_after_s`). Expired answers
+    are kept for `store.expired_kept_s`. Never: purged ones, and those to prompts that speak of
+    now."""
+    stale_while_revalidate_s: Annotated[float, Ge(0)] = 0
+    """How long after it expired an answer is served at once, while the node fetches a new one, in
+    seconds; 0: never, whoever asks waits for the new one. With the same exceptions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,7 @@ class Route:
     labels: tuple[str, ...] = ()
     reach: ReachName = "fleet"
     stale_if_error_s: float = 0.0
+    stale_while_revalidate_s: float = 0.0
     regions: tuple[str, ...] = ()
     local: bool = False
 
@@ -113,7 +122,7 @@ def route(
     mode, reach = default.mode, default.reach or ("region" if keys else "fleet")
     for one in routes:
         if fnmatchcase(model, one.model):
-            stale_s = one.stale_if_error_s
+            stale_s, again_s = one.stale_if_error_s, one.stale_while_revalidate_s
             return Route(
                 ttl_s=one.ttl_s or default.ttl_s,
                 mode=Mode[(one.mode or mode).upper()],
@@ -123,6 +132,9 @@ def route(
                 labels=(f"route:{one.model}", *one.labels),
                 reach=one.reach or reach,
                 stale_if_error_s=default.stale_if_error_s if stale_s is None else stale_s,
+                stale_while_revalidate_s=(
+                    default.stale_while_revalidate_s if again_s is None else again_s
+                ),
                 regions=one.regions,
                 local=one.local,
             )
@@ -132,6 +144,7 @@ def route(
         classes=check_overrides(default.classes),
         reach=reach,
         stale_if_error_s=default.stale_if_error_s,
+        stale_while_revalidate_s=default.stale_while_revalidate_s,
     )
 
 
@@ -175,6 +188,16 @@ class Allowed:
     store: bool
     age_max_s: float | None = None
     only_if_cached: bool = False
+    fresh_min_s: float = 0.0
+    """For so long the answer is to be fresh still."""
+    stale_max_s: float = inf
+    """So long ago it may have expired, where the operator lets expired ones be served."""
+
+    @property
+    def plain(self) -> bool:
+        """Has the request no wishes of its own, so that its answer is that of any like it?"""
+        none = Allowed(self.mode, self.mode > Mode.OFF, self.mode > Mode.OFF)
+        return self.mode > Mode.OFF and self == none
 
 
 def allowed(headers: Mapping[str, str], ceiling: Mode) -> Allowed:
@@ -198,6 +221,8 @@ def allowed(headers: Mapping[str, str], ceiling: Mode) -> Allowed:
         store=mode > Mode.OFF and "no-store" not in directives,
         age_max_s=age_max_s,
         only_if_cached="only-if-cached" in directives,
+        fresh_min_s=_seconds(directives.get("min-fresh")) or 0.0,
+        stale_max_s=_stale_max_s(directives),
     )
 
 
@@ -212,6 +237,15 @@ def _prompt_cache(value: str | None) -> Mode:
             code="invalid_header",
             param="Prompt-Cache",
         ) from exc
+
+
+def _stale_max_s(directives: Mapping[str, str]) -> float:
+    """`max-stale` alone: however stale (RFC 9111, 5.2.1.2). Who says how old or how fresh it is to
+    be wants no stale one, unless that is said too (5.2.1.1, 5.2.1.3)."""
+    most = directives.get("max-stale")
+    if most is None:
+        return 0.0 if directives.keys() & {"max-age", "min-fresh"} else inf
+    return (_seconds(most) or 0.0) if most else inf
 
 
 def _directive(part: str) -> tuple[str, str]:

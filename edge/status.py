@@ -6,6 +6,7 @@ act as the origin of a POST, no other cache may store it.
 
 from dataclasses import dataclass, field
 from math import floor
+from typing import Literal
 
 from edge.request import Fields
 
@@ -17,6 +18,12 @@ EVENT_STREAM: Fields = (
     ("incremental", "?1"),  # RFC 10036: please do not buffer
 )
 PRIVATE = ("cache-control", "private, no-store")
+
+
+Stale = Literal["swr", "sie", "busy"]
+"""Why an expired answer was served: it is being fetched anew; an upstream failed; none had room, or
+all want to be left alone."""
+STALE: tuple[Stale, ...] = ("swr", "sie", "busy")
 
 
 @dataclass(slots=True)
@@ -37,6 +44,14 @@ def hit(node: str, ttl_s: float, detail: str = "") -> str:
     A stale answer has a negative `ttl_s` (RFC 9211, 2.2).
     """
     return f"{node}; hit; ttl={floor(ttl_s)}" + (f"; detail={detail}" if detail else "")
+
+
+def stale(node: str, ttl_s: float, why: Stale) -> str:
+    """An expired answer, and why. One that was served for want of another was asked for first, and
+    a request that went on is no hit (RFC 9211, 2.1)."""
+    if why == "sie":
+        return f"{node}; fwd=stale; ttl={floor(ttl_s)}; detail={why}"
+    return hit(node, ttl_s, why)
 
 
 def forwarded(

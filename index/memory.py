@@ -66,6 +66,8 @@ class Hot:
     nbytes: int = 0
     hits: int = 0
     """Since they were last written down; reset by the store's writer."""
+    served: int = 0
+    """How often, since it became resident."""
     lives: int = 0
     """Rounds it will survive in the proven queue."""
     checked: int = -1
@@ -177,6 +179,7 @@ class Memory:
         if not hot.hits and hot.id:
             self._touched.append(hot)
         hot.hits += 1
+        hot.served += 1
 
     def resident(self, entry: Entry) -> Hot | None:
         """The place of this very entry, if it still has one. Counts nothing."""

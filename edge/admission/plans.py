@@ -75,15 +75,16 @@ class Usage:
         return None
 
     def reserve(
-        self, prompt: float, answer: float, call_s: float, now: Instant
+        self, prompt: float, answer: float, call_s: float, now: Instant, *, waits: bool = True
     ) -> "Reservation | Exceeded":
-        """Set tokens aside for a call that is about to be made. Calls take about `call_s`.
+        """Set tokens aside for a call that is about to be made. Calls take about `call_s`. One that
+        nobody `waits` for is none of those that run at a time.
 
         If prompt and answer are more than a limit but the prompt is not, all of the limit is: the
         answer may turn out shorter than foreseen.
         """
         most = self.plan.concurrency
-        if most is not None and self.running >= most:
+        if most is not None and waits and self.running >= most:
             return Exceeded("concurrency", most, 1, call_s / most)
         meters: list[tuple[What, Meter]] = []
         if self.tokens is not None:
@@ -95,8 +96,8 @@ class Usage:
         for what, meter in meters:
             if wait_s := meter.wait_s(tokens, now):
                 return Exceeded(what, meter.limit.units, tokens, wait_s)
-        self.running += 1
-        return Reservation(self, [(meter, meter.take(tokens, now)) for _, meter in meters])
+        self.running += waits
+        return Reservation(self, [(meter, meter.take(tokens, now)) for _, meter in meters], waits)
 
     def idle(self, now: Instant) -> bool:
         """Is it as good as new?"""
@@ -110,6 +111,7 @@ class Reservation:
 
     usage: Usage
     taken: list[tuple[Meter, Taken]]
+    waits: bool = True
     settled: bool = False
 
     def settle(self, used: float, now: Instant) -> None:
@@ -117,7 +119,7 @@ class Reservation:
         if self.settled:
             return
         self.settled = True
-        self.usage.running -= 1
+        self.usage.running -= self.waits
         for meter, taken in self.taken:
             meter.settle(taken, used, now)
 

@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     option(
         "--request", metavar="FILE", help="only the answer to this chat request (JSON; - for stdin)"
     )
-    option("--soft", action="store_true", help="make stale: served only while no upstream answers")
+    option("--soft", action="store_true", help="make stale: fetched anew when asked for")
     option("--dry-run", action="store_true", help="only count what would go, on this node")
     option(
         "--wait",

@@ -9,7 +9,7 @@ from edge import listen
 from edge.ask import Query
 from edge.dialects import Call
 from edge.dialects.openai_chat import OpenAiChat
-from edge.fill import young_enough
+from edge.freshness import young_enough
 from edge.policy import Allowed, Mode, Route
 from edge.request import Head
 from index.entry import CacheKey, Entry, Scope, Timestamp

@@ -33,7 +33,7 @@ async def house(tmp_path: Path) -> AsyncIterator[Indoors]:
 
 async def test_an_answer_is_fresh_for_its_time_and_not_a_second_longer(house: Indoors) -> None:
     await house.ask("x")
-    for age in (0, 1, DAY - 1):
+    for age in (0, DAY - 1):
         house.clock.now += age - (house.clock.now - 1_800_000_000)
         hit = await house.ask("x")
         assert (hit.cache["hit"], hit.cache["ttl"]) == (True, DAY - age)

@@ -156,7 +156,7 @@ async def test_what_has_expired_is_better_than_busy(house: Indoors) -> None:
         stale = await ask(house, "hasty", "known")
         held.go.release()
     assert stale.status == 200
-    assert stale.headers["cache-status"] == "edge; hit; ttl=-50"
+    assert stale.headers["cache-status"] == "edge; hit; ttl=-50; detail=busy"
 
 
 @pytest.mark.parametrize("turns", range(0, 40, 2))

@@ -1,6 +1,7 @@
 """May memory answer, may it remember: operator and request, and the stricter one wins."""
 
 from itertools import product
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,27 @@ ROUTES = (
     RouteSettings("gpt-?", mode="off"),
     RouteSettings("gpt-*", ttl_s=20, mode="exact"),
 )
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "fresh_min_s", "stale_max_s"),
+    [
+        ("", 0, inf),
+        ("max-stale", 0, inf),
+        ("max-stale=30", 0, 30),
+        ("max-stale=soon", 0, 0),
+        ("max-age=10", 0, 0),
+        ("max-age=10, max-stale=30", 0, 30),
+        ("min-fresh=20", 20, 0),
+        ('MIN-FRESH="20", Max-Stale', 20, inf),
+    ],
+)
+def test_how_fresh_and_how_stale(
+    cache_control: str, fresh_min_s: float, stale_max_s: float
+) -> None:
+    made = asked(cache_control)
+    assert (made.fresh_min_s, made.stale_max_s) == (fresh_min_s, stale_max_s)
+    assert made.plain == (cache_control in ("", "max-stale"))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ async def test_an_expired_answer_is_served_with_its_age(house: Indoors, stream: 
     stale = await house.ask(chat("x", stream=stream))
     assert stale.status == 200
     assert ("data: [DONE]" in stale.body.decode()) == stream
-    assert stale.headers["cache-status"] == "edge; hit; ttl=-12"
+    assert stale.headers["cache-status"] == "edge; fwd=stale; ttl=-12; detail=sie"
     assert stale.headers["age"] == "112"
     assert house.metrics.totals()["stale"] == 1
     assert house.metrics.totals()["exact"] == 0
@@ -61,7 +61,9 @@ async def test_whoever_joined_is_served_as_well(house: Indoors) -> None:
         asking = [group.create_task(house.ask("x")) for _ in range(3)]
         await house.upstreams.called(2)
         gate.set()
-    assert [one.result().headers["cache-status"] for one in asking] == ["edge; hit; ttl=-12"] * 3
+    assert [one.result().headers["cache-status"] for one in asking] == [
+        "edge; fwd=stale; ttl=-12; detail=sie"
+    ] * 3
 
 
 async def test_not_for_longer_than_was_said(house: Indoors) -> None:
@@ -128,5 +130,5 @@ async def test_a_soft_purge_leaves_it_for_this(house: Indoors) -> None:
     house.upstreams.refusals["one"] = down()
     house.clock.now += 7
     stale = await house.ask("x")
-    assert stale.headers["cache-status"] == "edge; hit; ttl=-7"
+    assert stale.headers["cache-status"] == "edge; fwd=stale; ttl=-7; detail=sie"
     assert stale.headers["age"] == "7"

@@ -38,6 +38,7 @@ from edge.metrics import Metrics
 from edge.policy import CacheSettings, RouteSettings
 from edge.protection.settings import ProtectionSettings
 from edge.refill import Refill
+from edge.refresh import Refresh, RefreshSettings
 from edge.request import EventStream, Head, Request, Response
 from edge.routing.headers import Told
 from edge.routing.pool import Pool
@@ -277,6 +278,7 @@ async def indoors(
     maintenance: Sequence[MaintenanceSettings] = (),
     semantic: DecisionSettings | None = None,
     protection: ProtectionSettings = ProtectionSettings(),  # noqa: B008  frozen
+    refresh: RefreshSettings = RefreshSettings(),  # noqa: B008  frozen
 ) -> AsyncIterator[Indoors]:
     cache = cache or CacheSettings(mode="semantic" if semantic else "exact")
     clock, exchanges, metrics = Clock(), Upstreams(), Metrics()
@@ -343,6 +345,7 @@ async def indoors(
                 line,
                 metrics,
                 queue_s=admission.queue_s,
+                stale_after_s=admission.stale_after_s,
                 secret=SECRET,
                 monotonic=clock.monotonic,
                 chance=chance,
@@ -378,6 +381,17 @@ async def indoors(
             )
             decisions = Decisions()
             door = Door(intake, protection, metrics, monotonic=clock.monotonic, chance=chance)
+            refreshes = Refresh(
+                refresh,
+                collapse,
+                fill,
+                spawn,
+                metrics,
+                others.name,
+                purges=lambda: answers.purges,
+                monotonic=clock.monotonic,
+                new_id=new_id,
+            )
             handler = PromptHandler(
                 rules,
                 intake,
@@ -390,6 +404,7 @@ async def indoors(
                 others,
                 gate,
                 door,
+                refreshes,
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=new_id,

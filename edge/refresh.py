@@ -1,0 +1,156 @@
+"""Stored answers fetched anew while nobody waits for it.
+
+    swr     it had expired and was served all the same (RFC 5861, 3)
+    ahead   it is about to expire, and is asked for often: so the next to ask need not wait
+
+Either is set off by a request that was answered from memory, so what nobody asks for any more is
+left to expire. It goes the way of any prompt that comes with `no-cache`, in the name and at the
+cost of whoever asked, but behind all who wait; one that is ahead of time is not made at all unless
+upstreams have as much room left as is in use. There is one at a time for each prompt, and none soon
+after one that came to nothing. What comes takes the place of what was there at once, or not at all.
+
+What was put here on purpose and pinned is left alone until it has expired, as was promised. Labels
+stay, as somebody may know the answer by them: the new one is purged by what would have purged the
+old.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from edge.ask import Ask, Curation
+from edge.collapse import Collapse, Flight, Spawn, Whole
+from edge.errors import EdgeError, Overloaded, OverQuota
+from edge.metrics import Metrics
+from edge.routing.budget import BALANCE_MAX, Budget
+from index.entry import CacheKey, Entry, Instant, NodeName, Scope, Timestamp
+from index.memory import Hot
+
+log = logging.getLogger("refresh")
+
+REST_S = 30.0
+"""After one that came to nothing, until the same prompt is tried again."""
+RESTING_MAX = 4_096
+LABELS_KEPT_MAX = 32
+"""One with more has them from an upstream that may name others each time: they would pile up."""
+
+Why = Literal["swr", "ahead"]
+_Name = tuple[Scope, CacheKey, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshSettings:
+    """Popular answers are fetched anew before they expire, so that nobody waits for them. It costs
+    a call for what might not have been asked for again, and is paid by whoever asked last."""
+
+    share: Annotated[float, Interval(ge=0, le=0.5)] = 0.1
+    """The last part of an answer's life, in which it is fetched anew when it is asked for; for one
+    that came from another node half as long, so that its own node does so first. 0: never."""
+    hits_min: Annotated[int, Gt(0)] = 3
+    """How often it must have been served from memory by then."""
+    per_s: Annotated[float, Ge(0)] = 1.0
+    """How many may be fetched so in a second; up to 20 are saved up."""
+
+
+class Refresh:
+    def __init__(
+        self,
+        settings: RefreshSettings,
+        collapse: Collapse,
+        fill: Callable[[Ask, Flight], Coroutine[Any, Any, None]],
+        spawn: Spawn,
+        metrics: Metrics,
+        node: NodeName,
+        *,
+        purges: Callable[[], int],
+        monotonic: Callable[[], Instant],
+        new_id: Callable[[], str],
+    ) -> None:
+        """`purges` grows with every purge: what began before one is not what is wanted after it."""
+        self._settings = settings
+        self._collapse = collapse
+        self._fill = fill
+        self._spawn = spawn
+        self._metrics = metrics
+        self._node = node
+        self._purges = purges
+        self._monotonic = monotonic
+        self._new_id = new_id
+        saved_up = BALANCE_MAX if settings.per_s else 0.0
+        self._budget = Budget(0.0, settings.per_s, balance=saved_up)
+        self._running: set[_Name] = set()
+        self._rests: OrderedDict[_Name, Instant] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"<Refresh {len(self._running)} run, {len(self._rests)} rest>"
+
+    def revalidate(self, ask: Ask, entry: Entry) -> None:
+        """It had expired, and was served."""
+        if not ask.query.allowed.only_if_cached:
+            self._start(ask, entry, "swr")
+
+    def served(self, ask: Ask, hot: Hot, now: Timestamp) -> None:
+        """It is fresh, and was served to the very request. Is it time?"""
+        entry, share = hot.entry, self._settings.share
+        if entry.stored_by != self._node:
+            share /= 2
+        due = entry.expires_at - now <= share * (entry.expires_at - entry.stored_at)
+        if not due or hot.served < self._settings.hits_min or entry.pinned:
+            return
+        name = self._name(ask)
+        if ask.query.allowed.plain and self._may(name) and self._budget.spend(self._monotonic()):
+            self._start(ask, entry, "ahead")
+
+    def _name(self, ask: Ask) -> _Name:
+        return ask.query.scope, ask.query.key, self._purges()
+
+    def _may(self, name: _Name) -> bool:
+        return name not in self._running and self._monotonic() >= self._rests.get(name, 0.0)
+
+    def _start(self, ask: Ask, entry: Entry, why: Why) -> None:
+        name = self._name(ask)
+        if not self._may(name):
+            return
+        again = self._again(ask, entry, why)
+        flight, _ = self._collapse.join(None, lambda one: self._fill(again, one))
+        flight.hold()
+        self._running.add(name)
+        self._spawn(self._ended(name, flight, why), f"refresh {again.request_id}")
+
+    def _again(self, ask: Ask, entry: Entry, why: Why) -> Ask:
+        query = ask.query
+        labels = entry.labels if len(entry.labels) <= LABELS_KEPT_MAX else ()
+        query = replace(
+            query,
+            call=replace(query.call, stream=False),
+            allowed=replace(query.allowed, lookup=False),
+            route=replace(query.route, local=False),  # a stand-in's answer is not stored
+            curation=Curation(labels, entry.pinned),
+        )
+        again = Ask(query, self._monotonic(), self._new_id(), ask.client, background=True)
+        if why == "ahead":
+            again.queue_s_max = 0.0
+        return again
+
+    async def _ended(self, name: _Name, flight: Flight, why: Why) -> None:
+        result = "failed"
+        try:
+            outcome = await flight.whole()
+            assert isinstance(outcome, Whole), "it was not looked up"
+            result = "stored" if outcome.stored else "unfit"
+        except (Overloaded, OverQuota):
+            result = "refused"
+        except EdgeError as error:
+            log.info("event=refresh_failed status=%d code=%s", error.status, error.code)
+        finally:
+            flight.release()
+            self._running.discard(name)
+        self._metrics.refreshed(why, result)
+        if result != "stored":
+            self._rests[name] = Instant(self._monotonic() + REST_S)
+            if len(self._rests) > RESTING_MAX:
+                self._rests.popitem(last=False)
