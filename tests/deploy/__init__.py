@@ -1,0 +1,1 @@
+"""What `deploy/` ships, tried with the tools that it is for."""
