@@ -405,7 +405,7 @@ class Answers:
 
     def hottest(self, count_max: int, now: Timestamp) -> Iterator[Offer]:
         """What another node should have first: what is pinned, and then by value."""
-        for stored, _ in self._store.hottest(count_max):
+        for stored, _ in self._store.hottest(count_max, now):
             if (offer := self._offered(stored, now)) is not None:
                 yield offer
 
@@ -430,7 +430,7 @@ class Answers:
         Then have the file examined for damage, aside: 1.5 s a GB. A damaged one is set aside.
         """
         count_max = self._memory.settings.max_bytes // OVERHEAD_BYTES
-        for stored, again in self._store.hottest(count_max):
+        for stored, again in self._store.hottest(count_max, now):
             with self._purges.lock:
                 if self._closing:
                     break

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.database import ERRORS, CacheFile, DirectoryInUse, damaged, lock, wall_clock
-from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope
+from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
 from index.rows import (
     COLUMNS,
     RottenRow,
@@ -48,6 +48,7 @@ WAITING_MAX = 256
 _READERS_KEPT = 4
 _VECTORS_AT_ONCE = 2048
 _IDS_AT_ONCE = 1_000
+_LONG_AGO = Timestamp(0.0)
 _VECTORS = "SELECT id, partition, emb, proven, checksum FROM vec"
 _ENTRIES = f"SELECT {COLUMNS} FROM entry e LEFT JOIN body b ON b.id = e.id "
 
@@ -239,11 +240,13 @@ class Store:
             yield from (found for row in rows if (found := outline(row)) is not None)
             reached = rows[-1][0]
 
-    def hottest(self, count_max: int) -> Iterator[tuple[Stored, bool]]:
-        """Those to keep longest first, and whether each was ever asked for again."""
+    def hottest(self, count_max: int, now: Timestamp = _LONG_AGO) -> Iterator[tuple[Stored, bool]]:
+        """Those to keep longest first, and whether each was ever asked for again; of those that
+        have not expired, which are kept a while, so many."""
         turns = self._rows(
-            "SELECT id, hits FROM entry ORDER BY pinned DESC, turn DESC, id DESC LIMIT ?",
-            (count_max,),
+            "SELECT id, hits FROM entry WHERE expires_at > ?"
+            " ORDER BY pinned DESC, turn DESC, id DESC LIMIT ?",
+            (now, count_max),
         )
         for id_, hits in turns:
             if (stored := self.by_id(id_)) is not None:

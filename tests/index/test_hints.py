@@ -191,7 +191,7 @@ def test_what_others_are_given_carries_our_vectors_and_nobody_elses(answers: Ans
     answers.flush()
     accept(answers, TRUE)
     answers.put(entry("exact"), None)
-    answers.put(entry("gone", ttl_s=1), None)
+    answers.put(replace(entry("gone", ttl_s=1), pinned=True), None)
     pinned = replace(entry("pinned"), pinned=True)
     answers.put(pinned, None)
     answers.flush()
@@ -200,6 +200,7 @@ def test_what_others_are_given_carries_our_vectors_and_nobody_elses(answers: Ans
     assert given[0] == (pinned, None)
     assert {one.key for one, _ in given} == {key(n) for n in ("ours", "q", "exact", "pinned")}
     assert sorted(given, key=str) == sorted(answers.everything(later), key=str)
+    assert len(list(answers.hottest(4, later))) == 4, "what has expired is none of them"
     hints = {one.key: found for one, found in given if found}
     assert list(hints) == [key("ours")]
     vector_told = hinted(hints[key("ours")], DIMENSIONS)
