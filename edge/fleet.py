@@ -254,8 +254,8 @@ class Fleet:
         return self._replica.stamp(self._now(), above)
 
     def asked(self, entry: Entry) -> None:
-        """Somebody was given this answer."""
-        if self.alone or entry.stored_by != self.name:
+        """Somebody was given this answer. What another node fetched is for that one to tell."""
+        if self.alone or (entry.stored_by != self.name and entry.stored_by in self.roster):
             return
         if self.popularity.wanted(entry, self.popularity.asked(entry.key)):
             self._wanted[entry.scope, entry.key] = None
@@ -266,6 +266,15 @@ class Fleet:
         if not self.alone:
             self.neighbours.added(entry)
             self.asked(entry)
+
+    def imported(self, entry: Entry) -> None:
+        """An answer came with a snapshot, and is here now; what is pinned is told as if warmed."""
+        if self.alone:
+            return
+        self.neighbours.added(entry)
+        if entry.pinned and self.popularity.wanted(entry, 0):
+            self._wanted[entry.scope, entry.key] = None
+            self._news.set()
 
     async def find(self, scope: Scope, key: CacheKey) -> Entry | None:
         """The answer to this very request from another node, where one seems to have it."""
@@ -429,6 +438,10 @@ class Fleet:
                 "late": self.neighbours.counts.late,
             },
             "told_to_others": self.neighbours.counts.told,
+            "digests": {
+                "audiences": self.neighbours.audiences,
+                "no_room": self.neighbours.counts.undigested,
+            },
         }
 
     def _told_of(self, one: Enrolment, now: Now) -> Mapping[str, Any]:

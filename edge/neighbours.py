@@ -3,7 +3,8 @@
 Nodes tell one another which keys they hold, in ten bits each (`sync.digest`), so a question in vain
 is rare, and so is a wait: who does not answer within `fetch_timeout_s` is not waited for, and who
 was slow of late is not asked. What a node is told of depends on its region and scopes, as what it
-may be given does; a digest is made for each such audience.
+may be given does; a digest is made for each such audience, that is for each list of scopes that
+nodes were invited for, in each region. How many tenants there are does not matter.
 """
 
 import asyncio
@@ -29,7 +30,11 @@ ASK_S = 10.0
 """Nodes are asked for what is new in theirs so often."""
 SLOW_S = 60.0
 """How long a node that did not answer in time is not asked."""
-AUDIENCES_MAX = 16
+AUDIENCES_MAX = 64
+"""Digests kept, of 1.25 MB for a million answers each; every answer that comes is added to all of
+them, which takes some 100 us. Nodes of a further audience are told of nothing."""
+AUDIENCE_IDLE_S = 120.0
+"""An audience that has not asked for so long has gone, and makes room."""
 RECENT = 8_192
 """Answers that came last: a digest that is being made lacks them."""
 _SMOOTHING = 0.3
@@ -40,6 +45,10 @@ class Shelf(Protocol):
     """See `index.answers.Answers`."""
 
     def outlines(self) -> Iterable[Entry]: ...
+
+
+_Audience = tuple[str, tuple[str, ...]]
+"""Nodes that may have the same: a region, and patterns of scopes."""
 
 
 @dataclass(slots=True)
@@ -60,9 +69,11 @@ class Counts:
     late: int = 0
     told: int = 0
     """Questions of others that were answered here."""
+    undigested: int = 0
+    """Nodes that asked for a digest when there was no room for one more."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Told:
     """What one audience is told."""
 
@@ -70,6 +81,7 @@ class _Told:
     reader: Enrolment
     """One of the audience: what it may have, all of it may."""
     made_at: Instant
+    asked_at: Instant
 
 
 class Neighbours:
@@ -97,7 +109,8 @@ class Neighbours:
         self._monotonic = monotonic
         self._salt = salt
         self._neighbours: dict[NodeName, Neighbour] = {}
-        self._told: dict[tuple[str, tuple[str, ...]], _Told] = {}
+        self._told: dict[_Audience, _Told] = {}
+        self._making = asyncio.Lock()
         self._recent: deque[tuple[Scope, CacheKey, Reach]] = deque(maxlen=RECENT)
 
     async def run(self) -> None:
@@ -147,7 +160,9 @@ class Neighbours:
             known = self._neighbours[peer.name] = Neighbour(Holdings(self._secret))
         try:
             told = await self._client.digest(peer, known.holdings.salt, known.holdings.added)
-            if told is not None:
+            if told is None:
+                known.holdings = Holdings(self._secret)  # it has no digest for us (any more)
+            else:
                 known.holdings.hear(told)
         except (Unanswered, DigestError) as exc:
             log.debug("event=no_digest peer=%s why=%s", peer.name, exc)
@@ -158,16 +173,47 @@ class Neighbours:
     async def digest(self, reader: Enrolment, salt: bytes, added: int) -> bytes | None:
         """What is here, as far as that node may know; what is more, for who has told its part."""
         audience = (reader.region, reader.scopes)
+        told = self._of_late(audience)
+        if told is None:
+            async with self._making:  # one at a time: each looks through all that is on disk
+                told = self._of_late(audience) or await self._make(audience, reader)
+        if told is None:
+            self.counts.undigested += 1
+            return None
+        told.asked_at = self._monotonic()
+        return told.digest.told(salt, added)
+
+    @property
+    def audiences(self) -> int:
+        """For how many a digest is kept."""
+        return len(self._told)
+
+    def _of_late(self, audience: _Audience) -> _Told | None:
         told = self._told.get(audience)
         if told is None or told.digest.full or self._monotonic() - told.made_at > DIGEST_S:
-            if told is None and len(self._told) >= AUDIENCES_MAX:
-                return None
-            loop = asyncio.get_running_loop()
-            digest = await loop.run_in_executor(self._reader, self._made_for, reader)
-            for one in self._recent:  # what came while it was being made, and a little more
-                _add(digest, reader, *one)
-            told = self._told[audience] = _Told(digest, reader, self._monotonic())
-        return told.digest.told(salt, added)
+            return None
+        return told
+
+    async def _make(self, audience: _Audience, reader: Enrolment) -> _Told | None:
+        if audience not in self._told and not self._room():
+            return None
+        loop = asyncio.get_running_loop()
+        digest = await loop.run_in_executor(self._reader, self._made_for, reader)
+        for one in self._recent:  # what came while it was being made, and a little more
+            _add(digest, reader, *one)
+        now = self._monotonic()
+        told = self._told[audience] = _Told(digest, reader, now, now)
+        return told
+
+    def _room(self) -> bool:
+        """Is there room for one more audience, now that who has gone was let go?"""
+        if len(self._told) < AUDIENCES_MAX:
+            return True
+        longest = min(self._told, key=lambda one: self._told[one].asked_at)
+        if self._monotonic() - self._told[longest].asked_at < AUDIENCE_IDLE_S:
+            return False
+        del self._told[longest]
+        return True
 
     def added(self, entry: Entry) -> None:
         """An answer is here from now on."""

@@ -299,6 +299,7 @@ class Node:
             ImportedPurges(data, self._secret),
             self._readers,
             self.fleet.name,
+            self.fleet.roster,
             self.fleet.stamp,
             wall,
         )
@@ -309,6 +310,8 @@ class Node:
             self.fleet.name,
             self._untold,
             lambda: self._batcher.fingerprint,
+            self.fleet.region,
+            self.fleet.imported,
             wall,
         )
         self._connections = Connections(config.protection)

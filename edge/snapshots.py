@@ -17,7 +17,8 @@ from typing import Any, TypeVar, assert_never
 from edge.untold import Untold
 from index.acceptance import Accepted
 from index.answers import Answers
-from index.entry import NodeName, Purge, Purged, Scope, Timestamp
+from index.entry import Entry, NodeName, Purge, Purged, Scope, Timestamp
+from sync.roster import admits
 from sync.snapshot import (
     Header,
     Kept,
@@ -49,6 +50,8 @@ class _Intake:
     purges: list[Purged] = field(default_factory=list)
     waiting: list[Kept] = field(default_factory=list)
     became: Counter[Accepted] = field(default_factory=Counter)
+    elsewhere: int = 0
+    """Answers that may be kept in other regions only."""
     begun: bool = False
     """Have the purges been applied?"""
 
@@ -58,7 +61,10 @@ class _Intake:
             "entries": reader.entries,
             "purges": reader.purges,
             "taken": self.became[Accepted.STORED],
-            "not_taken": {why: self.became[verdict] for verdict, why in _WHY.items()},
+            "not_taken": {
+                **{why: self.became[verdict] for verdict, why in _WHY.items()},
+                "not to be kept in this region": self.elsewhere,
+            },
             "error": error,
         }
 
@@ -72,14 +78,19 @@ class Snapshots:
         name: NodeName,
         untold: Untold,
         encoder: Callable[[], str],
+        region: str,
+        imported: Callable[[Entry], None],
         wall: Callable[[], Timestamp],
     ) -> None:
+        """`imported` is told of every answer that was taken."""
         self._answers = answers
         self._worker = worker
         self._secret = secret
         self._name = name
         self._untold = untold
         self._encoder = encoder
+        self._region = region
+        self._imported = imported
         self._wall = wall
 
     async def export(
@@ -145,9 +156,19 @@ class Snapshots:
         if not came.begun:
             came.begun = True
             await self._untold.hold(came.purges, came.header.seen)
-        entries, came.waiting = came.waiting, []
-        if entries:
-            came.became.update(await self._aside(lambda: self._accept(entries)))
+        waiting, came.waiting = came.waiting, []
+        kept = [one for one in waiting if self._may_be_here(one.entry)]
+        came.elsewhere += len(waiting) - len(kept)
+        if kept:
+            became = await self._aside(lambda: self._accept(kept))
+            came.became.update(became)
+            for one, verdict in zip(kept, became, strict=True):
+                if verdict is Accepted.STORED:
+                    self._imported(one.entry)
+
+    def _may_be_here(self, entry: Entry) -> bool:
+        """What is to stay on its node goes where an operator takes it; regions are others' word."""
+        return not entry.reach or admits(entry.reach, self._region)
 
     def _accept(self, entries: Sequence[Kept]) -> list[Accepted]:
         """On a worker thread. Waits for the disk, so that its queue never overflows."""

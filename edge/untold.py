@@ -7,8 +7,9 @@ its fleet has to be known there without a gap.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 
 from edge.imported import ImportedPurges
 from index.answers import Answers
@@ -22,6 +23,7 @@ class Untold:
         kept: ImportedPurges,
         worker: Executor,
         name: NodeName,
+        roster: Container[NodeName],
         stamp: Callable[[], Version],
         wall: Callable[[], Timestamp],
     ) -> None:
@@ -33,7 +35,8 @@ class Untold:
         self._stamp = stamp
         self._wall = wall
         self._keeping = asyncio.Lock()
-        answers.restore(kept.purges, kept.seen)
+        self._roster = roster
+        answers.restore(map(self._judged, kept.purges), kept.seen)
 
     async def hold(self, purges: Sequence[Purged], seen: Seen) -> None:
         """Apply purges that were made elsewhere; with them, everything up to `seen` is applied.
@@ -45,7 +48,11 @@ class Untold:
                 await asyncio.get_running_loop().run_in_executor(
                     self._worker, self._kept.keep, purges, seen, self._wall()
                 )
-            self._answers.restore(purges, seen)
+            self._answers.restore(map(self._judged, purges), seen)
+
+    def _judged(self, purged: Purged) -> Purged:
+        foreign = purged.by not in self._roster and purged.by != self._by
+        return replace(purged, foreign=foreign)
 
     async def purge(self, purge: Purge) -> None:
         """Purge on this node: nothing that it covers is served when this returns. Raises OSError,

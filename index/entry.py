@@ -129,6 +129,9 @@ class Purged:
     """The purge of that node before this one; who has not seen it has a gap."""
     soft: bool = False
     """Mark stale rather than remove."""
+    foreign: bool = False
+    """Of a node of another fleet, whose purges nobody here noted when fetching: what was fetched
+    here well after it, by the clocks, it does not cover."""
 
     def reaches(self, entry: Entry) -> bool:
         """Does it cover an entry whose node had not applied it when the fetch began?"""

@@ -31,6 +31,10 @@ things by the same node takes the place of the one before it.
 Versions order the purges of one node alone. They also date them, roughly, and by that purges are
 forgotten, when everything they covered has expired.
 
+A purge that came with a snapshot of another fleet is among nobody's `seen` here, and would kill all
+that this fleet ever fetched. Clocks have to do for those: an answer that notes no purge of that
+node, and was complete ten minutes after this one or later, was fetched after it.
+
 Not thread-safe: the caller holds one lock over `dead` and the step that follows from it.
 """
 
@@ -47,6 +51,9 @@ everything: with them go all entries whose nodes had not applied them."""
 AHEAD_MAX = 256
 """Purges of one node beyond a gap that are remembered to be counted when it closes. More hold like
 any other, and are counted when a whole table comes: a node that invents gaps costs no more."""
+FOREIGN_S = 600.0
+"""How long after a purge of another fleet answers are covered still: for wrong clocks, and for the
+longest fetch."""
 SEEN_KEPT_S = 86_400.0
 """A node's last purge is told for so long after it was forgotten: others forget at other times."""
 
@@ -181,7 +188,9 @@ class Generations:
         names = (entry.key, None, f"model:{entry.model}", f"by:{entry.stored_by}", *entry.labels)
         for name in names:
             if alike := table.get(name):
-                yield from (purged for purged in alike.values() if purged.reaches(entry))
+                yield from (
+                    one for one in alike.values() if one.reaches(entry) and not _after(entry, one)
+                )
 
     def _keep(self, purged: Purged) -> None:
         alike = self._table.setdefault(_place(purged.purge), {})
@@ -226,6 +235,15 @@ class Generations:
             self.known = known
         if seen != self.seen:
             self.seen = self.known if seen == self.known else seen
+
+
+def _after(entry: Entry, purged: Purged) -> bool:
+    """Was it fetched after a purge of another fleet, without anybody to note that?"""
+    return (
+        purged.foreign
+        and entry.version > purged.version + at(Timestamp(FOREIGN_S))
+        and purged.by not in dict(entry.seen)
+    )
 
 
 def _place(purge: Purge) -> CacheKey | str | None:

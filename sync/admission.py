@@ -76,6 +76,21 @@ def latest(entry: Entry) -> int:
     return max((version for _, version in entry.seen), default=0)
 
 
+def tellable(entry: Entry, own: Enrolment, roster: Roster) -> Entry | None:
+    """An answer as `own` tells it; None if nobody would take it.
+
+    What nobody of this fleet fetched, as it came with a snapshot, or from before the node joined,
+    `own` answers for as for what it fetched itself: whoever hears it purges it with either.
+    """
+    if not own.may_publish or not own.admits(entry.scope):
+        return None
+    by = roster.get(entry.stored_by)
+    if by is None:
+        labels = tuple(sorted({*entry.labels, f"by:{entry.stored_by}"}))
+        return replace(entry, stored_by=own.name, labels=labels)
+    return entry if not by.revoked and by.may_publish and by.admits(entry.scope) else None
+
+
 def vouched(entry: Entry, by: NodeName) -> Entry:
     """An answer that another node than the one that fetched it tells: purged with either.
 

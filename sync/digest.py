@@ -16,6 +16,7 @@ makes it gives it those keys alone, so one is made for each audience.
 
 import hashlib
 import struct
+from array import array
 from collections.abc import Iterable
 from typing import Final
 
@@ -86,7 +87,7 @@ class Digest:
         for number in range(HASHES):
             bits[(one + np.uint64(number) * two) % np.uint64(len(bits))] = True
         self._filter = np.packbits(bits, bitorder="little").tobytes()
-        self._added: list[int] = []
+        self._added = array("Q")
 
     def add(self, key: CacheKey) -> None:
         """The node holds one more."""
@@ -101,7 +102,7 @@ class Digest:
         """All of it; or for who has that of this salt with so many added, what is more."""
         more = salt == self.salt and 0 <= added <= len(self._added)
         start = added if more else 0
-        tail = np.array(self._added[start:], dtype=_WORDS).tobytes()
+        tail = np.array(self._added[start:]).astype(_WORDS).tobytes()
         if more:
             return _HEAD.pack(b"M", salt, start, len(tail) // 8) + tail
         return _HEAD.pack(b"D", self.salt, self.keys, len(tail) // 8) + self._filter + tail

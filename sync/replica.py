@@ -179,23 +179,15 @@ class Replica:
         return self._voice.stamp(now)
 
     def publish(self, items: Iterable[Item], now: Now) -> int:
-        """Tell answers that were fetched here to whoever may have them; how many were told.
+        """Tell answers that are here to whoever may have them; how many were told.
 
-        Not told: what is dead or expired, of no reach, too large, or of another node.
+        Not told: what is dead or expired, of no reach, too large, or of who may not publish it.
         """
         self._now = now
-        own = self.roster.member(self.own.name)
-        if own is None or not own.may_publish or len(self.roster) < 2:
+        if len(self.roster) < 2:
             return 0
-        mine = (
-            item
-            for item in items
-            if item[0].stored_by == self.own.name
-            and own.admits(item[0].scope)
-            and self._fit(item[0], ENTRY_BYTES_MAX)
-        )
         count = 0
-        for group in together(mine):
+        for group in together(self._tellable(items, ENTRY_BYTES_MAX)):
             count += len(group)
             version, frame = self._say(Entries(group))
             scope, reach = group[0][0].scope, group[0][0].reach
@@ -264,10 +256,10 @@ class Replica:
     def answer(self, peer: NodeName, entry: Entry, now: Now) -> bytes | None:
         """The frame that gives a peer what it asked for; None if it may not have it."""
         self._now = now
-        may = admission.may_keep(self.roster.member(peer), entry.scope, entry.reach)
-        if not may or not self._fit(entry, BODY_BYTES_MAX):
+        if not admission.may_keep(self.roster.member(peer), entry.scope, entry.reach):
             return None
-        return self._say(Entries(((entry, None),)))[1]
+        told = tuple(self._tellable([(entry, None)], BODY_BYTES_MAX))
+        return self._say(Entries(told))[1] if told else None
 
     def told(self, entry: Entry, now: Now) -> bytes | None:
         """The frame of an answer for any node of this region; None if they may not have it."""
@@ -493,10 +485,8 @@ class Replica:
     def _hottest(self, peer: NodeName) -> Iterator[Item | None]:
         hottest = self.shelf.hottest(SNAPSHOT_ENTRIES, self._now.wall)
         for looked_at, (entry, hint) in enumerate(hottest, start=1):
-            if admission.may_keep(self.roster.member(peer), entry.scope, entry.reach) and self._fit(
-                entry, ENTRY_BYTES_MAX
-            ):
-                yield entry, hint
+            if admission.may_keep(self.roster.member(peer), entry.scope, entry.reach):
+                yield from self._tellable([(entry, hint)], ENTRY_BYTES_MAX)
             if looked_at % ROWS_AT_ONCE == 0:
                 yield None
 
@@ -670,6 +660,15 @@ class Replica:
         self._tell([frame])
         self._present_soon()
         return purged
+
+    def _tellable(self, items: Iterable[Item], bytes_max: int) -> Iterator[Item]:
+        """What of these others would take, as they would take it."""
+        own = self.roster.member(self.own.name)
+        for entry, hint in items:
+            told = admission.tellable(entry, own, self.roster) if own else None
+            if told is not None and self._fit(told, bytes_max):
+                self._recall(told.version)  # the frame's has to be above it
+                yield told, hint
 
     def _fit(self, entry: Entry, bytes_max: int) -> bool:
         return (

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from edge.node import Node
+from index import generations
 from sync.snapshot import MEDIA_TYPE
 from tests.edge.test_cli import run
 from tests.fakes.doors import Answer, ask, chat, doors
@@ -138,6 +139,19 @@ async def test_purges_of_a_snapshot_empty_what_they_cover(pair: Pair) -> None:
     await pair.take_in(pair.other, await pair.export(pair.one))
     await pair.purge(pair.one, everything=True)
     await pair.take_in(pair.other, await pair.export(pair.one))
+    assert not await pair.hit(pair.other, SKY)
+
+
+async def test_purges_of_another_fleet_leave_alone_what_was_fetched_after_them(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generations, "FOREIGN_S", 0.0)
+    await pair.ask(pair.other, SKY)
+    await pair.purge(pair.one, everything=True)
+    await pair.ask(pair.other, SEA)
+    _, told = await pair.take_in(pair.other, await pair.export(pair.one))
+    assert told["purges"] == 1
+    assert await pair.hit(pair.other, SEA)
     assert not await pair.hit(pair.other, SKY)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from index.clock import at, wall_of
 from index.entry import Entry, NodeName, Purge, Purged, Scope, Timestamp, Version
-from index.generations import AHEAD_MAX, SEEN_KEPT_S, Generations
+from index.generations import AHEAD_MAX, FOREIGN_S, SEEN_KEPT_S, Generations
 from tests.fakes.entries import NOW, SHARED, entry, key
 
 A, B = NodeName("a"), NodeName("b")
@@ -36,6 +36,22 @@ def test_who_knew_of_a_purge_lives_and_who_did_not_is_dead() -> None:
     assert not table.dead(knowing((A, 5)))
     assert not table.dead(knowing((A, 5), (B, 3)))
     assert table.dead(knowing((B, 9))), "versions of two nodes are never compared"
+
+
+def test_a_purge_of_another_fleet_covers_what_was_fetched_before_it_by_the_clocks() -> None:
+    table = Generations()
+    moment = at(NOW)
+    table.merge(replace(purged(A, moment), foreign=True))
+
+    def fetched(after_s: float, *seen: tuple[NodeName, int]) -> Entry:
+        return replace(knowing(*seen), version=at(Timestamp(NOW + after_s)))
+
+    assert table.dead(fetched(-1.0))
+    assert table.dead(fetched(FOREIGN_S)), "clocks differ, and fetches take their time"
+    assert not table.dead(fetched(FOREIGN_S + 1.0))
+    assert not table.dead(fetched(FOREIGN_S + 1.0, (B, 5)))
+    assert table.dead(fetched(FOREIGN_S + 1.0, (A, 5))), "who notes that node's purges says more"
+    assert not table.dead(fetched(-1.0, (A, moment)))
 
 
 def test_told_twice_is_told_once() -> None:
