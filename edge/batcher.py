@@ -69,6 +69,8 @@ class Batcher:
         self._deadline_s = 0.0
         self._queue: deque[_Job] = deque()
         self._busy = False
+        self._began = 0.0
+        self._rests_until = 0.0
         self.batches = 0
         self.embedded = 0
 
@@ -90,16 +92,22 @@ class Batcher:
         self._deadline_s = deadline_s
 
     async def similar(
-        self, scope: Scope, question: Question, kind: str, *, search: bool = True
+        self,
+        scope: Scope,
+        question: Question,
+        kind: str,
+        *,
+        search: bool = True,
+        hurry: bool = False,
     ) -> Verdict:
         """The stored answer to the nearest question that may stand for this one.
 
         `kind` names the class of prompts it belongs to. With `search` false only the vector is
-        made, for an answer that is to be replaced.
+        made, for an answer that is to be replaced; with `hurry` nobody is waited for.
         """
         if self._embedder is None:
             return Verdict(Miss("warming"))
-        if len(self._queue) >= QUEUE_MAX:
+        if len(self._queue) >= QUEUE_MAX or (hurry and not self._rested()):
             return Verdict(Miss("busy"))
         job = _Job(scope, question, kind, search, asyncio.get_running_loop().create_future())
         self._queue.append(job)
@@ -122,6 +130,11 @@ class Batcher:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._worker, embedded)
 
+    def _rested(self) -> bool:
+        """Is the worker idle, and has it been for as long as it worked before? Then it has half of
+        its core at most, and the loop, which answers from memory and refuses, the other half."""
+        return not self._busy and self._stopwatch() >= self._rests_until
+
     def _start(self) -> None:
         if self._busy:
             return
@@ -133,12 +146,15 @@ class Batcher:
         if not batch:
             return
         self._busy = True
+        self._began = self._stopwatch()
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._worker, self._run, batch)
         work.add_done_callback(lambda done: self._finish(batch, done))
 
     def _finish(self, batch: list[_Job], work: asyncio.Future[list[Verdict]]) -> None:
         self._busy = False
+        ended = self._stopwatch()
+        self._rests_until = ended + (ended - self._began)
         verdicts = _verdicts(work) or [Verdict(Miss("failed"))] * len(batch)
         for job, verdict in zip(batch, verdicts, strict=True):
             if not job.done.done():

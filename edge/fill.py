@@ -259,7 +259,11 @@ class Fill:
         if allowed.mode < Mode.SEMANTIC:
             return None
         kind = kind_of(query.scope, query.route, routed.cls)
-        verdict = await self._batcher.similar(query.scope, asked, kind, search=allowed.lookup)
+        # Who is about to be refused must know soon: meaning may save it if that takes no waiting.
+        hurry = self._gate.refuses(ask, self._dispatch.able(_need(query)))
+        verdict = await self._batcher.similar(
+            query.scope, asked, kind, search=allowed.lookup, hurry=hurry
+        )
         memo.vector = verdict.vector
         memo.question = asked if verdict.vector is not None else None
         ask.timings.steps.update(embed=verdict.embed_s, search=verdict.search_s)
@@ -337,7 +341,7 @@ class Fill:
     async def _forward(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
         """When it is its turn, and again if the upstream turned out to take fewer at a time."""
         query = ask.query
-        need = Need(query.call.prompt.model, len(query.body), query.regions, query.route.local)
+        need = _need(query)
         able = self._dispatch.able(need)
         if self._gate.waits(able) and await self._stale(ask, memo, query.route.stale_if_error_s):
             ask.queue_s_max = min(ask.queue_s_max, self._gate.stale_after_s)
@@ -504,6 +508,10 @@ class Fill:
 
 
 _TRACE = ("traceparent", "tracestate")
+
+
+def _need(query: Query) -> Need:
+    return Need(query.call.prompt.model, len(query.body), query.regions, query.route.local)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:

@@ -96,10 +96,7 @@ class Gate:
         """
         usage = self._usage(ask)
         reservation = None if usage is None else self._reserved(ask, usage, self._monotonic())
-        plan = usage.plan if usage is not None else None
-        queue_s = self._queue_s if plan is None or plan.queue_s is None else plan.queue_s
-        queue_s = min(queue_s, ask.queue_s_max)
-        flow, weight = self._flow(ask, plan.weight if plan is not None else WEIGHT)
+        flow, weight, queue_s = self._terms(ask, usage)
         call = Call()
         try:
             if ask.background and not queue_s and not self._line.calm(where):
@@ -125,6 +122,17 @@ class Gate:
     def begun(self) -> None:
         """An upstream has begun to answer, so that it bears more."""
         self._line.wake()
+
+    def refuses(self, ask: Ask, where: Where) -> bool:
+        """Is there no room for a call, and no place to wait for it that would be of use?"""
+        return self._line.refuses(where, *self._terms(ask, self._usage(ask)))
+
+    def _terms(self, ask: Ask, usage: Usage | None) -> tuple[str, float, float]:
+        """With whom it takes turns, its weight, and how long it may wait."""
+        plan = None if usage is None else usage.plan
+        queue_s = self._queue_s if plan is None or plan.queue_s is None else plan.queue_s
+        flow, weight = self._flow(ask, WEIGHT if plan is None else plan.weight)
+        return flow, weight, min(queue_s, ask.queue_s_max)
 
     def _flow(self, ask: Ask, weight: float) -> tuple[str, float]:
         """With whom it takes turns, and how often that one has it."""

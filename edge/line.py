@@ -16,6 +16,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from edge.admission.fair_queue import FairQueue, Waiting
+from edge.admission.pace import Pace
 from edge.metrics import Metrics
 from edge.routing.upstream import Upstream
 from index.entry import Instant
@@ -23,6 +24,10 @@ from index.entry import Instant
 HELD_S = 4.0
 """How long a call takes, until one has ended."""
 LOOK_S = 0.5
+_HELD_S_LEAST = 1e-3
+PRUDENCE = 0.8
+"""Who would have to wait longer than this share of what it may wait is not let wait: of those who
+would just make it many do not, and who is refused had better know at once."""
 _SMOOTHING = 0.1
 
 Where = tuple[Upstream, ...]
@@ -80,6 +85,8 @@ class Line:
         self._monotonic = monotonic
         self._queues: OrderedDict[Where, Queue] = OrderedDict()
         self._running: Counter[Where] = Counter()
+        self._paces: dict[Where, Pace] = {}
+        """As many as there are sets of upstreams that serve the same."""
         self._granted = 0
         """Places handed out to who has not begun, so that upstreams do not know of them yet."""
         self._ended = False
@@ -114,7 +121,7 @@ class Line:
         if not self.free(where):
             await self._wait(where, flow, weight, queue_s, came)
         else:
-            self._running[where] += 1
+            self._take(where, weight)
         began = self._monotonic()
         self._metrics.waited(began - came)
         try:
@@ -132,6 +139,10 @@ class Line:
         """Is there as much room left as is in use?"""
         spare = self._spare(where)
         return self.free(where) and (spare is None or spare >= self._running[where])
+
+    def refuses(self, where: Where, flow: Hashable, weight: float, queue_s: float) -> bool:
+        """Would who came now be refused at once?"""
+        return not self.free(where) and self._late(where, flow, weight, queue_s, self._monotonic())
 
     def room(self, where: Where) -> int | None:
         """How many calls there may be now, if all may go there; None: that is not known."""
@@ -165,11 +176,9 @@ class Line:
     async def _wait(
         self, where: Where, flow: Hashable, weight: float, queue_s: float, now: Instant
     ) -> None:
-        queue = self._queues.get(where) or self._empty()
-        foreseen_s = (queue.ahead(flow, weight) + 1) * self._turn_s(where)
-        if self._ended and foreseen_s > queue_s:
+        if self._late(where, flow, weight, queue_s, now):
             raise LineFull("queue_late", self._drain_s(where))
-        self._queues[where] = queue
+        queue = self._queues.setdefault(where, self._empty())
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         deadline = Instant(now + queue_s)
         waiting, out = queue.put(future, flow, weight=weight, deadline=deadline, now=now)
@@ -202,9 +211,26 @@ class Line:
         spare = self._spare(where)
         return spare is None or spare > self._granted
 
+    def _late(
+        self, where: Where, flow: Hashable, weight: float, queue_s: float, now: Instant
+    ) -> bool:
+        """Would who comes now wait too long, as far as calls that have ended tell?"""
+        queue = self._queues.get(where) or self._empty()
+        turn_s = self._turn_s(where)
+        pace = self._paces.get(where) or Pace()
+        foreseen_s = max(
+            (queue.ahead(flow, weight) + 1) * turn_s,
+            (queue.alike(flow, weight) + 1) / pace.left(weight, 1 / turn_s, now),
+        )
+        return self._ended and foreseen_s > PRUDENCE * queue_s
+
+    def _take(self, where: Where, weight: float) -> None:
+        self._running[where] += 1
+        self._paces.setdefault(where, Pace()).took(weight, self._monotonic())
+
     def _turn_s(self, where: Where) -> float:
         """How often a place becomes free: as often as one is taken, in the long run."""
-        return self.held_s / max(self._running[where], 1)
+        return max(self.held_s, _HELD_S_LEAST) / max(self._running[where], 1)
 
     def _drain_s(self, where: Where) -> float:
         """How long those who wait will take, and one more."""
@@ -221,7 +247,7 @@ class Line:
         chosen, late = self._queues[where].next(self._monotonic())
         self._turn_away(where, late, "deadline")
         if chosen is not None and not chosen.item.done():
-            self._running[where] += 1
+            self._take(where, chosen.weight)
             self._granted += 1
             chosen.item.set_result(None)
             self._queues.move_to_end(where)

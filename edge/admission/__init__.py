@@ -7,6 +7,7 @@ rate        a meter: so many units in so much time
 plans       what a tenant may use, and has used
 fair_queue  whose turn it is, when not all can be served
 source      what counts as one client, where nobody says who they are
+pace        how often it is the turn of those of one weight
 flows       who takes turns with whom
 foreseen    how long an answer will be
 refusals    what whoever is refused is told

@@ -112,17 +112,19 @@ class FairQueue(Generic[T]):
             self._out(waiting)
 
     def ahead(self, flow: Hashable, weight: float) -> float:
-        """About how many go before a request of that flow that would come now."""
+        """How many go before a request of that flow that would come now, of those who wait."""
         mine = self._classes.get(weight) or _Class(weight)
-        rounds = len(mine.flows.get(flow, ())) + 1
-        alike = (
-            rounds
-            - 1
-            + sum(min(len(queue), rounds) for name, queue in mine.flows.items() if name != flow)
-        )
+        alike = self.alike(flow, weight)
         turns = (alike + 1) / self._share(mine)
         others = (one for one in self._classes.values() if one is not mine)
         return alike + sum(min(len(one), turns * self._share(one)) for one in others)
+
+    def alike(self, flow: Hashable, weight: float) -> int:
+        """How many of its own weight do, if all flows that wait now go on asking: before its
+        tenth, each of them has had ten turns."""
+        flows = self._classes[weight].flows if weight in self._classes else {}
+        rounds = len(flows.get(flow, ())) + 1
+        return rounds * len(flows.keys() | {flow}) - 1
 
     def length(self, flow: Hashable) -> int:
         return sum(len(one.flows.get(flow, ())) for one in self._classes.values())

@@ -82,9 +82,11 @@ async def batcher(encoder: Encoder) -> AsyncIterator[Batcher]:
         worker.shutdown()
 
 
-def asking(batcher: Batcher, text: str) -> asyncio.Task[Verdict]:
+def asking(batcher: Batcher, text: str, *, hurry: bool = False) -> asyncio.Task[Verdict]:
     question = Question(PartitionKey(b"p" * 32), text)
-    return asyncio.get_running_loop().create_task(batcher.similar(SCOPE, question, KIND))
+    return asyncio.get_running_loop().create_task(
+        batcher.similar(SCOPE, question, KIND, hurry=hurry)
+    )
 
 
 async def reasons(*asked: asyncio.Task[Verdict]) -> list[str]:
@@ -179,6 +181,25 @@ async def test_before_it_is_loaded_and_when_too_many_wait_it_is_a_miss(
     assert not cold.ready
     assert cold.fingerprint == ""
     assert await reasons(asking(cold, "a")) == ["warming"]
+
+
+async def test_who_is_in_a_hurry_waits_for_nobody_and_leaves_the_worker_half_of_its_time(
+    encoder: Encoder,
+) -> None:
+    now = 0.0
+    with ThreadPoolExecutor(1) as worker:
+        batcher = Batcher(similar, worker, lambda: Timestamp(0.0), lambda: now)
+        batcher.load(encoder)
+        first = asking(batcher, "a", hurry=True)
+        await begun(batcher)
+        assert await reasons(asking(batcher, "xx", hurry=True)) == ["busy"]
+        now = 3.0
+        encoder.gate.set()
+        assert await reasons(first) == ["saw 1"]
+        assert await reasons(asking(batcher, "xx", hurry=True)) == ["busy"]
+        now = 6.0
+        assert await reasons(asking(batcher, "xx", hurry=True)) == ["saw 2"]
+        assert await reasons(asking(batcher, "xxx")) == ["saw 3"]
 
 
 async def test_without_a_search_only_the_vector_is_made(batcher: Batcher, encoder: Encoder) -> None:

@@ -192,6 +192,18 @@ def refusals(house: Indoors, reason: str) -> float | None:
     )
 
 
+async def test_it_is_known_beforehand_who_will_be_refused() -> None:
+    clock = Clock()
+    line = Line(AdmissionSettings(concurrency=1), lambda _: None, Metrics(), clock.monotonic)
+    assert not line.refuses((), "a", 1.0, 0.0)
+    async with line.place((), "a", 1.0, 10.0):
+        clock.now += 4
+        assert not line.refuses((), "b", 1.0, 3.0)  # how long calls take is not known yet
+    async with line.place((), "a", 1.0, 10.0):
+        assert line.refuses((), "b", 1.0, 3.0)
+        assert not line.refuses((), "b", 1.0, 30.0)
+
+
 async def test_a_deadline_that_passes_is_told() -> None:
     line = Line(AdmissionSettings(concurrency=1), lambda _: None, Metrics(), Clock().monotonic)
     async with line.place((), "a", 1.0, 10.0):
