@@ -71,7 +71,6 @@ class Hearing:
             header = peek(frame)
             name = (header.origin, header.version)
             if name in self._recent:
-                self.dropped["heard before"] += 1
                 return None
             message = self._opened(frame, header, now)
             self.remember(header.origin, header.version)

@@ -71,7 +71,7 @@ async def test_answers_and_purges_reach_all_and_are_confirmed(start: Start) -> N
     after = fra.fetch("after the purge")
     await until(lambda: par.holds(after) and sin.holds(after))
     for one in (fra, par, sin):
-        assert set(one.replica.dropped) == {"heard before"}  # its own, and purges, twice
+        assert not one.replica.dropped  # its own come back, and purges twice: that is no trouble
 
 
 async def test_a_node_is_not_sent_what_its_region_may_not_keep(start: Start) -> None:
