@@ -3,10 +3,12 @@
 request    Head, Request, Response, EventStream: the same for every HTTP version
 errors     whose fault, which status, what to do
 json_body  request bodies as JSON, read strictly
+kept       small documents that outlive the process
 dialects   the LLM APIs spoken: body to prompt, answer to JSON or event stream
 admission  who is asking, and may they
 policy     may memory answer, may this be stored; rules: what the operator decided
 cors       which web pages may ask
+documents  what is served as it lies there, to who has it not already
 ask        a request read and keyed, not yet answered
 intake     from bytes to a query: what can be said before memory is asked
 protection what one address may do; door: asked of it before a body is read
@@ -16,6 +18,7 @@ batcher    embeds prompts that arrive together in one call, off the loop
 dispatch   calls upstreams until one answers
 regional   a Redis or Valkey that the nodes of a region share, as a second exact cache
 freshness  may an answer be served as old as it is; what has expired
+outlook    load, waits, upstreams and calm hours, for everybody
 fill       disk, then meaning, then an upstream; and what may be stored
 refresh    answers fetched anew before or after they expire, while nobody waits
 curate     answers put into the cache on purpose

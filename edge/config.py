@@ -19,6 +19,7 @@ from edge.admission.plans import PlanSettings
 from edge.cors import CorsSettings
 from edge.line import AdmissionSettings
 from edge.local_model import LocalModelSettings
+from edge.outlook.settings import StatusSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.protection.settings import ProtectionSettings
 from edge.refresh import RefreshSettings
@@ -147,6 +148,7 @@ class Config:
     routing: RoutingSettings = field(default_factory=RoutingSettings)
     upstreams: tuple[UpstreamSettings, ...] = ()
     maintenance: tuple[MaintenanceSettings, ...] = ()
+    status: StatusSettings = field(default_factory=StatusSettings)
 
 
 def load(

@@ -63,7 +63,7 @@ class Door:
             EdgeError: what the intake refuses.
         """
         source, now = self._source(peer), self._monotonic()
-        key = head.headers.get("authorization") if self._intake.asks_for_keys else None
+        key = head.headers.get("authorization") if self._intake.asks_for_key(head) else None
         if source is not None and key is None:
             self._count(source, now)
         try:

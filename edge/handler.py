@@ -6,23 +6,27 @@ answered synchronously; all else is a coroutine that waits for a flight.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import replace
+from math import ceil
 from typing import Any, assert_never
 
 from edge import feedback, status
+from edge.admission.refusals import NEVER
 from edge.ask import Ask, Query
 from edge.collapse import Collapse, Flight, Found, Whole
 from edge.decisions import Decided, Decisions
 from edge.dialects.events import HEARTBEAT
+from edge.documents import etag
 from edge.door import Door
 from edge.errors import Busy, ClientError, EdgeError, OverQuota, StreamCut
 from edge.feedback import Feedback
 from edge.fill import Fill, Others
 from edge.freshness import young_enough
 from edge.gate import Gate
-from edge.intake import Intake, etag
+from edge.intake import Intake
 from edge.metrics import Metrics
+from edge.outlook.facts import iso
 from edge.refresh import Refresh
 from edge.request import EventStream, Fields, Head, Reply, Request, Response
 from edge.rules import Rules
@@ -54,11 +58,13 @@ class PromptHandler:
         gate: Gate,
         door: Door,
         refresh: Refresh,
+        guidance: Callable[[], Mapping[str, Any]],
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
         new_id: Callable[[], str],
     ) -> None:
+        """`guidance` says when it will be calm, to those who are refused."""
         self._node = rules.node
         self._body_bytes_max = rules.http.body_bytes_max
         self._intake = intake
@@ -72,6 +78,7 @@ class PromptHandler:
         self._gate = gate
         self._door = door
         self._refresh = refresh
+        self._guidance = guidance
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
@@ -304,7 +311,16 @@ class PromptHandler:
         )
         if error.retry_after_s is not None:
             fields = (*fields, ("retry-after", str(error.retry_after_s)))
-        return Response(error.status, fields, self._intake.dialect(head).error_body(error))
+        body = self._intake.dialect(head).error_body(error, self._advice(error))
+        return Response(error.status, fields, body)
+
+    def _advice(self, error: EdgeError) -> Mapping[str, Any]:
+        """When to come again, for what time will cure."""
+        if error.status not in (429, 503) or NEVER in error.fields:
+            return {}
+        after_s = error.retry_after_s
+        retry_at = None if after_s is None else iso(ceil(self._wall() + after_s))
+        return {"retry_at": retry_at, **self._guidance()}
 
     def _bug(self, exc: Exception) -> EdgeError:
         """The one place where what nobody foresaw becomes an answer."""

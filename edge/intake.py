@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,6 +17,7 @@ from edge.admission.keys import Caller, KeyRing, Use
 from edge.ask import Query
 from edge.cors import Cors
 from edge.dialects import Dialect
+from edge.documents import Document
 from edge.errors import ClientError, body_too_large
 from edge.policy import Allowed, Mode, allowed, reach_of, regions_of, route
 from edge.request import Fields, Head, Request, Response
@@ -37,18 +37,14 @@ class ModelList:
     """The answer to `GET /v1/models`, kept ready by the node."""
 
     def __init__(self) -> None:
-        self.body = b'{"object":"list","data":[]}'
+        self.all = _models_document({"object": "list", "data": []})
 
     def put(self, models: Sequence[Mapping[str, Any]]) -> None:
-        self.body = json.dumps(
-            {"object": "list", "data": list(models)}, separators=(",", ":")
-        ).encode()
+        self.all = _models_document({"object": "list", "data": list(models)})
 
-    def find(self, name: str) -> bytes | None:
-        for model in json.loads(self.body)["data"]:
-            if model["id"] == name:
-                return json.dumps(model, separators=(",", ":")).encode()
-        return None
+    def find(self, name: str) -> Document | None:
+        models = json.loads(self.all.body)["data"]
+        return next((_models_document(one) for one in models if one["id"] == name), None)
 
 
 class Intake:
@@ -62,14 +58,17 @@ class Intake:
         cors: Cors,
         secret: bytes,
         services: Collection[str] = (),
+        public: Mapping[str, Callable[[], Document]] | None = None,
         *,
         wall: Callable[[], Timestamp],
     ) -> None:
-        """`services` are further paths that take JSON by POST, from whoever may send prompts."""
+        """`services` are further paths that take JSON by POST, from whoever may send prompts;
+        `public` are documents for everybody, without a key."""
         self.models = ModelList()
         self._rules = rules
         self._dialects = {path: dialect for dialect in dialects for path in dialect.paths}
         self._taking = frozenset(self._dialects) | frozenset(services)
+        self._public = public or {}
         self._keys = keys
         self._cors = cors
         self._secret = secret
@@ -82,9 +81,10 @@ class Intake:
             lambda model: route(model, rules.routes, rules.cache, keys=len(keys) > 0)
         )
 
-    @property
-    def asks_for_keys(self) -> bool:
-        return len(self._keys) > 0
+    def asks_for_key(self, head: Head) -> bool:
+        """Whether it is answered only with a right key, if there are any."""
+        keyless = head.method == "OPTIONS" or head.path in self._public
+        return len(self._keys) > 0 and not keyless
 
     def dialect(self, head: Head | None) -> Dialect:
         """The one that this request speaks; for what speaks none, the first."""
@@ -105,7 +105,8 @@ class Intake:
         if head.method == "POST" and head.path in self._taking:
             self._admitted(head)
             return None
-        known = head.path in self._taking or _model_path(head.path) is not None
+        public = self._public.get(head.path)
+        known = head.path in self._taking or public or _model_path(head.path) is not None
         if head.method in ("TRACE", "CONNECT") and not known:  # nowhere, whatever the path says
             raise _not_allowed(head.method, "GET, HEAD, POST, OPTIONS")
         methods = self._methods(head.path)
@@ -113,6 +114,8 @@ class Intake:
             return self._options(head, methods)
         if head.method not in methods.split(", "):
             raise _not_allowed(head.method, methods)
+        if public is not None:
+            return public().answer(head.headers, self.cors(head))
         self._caller(head).may("models")
         return self._models(head)
 
@@ -146,7 +149,7 @@ class Intake:
     def _methods(self, path: str) -> str:
         if path in self._taking:
             return ALLOWED_POST
-        if _model_path(path) is not None:
+        if path in self._public or _model_path(path) is not None:
             return ALLOWED_GET
         raise ClientError(
             "There is nothing here. Prompts go to POST /v1/chat/completions.",
@@ -163,21 +166,15 @@ class Intake:
 
     def _models(self, head: Head) -> Response:
         name = _model_path(head.path)
-        body = self.models.find(name) if name else self.models.body
-        if body is None:
+        found = self.models.find(name) if name else self.models.all
+        if found is None:
             raise ClientError(
                 f"The model {name!r} does not exist on this node.",
                 status=404,
                 code="model_not_found",
                 param="model",
             )
-        fields: Fields = (
-            status.JSON,
-            ("cache-control", "private, max-age=60"),
-            ("etag", etag(body)),
-            *self._cors.fields(head.headers),
-        )
-        return Response(200, fields, body)
+        return found.answer(head.headers, self.cors(head))
 
     # The body.
 
@@ -231,9 +228,9 @@ class Intake:
         )
 
 
-def etag(body: bytes) -> str:
-    """A strong entity tag: other bytes, another tag."""
-    return f'"{blake2b(body, digest_size=16).hexdigest()}"'
+def _models_document(models: Mapping[str, Any]) -> Document:
+    fields: Fields = (status.JSON, ("cache-control", "private, max-age=60"))
+    return Document(fields, json.dumps(models, separators=(",", ":")).encode())
 
 
 def _not_allowed(method: str, methods: str) -> ClientError:

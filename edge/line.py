@@ -151,6 +151,13 @@ class Line:
             return most if spare is None else self.running + spare
         return min(most, self.running + spare)
 
+    def foreseen_s(self, weight: float) -> float:
+        """How long a call of that weight would wait that came now, of somebody who has none yet;
+        where upstreams differ, at the busiest."""
+        now = self._monotonic()
+        full = [where for where in {*self._queues, *self._running} if not self.free(where)]
+        return max((self._foreseen_s(where, None, weight, now) for where in full), default=0.0)
+
     def wake(self) -> None:
         """There may be more room: an upstream has begun to answer, or is well again."""
         turns = deque(self._queues)
@@ -215,14 +222,17 @@ class Line:
         self, where: Where, flow: Hashable, weight: float, queue_s: float, now: Instant
     ) -> bool:
         """Would who comes now wait too long, as far as calls that have ended tell?"""
+        foreseen_s = self._foreseen_s(where, flow, weight, now)
+        return self._ended and foreseen_s > PRUDENCE * queue_s
+
+    def _foreseen_s(self, where: Where, flow: Hashable, weight: float, now: Instant) -> float:
         queue = self._queues.get(where) or self._empty()
         turn_s = self._turn_s(where)
         pace = self._paces.get(where) or Pace()
-        foreseen_s = max(
+        return max(
             (queue.ahead(flow, weight) + 1) * turn_s,
             (queue.alike(flow, weight) + 1) / pace.left(weight, 1 / turn_s, now),
         )
-        return self._ended and foreseen_s > PRUDENCE * queue_s
 
     def _take(self, where: Where, weight: float) -> None:
         self._running[where] += 1

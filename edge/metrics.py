@@ -5,6 +5,7 @@ answers have an outcome of their own. No label takes a value that a client can c
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from math import nan
 
 from prometheus_client import (
     CollectorRegistry,
@@ -127,6 +128,21 @@ class _Upstreams(Collector):
         yield from (requests, retries)
 
 
+class _Waits(Collector):
+    def __init__(self, read: Callable[[], Iterable[tuple[str, float]]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        family = GaugeMetricFamily(
+            "promptedge_predicted_wait_seconds",
+            "How long a prompt would wait for room that came now, by its plan.",
+            labels=["plan"],
+        )
+        for plan, seconds in self._read():
+            family.add_metric([plan], seconds)
+        yield family
+
+
 class Metrics:
     """One registry for the node; children are bound once, so that a hit pays for an addition."""
 
@@ -246,6 +262,10 @@ class Metrics:
         """Gauges by class of prompts, which are the operator's tenants and routes."""
         self.registry.register(_Classes(read))
 
+    def watch_waits(self, read: Callable[[], Iterable[tuple[str, float]]]) -> None:
+        """Of each plan, which the operator named; "": of who has none."""
+        self.registry.register(_Waits(read))
+
     def watch_fleet(self, read: Callable[[], Iterable[tuple[str, str, float]]]) -> None:
         """Of each other node: its name, which the operator gave it, its state, and its lag."""
         self.registry.register(_Nodes(read))
@@ -256,3 +276,8 @@ class Metrics:
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
+
+
+def or_nan(value: float | None) -> float:
+    """What nobody knows, as a gauge has it."""
+    return nan if value is None else value

@@ -70,14 +70,14 @@ class Models:
         self.local = "loading"
         names = frozenset({local_model.LOCAL_MODEL})
         try:
-            settings = UpstreamSettings(base_url=await model.start())
+            settings = UpstreamSettings(await model.start(), local_model.LOCAL_MODEL)
             if not self._alone:
                 stands_in_for = {"*": local_model.LOCAL_MODEL}
                 settings = replace(settings, tier="local", aliases=stands_in_for)
             await model.ready()
             upstream = Upstream(settings, local_model.LOCAL_MODEL, names)
             await self._client.add(upstream, None)
-            self._pool.upstreams.append(upstream)
+            self._pool.add(upstream)
             self.local = "ready"
             await self._list()
             await model.wait()

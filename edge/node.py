@@ -47,11 +47,15 @@ from edge.handler import PromptHandler
 from edge.imported import ImportedPurges
 from edge.insight import Insight
 from edge.intake import Intake
+from edge.kept import Kept
 from edge.key_desk import KeyDesk
 from edge.line import Line
 from edge.meaning import Meaning
-from edge.metrics import Metrics
+from edge.metrics import Metrics, or_nan
 from edge.models import Models
+from edge.outlook import board
+from edge.outlook.board import Board
+from edge.outlook.history import History, Learned
 from edge.preflight import (
     check_values,
     key_ring,
@@ -194,6 +198,8 @@ class Node:
         self._key_desk = KeyDesk(
             self.fleet, frozenset(one.name for one in config.plans), wall=wall, monotonic=monotonic
         )
+        self._drains = Kept(data / operated.FILE, operated.Drains)
+        operated.restore(self.pool, self._drains)
         self._client = UpstreamClient(config.node.name, wall, monotonic)
         stack.push_async_callback(self._client.close)
         self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
@@ -242,6 +248,19 @@ class Node:
             monotonic=monotonic,
             chance=Random(os.urandom(16)),
         )
+        self._hours = Kept(data / board.FILE, Learned)
+        self._board = Board(
+            config.node.name,
+            self.fleet.region,
+            config.status,
+            self.pool,
+            self._line,
+            config.admission,
+            config.plans,
+            History(self._hours.load()),
+            wall=wall,
+            monotonic=monotonic,
+        )
         self._fill = Fill(
             answers=self.answers,
             batcher=self._batcher,
@@ -269,6 +288,7 @@ class Node:
             Cors(config.cors),
             self._secret,
             feedback.PATHS,
+            self._board.public,
             wall=wall,
         )
         self.models = Models(self.pool, self._client, config.local_model, self._intake.models.put)
@@ -346,6 +366,7 @@ class Node:
             self._gate,
             self._door,
             refresh,
+            self._board.guidance,
             wall=wall,
             monotonic=monotonic,
             new_id=new_id,
@@ -394,7 +415,7 @@ class Node:
         config = self.config
         routes = [
             *membership.routes(self.fleet),
-            *operated.routes(self.pool, wall, monotonic),
+            *operated.routes(self.pool, self._drains, wall, monotonic),
             *handing_out.routes(self._key_desk),
             *warming.routes(self._curate, self._snapshots),
         ]
@@ -459,6 +480,7 @@ class Node:
         await self.fleet.start()
         if self._regional is not None:
             self._spawn(self._regional.run(), "redis")
+        self._spawn(self._board.run(self._hours, self._readers), "status")
         self._spawn(self._warm_memory(), "warm memory")
         self._spawn(self._line.run(), "line")
         if self.models.runs_local:
@@ -535,6 +557,7 @@ class Node:
             "redis": self._regional.facts() if self._regional is not None else None,
             "routing": report.told(self.pool, monotonic(), wall()),
             "maintenance": report.maintenance(self.pool, wall()),
+            "public": self._board.told(),
         }
 
     async def purge(
@@ -609,6 +632,19 @@ class Node:
         watch("lockouts", "Times somebody was locked out.", lambda: self._door.lockouts)
         watch("upstream_calls", "Calls of upstreams that run.", lambda: self._line.running)
         watch("queue_waiting", "Calls that wait for room.", lambda: len(self._line))
+        watch(
+            "utilisation",
+            "Share of what can be asked of upstreams at a time; NaN: none can be asked.",
+            lambda: or_nan(self._board.load()),
+        )
+        watch(
+            "expected_utilisation",
+            "The same, as expected of this hour of the week; NaN: not known yet.",
+            lambda: or_nan(self._board.expected()),
+        )
+        self._metrics.watch_waits(
+            lambda: ((one.plan or "", or_nan(one.predicted_s)) for one in self._board.waits())
+        )
         watch("embedded", "Prompts embedded.", lambda: self._batcher.embedded)
         watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
         watch("refuted_pairs", "Pairs proven wrong.", lambda: self.answers.labels.refuted)

@@ -17,6 +17,8 @@ from index.entry import Instant
 
 JITTER = 0.5
 RETRY_S_MAX = 86_400
+NEVER = ("x-should-retry", "false")
+"""The field that says that no waiting helps."""
 
 
 def over_quota(exceeded: Exceeded, usage: Usage, draw: float, now: Instant) -> OverQuota:
@@ -27,7 +29,7 @@ def over_quota(exceeded: Exceeded, usage: Usage, draw: float, now: Instant) -> O
         return OverQuota(
             f"This prompt has about {exceeded.asked:.0f} tokens, and the plan {plan!r} allows "
             f"{exceeded.limit:.0f} {_PER[exceeded.what]}: it will never fit. Shorten it.",
-            fields=(*fields, ("x-should-retry", "false")),
+            fields=(*fields, NEVER),
         )
     wait_s = after_s(exceeded.wait_s, draw)
     return OverQuota(

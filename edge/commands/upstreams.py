@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import getpass
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ def add(commands: Any) -> None:
         act = acts.add_parser(name, help=what)
         add_admin(act)
         act.add_argument("name", metavar="NAME", help="its name, as `list` shows it")
+        act.add_argument("--by", metavar="WHO", default=_me(), help="who says so (default: you)")
         act.set_defaults(run=changed, act=name)
 
 
@@ -37,12 +39,12 @@ def listed(options: argparse.Namespace) -> int:
 
 
 def changed(options: argparse.Namespace) -> int:
-    found = call(options, "/admin/upstreams", {options.act: options.name})
+    found = call(options, "/admin/upstreams", {options.act: options.name, "by": options.by})
     if found is None:
         return EXIT_FAILED
     (one,) = (one for one in found["upstreams"] if one["name"] == options.name)
     flight = f", {one['in_flight']} in flight" if one["in_flight"] else ""
-    print(f"{one['name']}: {one['state']}{flight}")
+    print(f"{one['name']}: {one['state']}{_drained(one)}{flight}")
     return EXIT_OK
 
 
@@ -62,7 +64,7 @@ def _table(found: Mapping[str, Any]) -> str:
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
-    state = one["state"]
+    state = one["state"] + _drained(one)
     if one["retry_in_s"]:
         state += f", {one['retry_in_s']:.0f} s"
     return (
@@ -74,6 +76,20 @@ def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
         "-" if one["ttft_s"] is None else f"{one['ttft_s']:.2f} s",
         "-" if one["tokens_per_s"] is None else f"{one['tokens_per_s']:.0f}",
     )
+
+
+def _drained(one: Mapping[str, Any]) -> str:
+    if one["drained_since"] is None:
+        return ""
+    by = f" by {one['drained_by']}" if one["drained_by"] else ""
+    return f" since {_time(one['drained_since'])}{by}"
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user that has no name
+        return ""
 
 
 def _time(timestamp: float) -> str:

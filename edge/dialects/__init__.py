@@ -4,7 +4,7 @@ events       server-sent events, as bytes in and out
 openai_chat  POST /v1/chat/completions
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,6 +92,8 @@ class Dialect(Protocol):
     def replay(self, body: bytes, wants_usage: bool) -> bytes:
         """The whole event stream of a stored JSON answer, framed as it was when live."""
 
-    def error_body(self, error: EdgeError) -> bytes: ...
+    def error_body(self, error: EdgeError, advice: Mapping[str, Any]) -> bytes:
+        """`advice` are members beside those of the API; clients that do not know them pass them
+        over."""
 
     def error_event(self, error: EdgeError) -> bytes: ...

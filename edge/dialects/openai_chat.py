@@ -5,7 +5,7 @@ https://platform.openai.com/docs/api-reference/chat
 
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -163,11 +163,11 @@ class OpenAiChat:
             chunks.append({**frame, "choices": [], "usage": answer.get("usage")})
         return b"".join(write(Event(_dumps(chunk))) for chunk in chunks) + write(DONE)
 
-    def error_body(self, error: EdgeError) -> bytes:
-        return _dumps(_error(error)).encode()
+    def error_body(self, error: EdgeError, advice: Mapping[str, Any]) -> bytes:
+        return _dumps(_error(error, advice)).encode()
 
     def error_event(self, error: EdgeError) -> bytes:
-        return write(Event(_dumps(_error(error))))
+        return write(Event(_dumps(_error(error, {}))))
 
 
 class ChatAssembly:
@@ -422,13 +422,14 @@ def _count(tokens: Any) -> int:
     return tokens if isinstance(tokens, int) and 0 < tokens < 1 << 40 else 0
 
 
-def _error(error: EdgeError) -> dict[str, Any]:
+def _error(error: EdgeError, advice: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "error": {
             "message": error.message,
             "type": error.type,
             "param": error.param,
             "code": error.code,
+            **advice,
         }
     }
 

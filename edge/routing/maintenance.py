@@ -1,12 +1,17 @@
-"""When an upstream is being worked on, by the operator's calendar."""
+"""When an upstream is being worked on: by the operator's calendar, or word."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from math import ceil
 
+from edge.errors import Overloaded
 from edge.routing.settings import MaintenanceSettings
 from index.entry import Timestamp
 
+JITTER_S = 30.0
+RETRY_S_MAX = 86_400
+"""Whoever is told to come in a week forgets it, and the work may be done sooner."""
 PERIOD_S = {"": 0.0, "day": 86_400.0, "week": 604_800.0}
 
 
@@ -20,6 +25,15 @@ class Window:
 
     def holds(self, wall: Timestamp) -> bool:
         return self.begins <= wall < self.ends
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """An upstream gets no new requests until the operator says so."""
+
+    since: Timestamp
+    by: str = ""
+    """Whoever said so; empty: nobody's name was given."""
 
 
 def windows(settings: Iterable[MaintenanceSettings], wall: Timestamp) -> list[Window]:
@@ -36,6 +50,19 @@ def wrong(settings: MaintenanceSettings) -> str | None:
     if settings.every and length_s >= PERIOD_S[settings.every]:
         return f"it would never end: it is longer than a {settings.every}"
     return None
+
+
+def refusal(ends: Timestamp, wall: Timestamp, draw: float) -> Overloaded:
+    """For what only upstreams in maintenance could answer, of which the first is back then. `draw`
+    is from [0, 1): all who are told would come at that very moment."""
+    after_s = min(max(1, ceil(ends - wall + JITTER_S * draw)), RETRY_S_MAX)
+    until = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Overloaded(
+        f"Every upstream that could answer is in maintenance until {until}. Try again in"
+        f" {after_s} s; answers that are stored are served all the same.",
+        code="maintenance",
+        retry_after_s=after_s,
+    )
 
 
 def _next(settings: MaintenanceSettings, wall: Timestamp) -> Window:

@@ -7,14 +7,14 @@ work, so going on is a retry, and needs the budget.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from math import ceil
+from math import ceil, inf
 from random import Random
 
 from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
 from edge.routing.budget import Budget
 from edge.routing.call import Call
 from edge.routing.choice import Choice
-from edge.routing.maintenance import Window, windows
+from edge.routing.maintenance import Drain, Window, refusal, windows
 from edge.routing.need import Need, Usual
 from edge.routing.settings import MaintenanceSettings, RoutingSettings
 from edge.routing.upstream import Upstream
@@ -41,6 +41,8 @@ class Pool:
         self.hedges = Budget(settings.hedge_share_max)
         self.choice = Choice(self.usual, settings.probe_interval_s, chance)
         self.hedging = settings.hedge
+        self.drains: dict[str, Drain] = {}
+        """By name: what the operator took out of service."""
         self._maintenance = tuple(maintenance)
         self._calls = 0
 
@@ -102,6 +104,23 @@ class Pool:
     def find(self, name: str) -> Upstream | None:
         return next((one for one in self.upstreams if one.name == name), None)
 
+    def add(self, one: Upstream) -> None:
+        one.drain = self.drains.get(one.name)
+        self.upstreams.append(one)
+
+    def drain(self, name: str, drain: Drain) -> None:
+        """Send it no new requests from now on. It need not be there yet."""
+        self.drains[name] = drain
+        self._tell_drains()
+
+    def resume(self, name: str) -> None:
+        self.drains.pop(name, None)
+        self._tell_drains()
+
+    def _tell_drains(self) -> None:
+        for one in self.upstreams:
+            one.drain = self.drains.get(one.name)
+
     def remove(self, name: str) -> None:
         self.upstreams[:] = [one for one in self.upstreams if one.name != name]
 
@@ -128,7 +147,7 @@ class Trip:
         self._pool = pool
         self._need = need
         self._left = [one for one in able if not one.drained and one.name not in closed]
-        self._closed = closed
+        self._closed = [closed[one.name] for one in able if one.name in closed and not one.drained]
         self.calls: list[Call] = []
         self.winner: Call | None = None
         """The call whose first token came first: from then on nobody else is called."""
@@ -183,13 +202,22 @@ class Trip:
 
     def _busy(self, now: Instant, wall: Timestamp) -> Overloaded:
         waits = [one.rests_until(self._need) - now for one in self._left]
-        waits += [window.ends - wall for window in self._closed.values()]
-        soonest = ceil(min(waits, default=DRAINED_RETRY_S))
+        ends = min((window.ends for window in self._closed), default=None)
+        if ends is not None and ends - wall <= min(waits, default=inf):
+            return refusal(ends, wall, self._pool.choice.chance.random())
+        if not waits:
+            return Overloaded(
+                "Every upstream that could answer was taken out of service, and nobody said until"
+                f" when. Try again in {DRAINED_RETRY_S} s.",
+                code="upstreams_unavailable",
+                retry_after_s=DRAINED_RETRY_S,
+            )
+        soonest_s = max(1, ceil(min(waits)))
         return Overloaded(
-            "Every upstream that could answer is at its rate limit or in maintenance."
-            f" Try again in {max(1, soonest)} s.",
+            "Every upstream that could answer is at its rate limit or out of service. Try again in"
+            f" {soonest_s} s.",
             code="upstreams_unavailable",
-            retry_after_s=max(1, soonest),
+            retry_after_s=soonest_s,
         )
 
 

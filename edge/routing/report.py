@@ -50,6 +50,8 @@ def told(pool: Pool, now: Instant, wall: Timestamp) -> list[dict[str, Any]]:
             "tier": one.settings.tier,
             "region": one.settings.region,
             "state": state(one, now, resting),
+            "drained_since": None if one.drain is None else round(one.drain.since),
+            "drained_by": None if one.drain is None else one.drain.by,
             "in_flight": one.in_flight,
             "limit": round(one.limit.now),
             "ttft_s": _ttft_s(one, now),

@@ -75,7 +75,7 @@ class RoutingSettings:
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceSettings:
-    """A time in which an upstream gets no new requests, announced in `GET /admin/status`."""
+    """A time in which an upstream gets no new requests, announced in `GET /v1/status`."""
 
     upstream: Annotated[str, MinLen(1)]
     """Its name."""

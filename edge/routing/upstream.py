@@ -24,6 +24,7 @@ from edge.routing.ceiling import Ceiling
 from edge.routing.lane import Lane
 from edge.routing.latency import LEAST_S, UNKNOWN_S, Latency
 from edge.routing.limit import IN_USE, Limit
+from edge.routing.maintenance import Drain
 from edge.routing.need import Need, Usual
 from edge.routing.recent import Record
 from edge.routing.settings import LIMIT_MIN, UpstreamSettings
@@ -53,7 +54,7 @@ class Upstream:
     """By model, the one used last at the end."""
     tokens_per_s: float | None = None
     connect_s: float | None = None
-    drained: bool = False
+    drain: Drain | None = None
     """By the operator: it gets no new requests."""
     ejected_until: Instant = _LONG_AGO
     ejections: int = 0
@@ -76,6 +77,10 @@ class Upstream:
     def __repr__(self) -> str:
         shut = "" if self.breaker.closed else " shut"
         return f"<Upstream {self.name}{shut} {self.in_flight} in flight>"
+
+    @property
+    def drained(self) -> bool:
+        return self.drain is not None
 
     # What it may be asked.
 
@@ -140,7 +145,7 @@ class Upstream:
         return min(self.limit.now, LIMIT_MIN * exp2(recovers_s))
 
     def full(self, need: Need, now: Instant) -> bool:
-        many = self.in_flight >= self._at_once(now)
+        many = self.in_flight >= self.at_once(now)
         return many or len(self.waiting) >= self.bears(need, now)
 
     def busy(self, need: Need, now: Instant) -> bool:
@@ -148,11 +153,15 @@ class Upstream:
 
     def spare(self, now: Instant) -> int:
         """How many more requests it bears, of whatever model, if it is well."""
-        bears = min(self.limit.bearable, LIMIT_MIN * exp2(self.breaker.recovered_for(now)))
-        by_waiting = ceil(bears) - len(self.waiting)
-        return max(0, min(by_waiting, int(self._at_once(now)) - self.in_flight))
+        by_waiting = self.bears_any(now) - len(self.waiting)
+        return max(0, min(by_waiting, int(self.at_once(now)) - self.in_flight))
 
-    def _at_once(self, now: Instant) -> float:
+    def bears_any(self, now: Instant) -> int:
+        """How many requests, of whatever model, may wait for a first token at a time."""
+        return ceil(min(self.limit.bearable, LIMIT_MIN * exp2(self.breaker.recovered_for(now))))
+
+    def at_once(self, now: Instant) -> float:
+        """How many it takes."""
         return min(self.settings.connections_max, self.ceiling.now(now))
 
     # What it would cost.

@@ -238,7 +238,8 @@ class Http1Wire:
         lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}"]
         lines += [f"{name}: {value}" for name, value in response.fields]
         lines += [f"{name}: {value}" for name, value in self._own_fields()]
-        if response.status != 204:
+        # RFC 9110, 8.6: no content-length with 204, and with 304 only that of the 200.
+        if response.status != 204 and (response.status != 304 or response.body):
             lines.append(f"content-length: {len(response.body)}")
         if connection:
             lines.append(f"connection: {connection}")

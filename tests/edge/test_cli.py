@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -79,11 +80,12 @@ async def test_upstreams_are_listed_drained_and_resumed(node: Node) -> None:
     header, row = out.splitlines()
     assert (code, header.split()[:4]) == (0, ["NAME", "TIER", "REGION", "STATE"])
     assert row.split()[:5] == [upstream.name, "primary", "-", "up", "0"]
-    assert await run("upstream", "drain", upstream.name, *admin) == (
-        0,
-        f"{upstream.name}: drained\n",
-        "",
+    code, out, _ = await run("upstream", "drain", upstream.name, "--by", "Ada", *admin)
+    assert code == 0
+    assert re.fullmatch(
+        rf"{upstream.name}: drained since \d{{4}}-\d\d-\d\d \d\d:\d\dZ by Ada\n", out
     )
+    assert "drained since" in (await run("upstream", "list", *admin))[1]
     code, out, _ = await run("upstream", "list", "--json", *admin)
     assert json.loads(out)["upstreams"][0]["state"] == "drained"
     assert await run("upstream", "resume", upstream.name, *admin) == (

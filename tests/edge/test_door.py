@@ -12,6 +12,8 @@ from edge.admission import key_format
 from edge.config import ConfigError
 from edge.log import LineFormatter
 from edge.protection.settings import ProtectionSettings
+from edge.request import Head
+from tests.fakes.doors import CHAT
 from tests.fakes.indoors import Indoors, indoors
 from tests.fakes.node import running_node
 
@@ -110,6 +112,20 @@ async def test_others_behind_the_same_address_are_not_locked_out(tmp_path: Path)
         assert await status(node, "key-of-beta") == 429
         node.peer = "203.0.113.8"
         assert await status(node, "key-of-beta") == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [("OPTIONS", CHAT), ("GET", "/v1/status")])
+async def test_a_guess_where_no_key_is_asked_for_opens_nothing(
+    tmp_path: Path, method: str, path: str
+) -> None:
+    async with guarded(tmp_path, KEYS) as node:
+        for key in KEYS:
+            answer = node.handler.admit(Head(method, path, "", "edge.example", bearer(key)), HOME)
+            assert answer is not None
+            assert answer.status < 300
+        for n in range(11):
+            await status(node, f"guess-{n}")
+        assert await status(node, "key-of-acme") == 429
 
 
 async def test_who_brings_no_key_does_not_guess(tmp_path: Path) -> None:

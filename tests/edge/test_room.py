@@ -7,6 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from edge.line import AdmissionSettings
+from edge.routing.maintenance import Drain
 from edge.routing.settings import UpstreamSettings
 from index.entry import Instant
 from tests.edge.test_line import Held
@@ -162,7 +163,7 @@ async def test_queues_take_turns_where_the_operators_limit_is_short(tmp_path: Pa
 
 async def test_nobody_waits_for_upstreams_that_are_not_to_be_asked(tmp_path: Path) -> None:
     async with indoors(tmp_path, upstreams=[EIGHT]) as house:
-        house.pool.upstreams[0].drained = True
+        house.pool.drain(house.pool.upstreams[0].name, Drain(house.clock.wall()))
         refused = await house.ask("x")
         assert refused.status == 503
         assert "retry-after" in refused.headers

@@ -35,6 +35,9 @@ from edge.handler import PromptHandler
 from edge.intake import Intake
 from edge.line import AdmissionSettings, Line
 from edge.metrics import Metrics
+from edge.outlook.board import Board
+from edge.outlook.history import History
+from edge.outlook.settings import StatusSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.protection.settings import ProtectionSettings
 from edge.refill import Refill
@@ -196,6 +199,7 @@ class Indoors:
     """With API keys beside those that it was made with."""
     quotas: Quotas
     line: Line
+    board: Board
     running: set[asyncio.Task[None]] = field(default_factory=set)
     peer: str = "127.0.0.1"
     """The address that requests come from."""
@@ -350,6 +354,18 @@ async def indoors(
                 monotonic=clock.monotonic,
                 chance=chance,
             )
+            board = Board(
+                "edge",
+                region,
+                StatusSettings(),
+                pool,
+                line,
+                admission,
+                plans,
+                History(),
+                wall=clock.wall,
+                monotonic=clock.monotonic,
+            )
             fill = Fill(
                 answers=answers,
                 batcher=batcher,
@@ -377,6 +393,7 @@ async def indoors(
                 Cors(CorsSettings()),
                 SECRET,
                 feedback.PATHS,
+                board.public,
                 wall=clock.wall,
             )
             decisions = Decisions()
@@ -405,6 +422,7 @@ async def indoors(
                 gate,
                 door,
                 refreshes,
+                board.guidance,
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=new_id,
@@ -429,6 +447,7 @@ async def indoors(
                 roster,
                 quotas,
                 line,
+                board,
                 running,
             )
             for task in (*running, *beside):

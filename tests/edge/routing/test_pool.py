@@ -14,6 +14,7 @@ from edge.routing import report
 from edge.routing.call import Call
 from edge.routing.choice import TWO_CHOICES_FROM
 from edge.routing.headers import Allowance, Told
+from edge.routing.maintenance import JITTER_S, Drain
 from edge.routing.need import Need
 from edge.routing.outliers import EJECTED_S
 from edge.routing.pool import RETRIES_FIRST, Pool, Trip
@@ -280,10 +281,12 @@ def test_what_is_drained_or_in_maintenance_gets_nothing() -> None:
     work = MaintenanceSettings("b", begins, begins.replace(hour=3))
     pool = Pool([a, b], Random(0), maintenance=[work])
     assert {chosen(pool) for _ in range(50)} == {"a"}
-    a.drained = True
+    pool.drain("a", Drain(WALL))
     with pytest.raises(Overloaded, match="maintenance") as raised:
         start(pool)
-    assert raised.value.retry_after_s == 3600
+    assert 3600 <= (raised.value.retry_after_s or 0) <= 3600 + JITTER_S
+    assert "until 2026-11-01T03:00:00Z" in raised.value.message
+    assert raised.value.code == "maintenance"
     states = [one["state"] for one in report.told(pool, NOW, WALL)]
     assert states == ["drained", "maintenance"]
     assert [(one["upstream"], one["now"]) for one in report.maintenance(pool, WALL)] == [
@@ -309,7 +312,7 @@ def test_a_pool_shows_how_it_is() -> None:
 def test_draining_ends_with_the_last_request() -> None:
     pool = pool_of(upstream("a"))
     _, call = start(pool)
-    pool.upstreams[0].drained = True
+    pool.drain("a", Drain(WALL))
     assert report.told(pool, NOW, WALL)[0]["state"] == "draining"
     call.abandoned(NOW)
     assert report.told(pool, NOW, WALL)[0]["state"] == "drained"
