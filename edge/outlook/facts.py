@@ -46,9 +46,15 @@ class Facts:
     hours: Sequence[Expected]
     """The one under way and those that follow."""
 
+    @property
+    def to_come_in(self) -> Sequence[Expected]:
+        """The hours that may be told to be calm: the one under way only if that is so."""
+        calm = self.load is not None and self.load < CALM
+        return self.hours if calm else self.hours[1:]
+
 
 def document(facts: Facts) -> dict[str, Any]:
-    best = calmest(facts.hours)
+    best = calmest(facts.to_come_in)
     return {
         "object": "status",
         "node": facts.node,
@@ -62,7 +68,7 @@ def document(facts: Facts) -> dict[str, Any]:
             for one in facts.upstreams
         ],
         "maintenance": [_window(one, facts.at) for one in facts.maintenance],
-        "quiet_hours": spans(quiet(facts.hours)),
+        "quiet_hours": spans(quiet(facts.to_come_in)),
         "calmest_hour": None
         if best is None
         else {**_between(best.begins, best.ends), **_hour(best)},
@@ -98,7 +104,7 @@ def _wait(one: Wait) -> Mapping[str, Any]:
         "plan": one.plan,
         "weight": one.weight,
         "predicted_wait_s": None if one.predicted_s is None else round(one.predicted_s, 1),
-        "wait_s_max": one.most_s,
+        "wait_s_max": round(one.most_s, 1),
     }
 
 

@@ -84,7 +84,7 @@ def page(facts: Facts) -> str:
 {_section("upstreams", "Upstreams", _upstreams(facts.upstreams, facts.at))}
 {_section("waiting", "Waiting", _waits(facts.waits, facts.waiting))}
 {_section("maintenance", "Maintenance", _work(facts.maintenance, facts.at))}
-{_section("ahead", "Next 24 hours", _ahead(facts.hours, facts.at))}
+{_section("ahead", "Next 24 hours", _ahead(facts))}
 </main>
 <footer>
 <p>As of {iso(facts.at)}. All times are UTC. This page renews itself every
@@ -164,12 +164,13 @@ def _list(rows: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{items}</dl>" if items else ""
 
 
-def _ahead(hours: Sequence[Expected], now: Timestamp) -> str:
+def _ahead(facts: Facts) -> str:
     legend = (
         '<p class="legend small"><span class="calm">calm, under 60%</span> '
         '<span class="full">busier</span> <span class="unknown">not known yet</span></p>'
     )
-    return _advice(hours, now) + chart(hours) + legend + _table(hours, now)
+    advice, table = _advice(facts.to_come_in, facts.at), _table(facts.hours, facts.at)
+    return advice + chart(facts.hours) + legend + table
 
 
 def _advice(hours: Sequence[Expected], now: Timestamp) -> str:

@@ -79,12 +79,18 @@ def test_it_says_what_there_is_to_say() -> None:
         "pro answered at once",
         "one primary healthy since 25 Nov 05:50",
         "06:50 to 08:50 (2 h)",
-        "Calm: now to 15:00",
-        "Best of all: now to 06:00",
+        "Calm: 06:00 to 15:00",
+        "Best of all: 06:00 to 07:00",
         "All times are UTC",
         "As a table Hour from Expected load 05:00 10%, from 3 weeks",
     ):
         assert part in text, text
+
+
+def test_the_hour_under_way_is_calm_only_if_it_is() -> None:
+    assert "Calm: now to 15:00" in Text(page(facts(load=0.5))).text
+    for load in (0.6, 2.0, None):
+        assert "Calm: 06:00 to 15:00" in Text(page(facts(load=load))).text
 
 
 @pytest.mark.parametrize("load", [None, 0.0, 0.3, 0.7, 2.0])
