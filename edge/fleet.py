@@ -23,8 +23,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge import listen, membership
+from edge.advice import Standing
 from edge.console.membership import Invitation, Revocation
 from edge.neighbours import Neighbours
+from edge.policy import ReachName
 from index.answers import Answers
 from index.clock import HybridClock, Now
 from index.entry import CacheKey, Entry, Instant, NodeName, Purge, Purged, Scope, Timestamp, Version
@@ -45,6 +47,7 @@ from sync.renewal import keep_renewed
 from sync.replica import PurgeRefused, Replica
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
+from sync.unlinked import REVOKED
 from sync.voice import Own
 
 log = logging.getLogger("fleet")
@@ -374,6 +377,7 @@ class Fleet:
                 f"promptedge purge --label by:{member.name} on a node that may have all scopes",
                 403,
             ) from exc
+        log.warning("event=revoked node=%s entries=%d", member.name, done.matched)
         return Revocation(member.name, done.matched, member.may_invite)
 
     # The roster's other lines, of API keys: `edge.key_desk`.
@@ -453,9 +457,21 @@ class Fleet:
             "state": "revoked" if one.revoked else self._health(one.name),
             "lag_s": round(self.replica.peers.lag_s(one.name, now), 3),
             "answers": peer.presence.entries if peer else None,
+            "may_invite": one.may_invite,
             "same_encoder": peer.presence.encoder == self.replica.own.encoder if peer else None,
             "not_linked": self.feed.unreached.get(one.name),
         }
+
+    def standing(self, reaches: frozenset[ReachName]) -> Standing:
+        return Standing(
+            self._member(),
+            [one for one in self.roster if one.name != self.name and not one.revoked],
+            self._own.operator is not None,
+            self._settings.region,
+            reaches,
+            sorted(name for name, why in self.feed.unreached.items() if why == REVOKED),
+            self.neighbours.counts.undigested,
+        )
 
     def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
         """What a monitor should see of it: name, meaning, how to read it."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from edge import feedback, identity, listen
 from edge.admission.plans import Quotas
+from edge.advice import advice, keep_saying
 from edge.ask import Ask
 from edge.batcher import Batcher
 from edge.checks import Checks
@@ -57,8 +58,10 @@ from edge.outlook import board
 from edge.outlook.board import Board
 from edge.outlook.history import History, Learned
 from edge.preflight import (
+    check_residency,
     check_values,
     key_ring,
+    reaches,
     redis_password,
     server_tls,
     upstream_key,
@@ -193,6 +196,7 @@ class Node:
             monotonic=monotonic,
         )
         stack.push_async_callback(self.fleet.close)
+        check_residency(config, self.fleet.region)
         self._regional = self._regional_tier(stack)
         self._keys.follow(self.fleet.roster.keybook)
         self._key_desk = KeyDesk(
@@ -478,6 +482,7 @@ class Node:
             self._spawn(self.meaning.run(), "meaning")
             self._spawn(self._checks.run(), "checks")
         await self.fleet.start()
+        self._spawn(keep_saying(self._advice), "advice")
         if self._regional is not None:
             self._spawn(self._regional.run(), "redis")
         self._spawn(self._board.run(self._hours, self._readers), "status")
@@ -553,12 +558,15 @@ class Node:
                 **self._door.facts(),
                 "refused": {name: wire.refused for name, wire in self._wires.items()},
             },
-            "fleet": self.fleet.facts(),
+            "fleet": {**self.fleet.facts(), "advice": self._advice()},
             "redis": self._regional.facts() if self._regional is not None else None,
             "routing": report.told(self.pool, monotonic(), wall()),
             "maintenance": report.maintenance(self.pool, wall()),
             "public": self._board.told(),
         }
+
+    def _advice(self) -> list[str]:
+        return advice(self.fleet.standing(reaches(self.config, keys=bool(len(self._keys)))))
 
     async def purge(
         self, purge: Purge, *, soft: bool = False, dry_run: bool = False, wait_s: float = 0.0

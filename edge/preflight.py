@@ -15,6 +15,7 @@ from edge.admission import key_format
 from edge.admission.keys import KEY_CHARS_MAX, KeyRing
 from edge.admission.source import Networks
 from edge.config import Config, ConfigError, KeySettings
+from edge.policy import ReachName
 from edge.regional import settings as regional
 from edge.routing import maintenance
 from edge.routing.settings import UpstreamSettings
@@ -22,6 +23,7 @@ from edge.routing.upstream import Upstream
 from edge.wire.upstream import key_of
 from index.eligibility import check_overrides
 from index.entry import LABEL_CHARS_MAX
+from sync.enrolment import DEFAULT_REGION
 
 ROUTE_LABELS_MAX = 16
 
@@ -124,7 +126,22 @@ def redis_password(config: Config, environ: Mapping[str, str]) -> str | None:
 
 def warnings(config: Config) -> list[str]:
     """What works, and is better changed."""
-    return [found for found in (regional.warning(config.redis),) if found]
+    return [found for found in (regional.warning(config.redis), _regionless(config)) if found]
+
+
+def _regionless(config: Config) -> str | None:
+    """Of a node that is to be in a fleet and was not told where it is. Of one that is in one:
+    `edge.advice`."""
+    sync = config.sync
+    wanted = sync.listen or sync.address or sync.parents or sync.relay or sync.nats.urls
+    stays = bool(config.keys) and "region" in reaches(config, keys=True)
+    if not wanted or sync.region or not stays:
+        return None
+    return (
+        "sync.region: not set, and with API keys answers stay in the region of the node that"
+        " fetched them: they are shared only with nodes that have none either, or with the region"
+        ' that this node joined in. Set it, or cache.reach = "fleet"'
+    )
 
 
 def check_files(config: Config, environ: Mapping[str, str]) -> None:
@@ -205,3 +222,20 @@ def _check_upstreams(config: Config) -> None:
     for place, names in asked.items():
         if names and not regions & set(names):
             raise ConfigError(f"{place}: no upstream is in {' or '.join(names)}")
+
+
+def check_residency(config: Config, region: str) -> None:
+    """Raises ConfigError when a tenant's answers may be kept in regions, and the node, whose region
+    that is, does not know where it is: none of them would be kept, and nobody would notice."""
+    for at, key in enumerate(config.keys):
+        if region == DEFAULT_REGION and key.residency and region not in key.residency:
+            raise ConfigError(
+                f"keys[{at}].residency: answers may be kept in {' or '.join(key.residency)}, and"
+                " this node does not know where it is, so it would keep none: set sync.region"
+            )
+
+
+def reaches(config: Config, *, keys: bool) -> frozenset[ReachName]:
+    """How far answers may travel, on all routes of a node that asks for API `keys` or not."""
+    default: ReachName = config.cache.reach or ("region" if keys else "fleet")
+    return frozenset([default, *(one.reach or default for one in config.routes)])
