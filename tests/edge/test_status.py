@@ -19,6 +19,7 @@ from edge.node import Node
 from edge.outlook import board
 from edge.outlook.history import HOUR_S, Learned
 from edge.routing.maintenance import Drain
+from edge.routing.need import Need
 from edge.routing.settings import MaintenanceSettings, UpstreamSettings
 from tests.fakes.doors import JSON, Answer, Door, ask, chat, doors
 from tests.fakes.eventually import until
@@ -224,6 +225,35 @@ async def test_it_learns_by_looking_and_tells_the_calm_hours(house: Indoors) -> 
     assert told["calmest_hour"]["days"] == 1
     assert told["quiet_hours"][0]["utilisation"] == 0.0
     assert sum(one["duration_s"] for one in told["quiet_hours"]) == 24 * 3600
+
+
+def office_hours(hour: int) -> int:
+    """Calls at a time: of 32, so many as an office has by the hour of the day; none at weekends."""
+    return 0 if hour // 24 % 7 in (5, 6) else (2, 8, 28, 24, 16, 4)[hour % 24 // 4]
+
+
+async def test_tomorrow_is_told_as_the_load_of_the_last_weeks_was(tmp_path: Path) -> None:
+    async with indoors(tmp_path) as house:
+        (one,) = house.pool.upstreams
+        one.limit.tried = True  # what it bears is known: 32
+        need, calls = Need("test-model", 100), 0
+        first = int(house.clock.now // HOUR_S)
+        for minute in range(15 * 24 * 60):
+            for _ in range(calls, office_hours(first + minute // 60)):
+                one.begins(calls := calls + 1, need, house.clock.monotonic())
+            for _ in range(office_hours(first + minute // 60), calls):
+                one.ends(calls, need, "abandoned")
+                calls -= 1
+            house.board.look()
+            house.clock.now += 60
+        told = house.board.told()
+        hours = range(first + 15 * 24, first + 16 * 24)
+        expected = [office_hours(hour) / 32 for hour in hours]
+        assert [one["weeks"] for one in told["forecast"]["hours"]] == [2] * 24
+        got = [one["utilisation"] for one in told["forecast"]["hours"]]
+        assert got == pytest.approx(expected, abs=0.02)
+        calm = sum(one["duration_s"] for one in told["quiet_hours"])
+        assert calm == 3600 * sum(share < 0.6 for share in expected) < 24 * 3600
 
 
 # In refusals
