@@ -107,6 +107,8 @@ class Fleet:
         self.roster = Roster(self._own.operator_public_key)
         for line in self._log.lines():
             self.roster.merge(line)
+        self.has_keys = self._log.keyed
+        """Were there API keys? If none are here now, they have been lost."""
         self._replica: Replica | None = None
         self._clock = HybridClock(self._log.reserved)
         invites = Invites(data / "fleet" / "invites.json")
@@ -390,6 +392,11 @@ class Fleet:
     def enrol(self, line: bytes) -> None:
         """Take a line of the roster, on disk when this returns, and tell everybody."""
         self._enrol(line)
+
+    @property
+    def forgetful(self) -> bool:
+        """Has its disk not taken what it was told, so that a restart would forget it?"""
+        return self._log.behind
 
     def awaited(self) -> list[NodeName]:
         """Nodes that are alive and have not said that they hold the same roster."""

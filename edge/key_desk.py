@@ -67,4 +67,4 @@ class KeyDesk:
             "event=key_%s id=%s tenant=%s plan=%s unaware=%s",
             what, record.id, record.tenant, record.plan or "-", ",".join(unaware) or "-",
         )  # fmt: skip
-        return Told(record, key, unaware)
+        return Told(record, key, unaware, kept=not self._fleet.forgetful)

@@ -96,6 +96,7 @@ from sync.replica import PurgeRefused
 log = logging.getLogger("node")
 
 ALT_SVC_MAX_AGE_S = 900
+KEYS_LOST_HINT = "fleet.db was damaged: put back a copy, join the fleet again, or make new keys"
 
 
 def wall() -> Timestamp:
@@ -198,7 +199,9 @@ class Node:
         stack.push_async_callback(self.fleet.close)
         check_residency(config, self.fleet.region)
         self._regional = self._regional_tier(stack)
-        self._keys.follow(self.fleet.roster.keybook)
+        self._keys.follow(self.fleet.roster.keybook, expected=self.fleet.has_keys)
+        if self._keys.lost:
+            log.error("event=keys_lost fail=closed hint=%s", KEYS_LOST_HINT)
         self._key_desk = KeyDesk(
             self.fleet, frozenset(one.name for one in config.plans), wall=wall, monotonic=monotonic
         )
@@ -532,13 +535,14 @@ class Node:
             "semantic": self.meaning.state,
             "local_model": self.models.local,
             "fleet": "ready" if self.fleet.filled.is_set() else "filling",
+            "keys": "lost" if self._keys.lost else "ready",
             "upstreams": {
                 upstream.name: report.state(upstream, monotonic(), self.pool.resting(wall()))
                 for upstream in self.pool.upstreams
             },
         }
         serves = self.state == "ready" and self.models.local != "not installed"
-        return serves and self.fleet.filled.is_set(), facts
+        return serves and self.fleet.filled.is_set() and not self._keys.lost, facts
 
     def status(self) -> Mapping[str, Any]:
         _, facts = self.readiness()

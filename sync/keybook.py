@@ -30,6 +30,10 @@ KEYS_MAX: Final = 65_536
 SCOPES_MAX: Final = 16
 NEVER: Final = Timestamp(float("inf"))
 
+COLUMNS: Final = 11
+KEY_PREFIX: Final = "key:"
+"""Of the names of keys among lines of the roster; no node's begins so."""
+
 _CONTEXT: Final = b"promptedge api key\0"
 _SIGNATURE: Final = 64
 
@@ -54,6 +58,8 @@ class KeyRecord:
     """`NEVER` if it does not."""
     version: Version
     revoked: bool = False
+    regions: tuple[str, ...] | None = None
+    """Regions whose upstreams may be sent its prompts; None: all."""
 
     @property
     def id(self) -> str:
@@ -63,13 +69,16 @@ class KeyRecord:
     @property
     def name(self) -> str:
         """Among lines of the roster, where no node is called so."""
-        return f"key:{self.digest.hex()}"
+        return KEY_PREFIX + self.digest.hex()
 
 
 def sign(record: KeyRecord, operator: Ed25519PrivateKey) -> bytes:
     """The line. Raises MessageError for what nobody would take."""
-    payload: bytes = msgpack.packb([getattr(record, one.name) for one in fields(record)])
-    _record(exactly(msgpack.unpackb(payload, use_list=False), 10))
+    columns = [getattr(record, one.name) for one in fields(record)]
+    if record.regions is None:
+        columns.pop()  # as it was before keys had any, so that older nodes know it too
+    payload: bytes = msgpack.packb(columns)
+    _record(msgpack.unpackb(payload, use_list=False))
     return operator.sign(_CONTEXT + payload) + payload
 
 
@@ -133,21 +142,28 @@ def _hash(line: bytes) -> int:
 
 
 def _record(columns: tuple[object, ...]) -> KeyRecord:
-    digest, tenant, plan, scopes, residency, last, made, expires, version, revoked = columns
+    if len(columns) == COLUMNS - 1:
+        columns = (*columns, None)
+    digest, tenant, plan, scopes, residency, last, made, expires, version, revoked, regions = (
+        exactly(columns, COLUMNS)
+    )
     record = KeyRecord(
         digest=typed(digest, bytes),
         tenant=text(tenant),
         plan=text(plan),
         scopes=tuple(text(one) for one in several(scopes, SCOPES_MAX)),
-        residency=None
-        if residency is None
-        else tuple(text(one) for one in several(residency, REGIONS_MAX)),
+        residency=_regions(residency),
         last=text(last, 4),
         made_at=Timestamp(typed(made, float)),
         expires_at=Timestamp(typed(expires, float)),
         version=Version(number(version, 1 << 63)),
         revoked=typed(revoked, bool),
+        regions=_regions(regions),
     )
     if len(record.digest) != 32 or not record.tenant or not record.expires_at >= 0:
         raise MessageError("not a key")
     return record
+
+
+def _regions(names: object) -> tuple[str, ...] | None:
+    return None if names is None else tuple(text(one) for one in several(names, REGIONS_MAX))

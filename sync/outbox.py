@@ -32,12 +32,17 @@ from annotated_types import Gt
 from index.database import Transaction, damaged
 from index.entry import NodeName, Purged, Scope, Seen, Version
 from sync.frames import payload_of, peek
+from sync.keybook import KEY_PREFIX
 from sync.messages import Kind, MessageError, unpack
+from sync.private_files import write_private
 from sync.seams import Cursor, Kept, Logged
 
 log = logging.getLogger("promptedge.sync")
 
 NAME: Final = "fleet.db"
+KEYED: Final = "fleet.keyed"
+"""A file beside it, which says of which fleet it held API keys: whoever has lost them must not take
+itself for one that never had any, and let everybody in."""
 FORMAT: Final = 1
 PURGES_MAX: Final = 262_144
 """Kept at most, some 100 MB. More than `index.generations` remembers, which at a restart finds
@@ -93,6 +98,8 @@ class Outbox:
         self.settings = settings or OutboxSettings()
         self.fleet = fleet
         self.run = run
+        self.keyed = _keyed(directory, fleet)
+        """Were there ever API keys in it?"""
         self.lost = False
         """True when a file was set aside: purges may be missing until others tell them again."""
         self.unwritten = 0
@@ -119,8 +126,14 @@ class Outbox:
         self._adrift = False
         """There is no file: one could not be opened in place of the one set aside."""
         self._file = self._opened()
+        self._note_keyed()
         self.recalled = self.latest
         """Positions above this were not given before this run, or were forgotten."""
+
+    @property
+    def behind(self) -> bool:
+        """Is there something that the disk did not take, and that a restart would forget?"""
+        return self._behind
 
     # The log.
 
@@ -221,6 +234,7 @@ class Outbox:
     def keep_line(self, name: str, line: bytes) -> None:
         """Remember a line of the roster, by its node's or its key's name."""
         self._lines[name] = line
+        self._note_keyed()
         self._write((_LINE, [(name, line)]), durable=True)
 
     def lines(self) -> list[bytes]:
@@ -411,6 +425,15 @@ class Outbox:
             self._log_bytes -= size
             self.floor = Version(floor)
 
+    def _note_keyed(self) -> None:
+        if self.keyed or not any(name.startswith(KEY_PREFIX) for name in self._lines):
+            return
+        try:
+            write_private(self.path.with_name(KEYED), self.fleet.hex().encode())
+            self.keyed = True
+        except OSError as exc:
+            log.error("event=fleet_unwritten file=%s why=%s", KEYED, exc)
+
     def _hold(self, name: bytes, one: Kept) -> None:
         if (known := self._purges.get(name)) is not None:
             self.digest ^= _hash(name, known.purged.version)
@@ -428,6 +451,13 @@ def lines_in(directory: Path) -> list[bytes]:
             file.close()
     except sqlite3.Error as exc:
         raise OSError(f"{directory / NAME}: {exc}") from exc
+
+
+def _keyed(directory: Path, fleet: bytes) -> bool:
+    try:
+        return (directory / KEYED).read_text("ascii") == fleet.hex()
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def name_of(purged: Purged) -> bytes:

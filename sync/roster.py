@@ -160,11 +160,13 @@ def _hash(line: bytes) -> int:
 def _columns(line: bytes) -> tuple[Any, ...]:
     if not _SIGNATURE < len(line) <= LINE_BYTES_MAX:
         raise MessageError("not a line of a roster")
-    return exactly(unpacked(line[_SIGNATURE:]), 10)
+    return typed(unpacked(line[_SIGNATURE:]), tuple)
 
 
 def _enrolment(columns: tuple[Any, ...]) -> Enrolment:
-    name, key, region, address, version, sponsor, publish, invite, scopes, revoked = columns
+    name, key, region, address, version, sponsor, publish, invite, scopes, revoked = exactly(
+        columns, 10
+    )
     enrolment = Enrolment(
         name=NodeName(text(name, 128)),
         public_key=typed(key, bytes),

@@ -32,6 +32,9 @@ class Terms:
     scopes: tuple[str, ...] = ()
     """Empty: everything."""
     residency: tuple[str, ...] | None = None
+    """Regions that its answers may be kept in; None: all."""
+    regions: tuple[str, ...] | None = None
+    """Regions whose upstreams may be sent its prompts; None: all."""
 
 
 class Issuer:
@@ -65,6 +68,7 @@ class Issuer:
             plan=terms.plan,
             scopes=terms.scopes,
             residency=terms.residency,
+            regions=terms.regions,
             last=key[-4:],
             made_at=Timestamp(float(now)),
             expires_at=Timestamp(float(expires_at)),
@@ -81,7 +85,7 @@ class Issuer:
         if not overlap_s >= 0:
             raise Refused("An overlap is a time from now on")
         valid_s = None if old.expires_at == NEVER else old.expires_at - old.made_at
-        terms = Terms(old.tenant, old.plan, valid_s, old.scopes, old.residency)
+        terms = Terms(old.tenant, old.plan, valid_s, old.scopes, old.residency, old.regions)
         made = self.create(terms, now)
         ends_at = Timestamp(min(old.expires_at, float(now + overlap_s)))
         self._say(replace(old, expires_at=ends_at, version=self._tick()))
@@ -116,9 +120,11 @@ class Issuer:
             raise Refused("A key expires in some time from now, or never")
         if unknown := set(terms.scopes) - USES:
             raise Refused(f"scopes: {', '.join(sorted(unknown))} is none of {_listed(USES)}")
-        regions = terms.residency or ()
-        if len(regions) > REGIONS_MAX or not all(0 < len(one) <= NAME_CHARS_MAX for one in regions):
-            raise Refused("residency: names of regions")
+        for what, names in (("residency", terms.residency), ("regions", terms.regions)):
+            if not _are_regions(names or ()):
+                raise Refused(f"{what}: names of regions")
+        if terms.regions == ():
+            raise Refused("regions: one at least, or its prompts could be sent nowhere")
 
     def _say(self, record: KeyRecord) -> None:
         if self._operator is None:
@@ -128,6 +134,10 @@ class Issuer:
                 403,
             )
         self._tell(sign(record, self._operator))
+
+
+def _are_regions(names: tuple[str, ...]) -> bool:
+    return len(names) <= REGIONS_MAX and all(0 < len(one) <= NAME_CHARS_MAX for one in names)
 
 
 def _listed(names: frozenset[str]) -> str:

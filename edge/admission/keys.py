@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from edge.admission import key_format
-from edge.errors import ClientError, Unauthorized
+from edge.errors import ClientError, EdgeError, Unauthorized
 from index.entry import SHARED, Scope, Timestamp
 from sync.keybook import NEVER, KeyBook, KeyRecord
 
@@ -20,6 +20,15 @@ KEY_CHARS_MAX = 512
 Use = Literal["prompts", "models", "feedback"]
 USES = frozenset(get_args(Use))
 """What a key may be good for."""
+
+
+LOST_RETRY_S = 30
+"""For whoever comes while keys are lost: an operator has to do something about it."""
+
+
+class KeysLost(EdgeError):  # noqa: N818  a state, and fail-closed is what it is for
+    status = 503
+    code = "auth_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +84,17 @@ class KeyRing:
             for key, tenant in keys.items()
         }
         self._book: KeyBook | None = None
+        self._expected = False
 
-    def follow(self, book: KeyBook) -> None:
-        """Take the fleet's keys as well, as they are from then on."""
+    def follow(self, book: KeyBook, *, expected: bool = False) -> None:
+        """Take the fleet's keys as well, as they are from then on. `expected`: there were some."""
         self._book = book
+        self._expected = expected
+
+    @property
+    def lost(self) -> bool:
+        """Have the fleet's keys been lost, so that nobody can say who may ask?"""
+        return self._expected and not self._book
 
     @property
     def edition(self) -> int:
@@ -94,8 +110,9 @@ class KeyRing:
 
         Raises:
             Unauthorized: keys are in use and this is none of them. Every failure looks the same.
+            KeysLost: it may be one of those that were lost.
         """
-        if not len(self):
+        if not (len(self) or self.lost):
             return ANYBODY
         if authorization is None:
             raise _unauthorized("missing")
@@ -111,6 +128,11 @@ class KeyRing:
 
     def _of_the_fleet(self, digest: bytes, now: Timestamp) -> Caller:
         record = self._book.get(digest) if self._book is not None else None
+        if record is None and self.lost:
+            raise KeysLost(
+                "This node has lost its API keys and lets nobody in until it has them again.",
+                retry_after_s=LOST_RETRY_S,
+            )
         if record is None:
             raise _unauthorized("unknown")
         if record.revoked:
@@ -127,7 +149,7 @@ class KeyRing:
             ClientError: nobody could read what is put there.
         """
         if name is None:
-            if len(self):
+            if len(self) or self.lost:
                 raise _no_tenant("This node has API keys: say which tenant's answers these are")
             return ANYBODY
         if not len(self):
@@ -162,6 +184,7 @@ def _caller(record: KeyRecord) -> Caller:
         record.plan,
         frozenset(record.scopes) or USES,
         record.expires_at,
+        record.regions,
     )
 
 

@@ -17,7 +17,9 @@ from edge.admission.rate import Limit, Meter, Taken
 from index.entry import Instant
 
 TENANTS_MAX = 100_000
-"""Whose use is remembered."""
+"""Whose use is remembered; some 100 MB. There are fewer keys (`sync.keybook`)."""
+LOOKED_AT = 8
+"""At most, for one that may be forgotten."""
 
 What = Literal["requests", "tokens", "tokens_day", "concurrency"]
 
@@ -150,13 +152,15 @@ class Quotas:
         return mine
 
     def _forget(self, now: Instant) -> None:
-        """Whoever has not asked for longest, if nothing is known of them that would be missed."""
+        """Somebody who has not asked for long, and of these one of whom nothing is known that would
+        be missed; if there is none at hand, whoever it is: a bound is a bound."""
         while len(self._used) > TENANTS_MAX:
-            name, usage = next(iter(self._used.items()))
-            if not usage.idle(now):
+            for _ in range(LOOKED_AT):
+                name, usage = next(iter(self._used.items()))
+                if usage.idle(now):
+                    break
                 self._used.move_to_end(name)
-                return  # one more than there should be, until the next
-            del self._used[name]
+            self._used.popitem(last=False)
 
 
 def _fresh(plan: PlanSettings) -> Usage:

@@ -24,7 +24,18 @@ def add(commands: Any) -> None:
         type=_names,
         help="what it is good for: prompts, models, feedback (default: all)",
     )
-    option("--residency", metavar="LIST", type=_names, help="regions its answers may be kept in")
+    option(
+        "--residency",
+        metavar="LIST",
+        type=_names,
+        help="regions (sync.region) its answers may be kept in (default: all)",
+    )
+    option(
+        "--regions",
+        metavar="LIST",
+        type=_names,
+        help="regions whose upstreams may be sent its prompts (default: all)",
+    )
     one.set_defaults(run=create)
 
     one = what.add_parser("list", help="list them, without the keys themselves")
@@ -51,6 +62,7 @@ def create(options: argparse.Namespace) -> int:
         "valid_s": options.expires,
         "scopes": options.scopes,
         "residency": options.residency,
+        "regions": options.regions,
     }
     asked = {name: value for name, value in wanted.items() if value is not None}
     asked["tenant"] = options.tenant
@@ -69,8 +81,7 @@ def revoke(options: argparse.Namespace) -> int:
     if done is None:
         return EXIT_FAILED
     print(f"{done['id']} of {done['tenant']} is revoked")
-    _name_unaware(done)
-    return EXIT_OK
+    return _ended(done)
 
 
 def listed(options: argparse.Namespace) -> int:
@@ -93,14 +104,21 @@ def _print_key(made: Any) -> int:
     until = f", until {_day(made['expires_at'])}" if made["expires_at"] else ""
     print(f"Key {made['id']} for {made['tenant']}{until}. It is shown once:\n", file=sys.stderr)
     print(made["key"])
-    _name_unaware(made)
-    return EXIT_OK
+    return _ended(made)
 
 
-def _name_unaware(done: Any) -> None:
+def _ended(done: Any) -> int:
     if done["unaware"]:
         names = ", ".join(done["unaware"])
         print(f"\nNot yet known, as they are not reached, on: {names}", file=sys.stderr)
+    if not done["kept"]:
+        print(
+            "\nThe node's disk does not take it (see its log). It holds now; a restart forgets it"
+            " unless other nodes know it. Make room: the node goes on trying.",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
+    return EXIT_OK
 
 
 def _day(timestamp: float) -> str:

@@ -24,6 +24,8 @@ class Told:
     """It itself, when it was made just now: nobody can see it again."""
     unaware: Sequence[str] = ()
     """Nodes that have not said that they know. They do as soon as they are reached."""
+    kept: bool = True
+    """Is it on disk? If not, it holds until this node restarts, or its disk takes it."""
 
 
 class Keys(Protocol):
@@ -93,7 +95,7 @@ def routes(keys: Keys) -> list[web.RouteDef]:
 
 
 def _answer(told: Told, now: Timestamp) -> web.Response:
-    document = {**_shown(told.record, now), "unaware": list(told.unaware)}
+    document = {**_shown(told.record, now), "unaware": list(told.unaware), "kept": told.kept}
     if told.key is not None:
         document["key"] = told.key
     return web.json_response(document, headers=NO_STORE)
@@ -108,6 +110,7 @@ def _shown(record: KeyRecord, now: Timestamp) -> Mapping[str, Any]:
         "plan": record.plan or None,
         "scopes": list(record.scopes),
         "residency": None if record.residency is None else list(record.residency),
+        "regions": None if record.regions is None else list(record.regions),
         "last": record.last,
         "made_at": record.made_at,
         "expires_at": record.expires_at if isfinite(record.expires_at) else None,

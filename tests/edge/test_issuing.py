@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,8 +18,9 @@ from edge.admission.issuing import Issuer, Terms
 from edge.admission.keys import KeyRing
 from edge.errors import ClientError, Unauthorized
 from edge.membership import Wanted, join
-from edge.node import Node, wall
-from index.entry import SHARED, Scope, Timestamp, Version
+from edge.node import Node, monotonic, wall
+from edge.routing import report
+from index.entry import SHARED, Instant, Scope, Timestamp, Version
 from sync.application import Refused
 from sync.invites import Terms as InviteTerms
 from sync.keybook import KeyBook
@@ -139,6 +141,9 @@ def test_no_key_is_kept() -> None:
         Terms("a", valid_s=float("nan")),
         Terms("a", scopes=("everything",)),
         Terms("a", residency=("",)),
+        Terms("a", regions=("",)),
+        Terms("a", regions=()),
+        Terms("a", regions=("eu",) * 65),
     ],
     ids=repr,
 )
@@ -246,6 +251,46 @@ async def test_a_key_made_or_revoked_on_one_node_is_so_on_every_node(
         assert (await run("keys", "revoke", "--admin", on_b, id_))[0] == 0
         for door in (two.at_a, two.at_b):
             assert (await ask(door, "x", authorization=bearer)).status == 401
+
+
+async def test_where_a_keys_prompts_may_go_and_its_answers_be_kept(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {
+        "upstreams": [
+            {"name": "us-1", "base_url": upstream.base_url, "region": "us"},
+            {"name": "eu-1", "base_url": upstream.base_url, "region": "eu"},
+        ],
+        "sync": {"region": "us"},
+    }
+    async with running_node(tmp_path, **settings) as node, doors(node) as every:
+        create = ("keys", "create", *admin_of(node), "--tenant")
+        eu, asia, all_ = [
+            f"Bearer {(await run(*create, *terms))[1].strip()}"
+            for terms in (
+                ("acme", "--region", "eu", "--residency", "eu"),
+                ("bolt", "--regions", "asia"),
+                ("zinc",),
+            )
+        ]
+        answer = await ask(every[0], "x", authorization=eu)
+        assert answer.status == 200
+        assert "stored" not in answer.cache, "this node is in us, and the key's answers stay in eu"
+        used = {one.name: one.results["answered"] for one in report.facts(node.pool, *now())}
+        assert used == {"us-1": 0, "eu-1": 1}
+        assert (await ask(every[0], "x", authorization=asia)).status >= 400
+        assert "stored" in (await ask(every[0], "x", authorization=all_)).cache
+        keys = (await run("keys", "list", *admin_of(node)))[1].splitlines()
+        assert len(keys) == 4
+        code, out, _ = await run("keys", "rotate", *admin_of(node), keys[1].split()[0])
+        assert code == 0
+        other = await ask(every[0], "y", authorization=f"Bearer {out.strip()}")
+        assert (other.status, "stored" in other.cache) == (200, False), "a new key has the same"
+    assert len(upstream.calls) == 3
+
+
+def now() -> tuple[Instant, Timestamp]:
+    return monotonic(), wall()
 
 
 def test_a_scope_is_a_tenants() -> None:

@@ -4,6 +4,7 @@ what."""
 import asyncio
 import json
 import re
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -245,7 +246,29 @@ def test_whoever_has_used_something_is_not_forgotten(monkeypatch: pytest.MonkeyP
     usage = quotas.usage("acme", "slow", now)
     assert usage is not None
     assert usage.request(now) is not None
-    assert len(quotas) <= 11
+    assert len(quotas) == 10
+
+
+def test_more_tenants_than_there_is_room_for_take_no_more_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten times as many, each of whom has used something."""
+    assert plans.TENANTS_MAX == 100_000
+    monkeypatch.setattr(plans, "TENANTS_MAX", 1_000)
+    quotas, now = Quotas(PLANS), Instant(0.0)
+    sizes = []
+    tracemalloc.start()
+    try:
+        for number in range(10_000):
+            usage = quotas.usage(f"tenant {number}", "slow", now)
+            assert usage is not None
+            usage.request(now)
+            if number in (2_000, 9_999):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert len(quotas) == plans.TENANTS_MAX
+    assert sizes[1] < 1.1 * sizes[0]
 
 
 async def test_one_tenants_limit_is_not_anothers(house: Indoors) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import permutations
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +46,17 @@ def test_a_revoked_key_stays_revoked_in_any_order() -> None:
         assert kept.revoked
         assert (len(roster), len(roster.keybook)) == (1, 2)
     assert len(ends) == 1
+
+
+def test_a_key_without_regions_is_written_as_it_was_before_keys_had_any() -> None:
+    """So a fleet whose nodes are of two versions knows its keys everywhere."""
+    before, after = sign(RECORD, OPERATOR), sign(replace(RECORD, regions=("eu",)), OPERATOR)
+    assert len(msgpack.unpackb(before[64:])) == 10
+    for line, regions in ((before, None), (after, ("eu",))):
+        roster = Roster(OPERATOR.public_key())
+        roster.merge(line)
+        kept = roster.keybook.get(RECORD.digest)
+        assert kept == replace(RECORD, regions=regions)
 
 
 def test_only_the_operator_makes_keys() -> None:
