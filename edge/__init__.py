@@ -19,6 +19,7 @@ dispatch   calls upstreams until one answers
 regional   a Redis or Valkey that the nodes of a region share, as a second exact cache
 freshness  may an answer be served as old as it is; what has expired
 outlook    load, waits, upstreams and calm hours, for everybody
+negative   what upstreams refused a moment ago for the request's own sake
 fill       disk, then meaning, then an upstream; and what may be stored
 refresh    answers fetched anew before or after they expire, while nobody waits
 curate     answers put into the cache on purpose

@@ -69,6 +69,8 @@ class Dispatch:
             except (UpstreamError, ClientError) as error:
                 following = trip.next(call, error, self._monotonic())
                 if following is None:
+                    if isinstance(error, ClientError):
+                        error.by_upstream &= trip.unanimous(self._monotonic())
                     raise
                 call = following
 

@@ -41,6 +41,9 @@ class ClientError(EdgeError):
     type = "invalid_request_error"
     code = "invalid_request"
 
+    by_upstream = False
+    """Whether upstreams said so, all that might have been asked."""
+
 
 class Unauthorized(EdgeError):  # noqa: N818  named as the status is
     status = 401

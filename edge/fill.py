@@ -25,10 +25,11 @@ from edge.decisions import Decided
 from edge.dialects import Assembly
 from edge.dialects.events import DONE, EventReader
 from edge.dispatch import Dispatch
-from edge.errors import EdgeError, Overloaded, UpstreamError
+from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
 from edge.freshness import Expired, places, young_enough
 from edge.gate import Gate, prompt_tokens
 from edge.metrics import Metrics
+from edge.negative import Negative
 from edge.policy import Mode, kind_of
 from edge.routing.call import Call
 from edge.routing.headers import Told
@@ -167,6 +168,7 @@ class Fill:
         others: Others,
         regional: Regional | None = None,
         gate: Gate,
+        negative: Negative,
     ) -> None:
         self._answers = answers
         self._batcher = batcher
@@ -183,6 +185,7 @@ class Fill:
         self._others = others
         self._regional = regional
         self._gate = gate
+        self._negative = negative
         self._expired = Expired(answers, reader, wall)
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
@@ -342,7 +345,7 @@ class Fill:
         """When it is its turn, and again if the upstream turned out to take fewer at a time."""
         query = ask.query
         need = _need(query)
-        able = self._dispatch.able(need)
+        able, purges = self._dispatch.able(need), self._answers.purges
         if self._gate.waits(able) and await self._stale(ask, memo, query.route.stale_if_error_s):
             ask.queue_s_max = min(ask.queue_s_max, self._gate.stale_after_s)
         try:
@@ -351,6 +354,10 @@ class Fill:
             if not error.crowded or flight.opened:
                 raise
             await self._in_turn(ask, need, able, memo, flight)
+        except ClientError as error:
+            if not memo.bypass:
+                self._negative.keep(query, error, self._monotonic(), purges)
+            raise
 
     async def _in_turn(
         self, ask: Ask, need: Need, able: tuple[Upstream, ...], memo: _Memo, flight: Flight

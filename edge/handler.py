@@ -26,6 +26,7 @@ from edge.freshness import young_enough
 from edge.gate import Gate
 from edge.intake import Intake
 from edge.metrics import Metrics
+from edge.negative import Negative
 from edge.outlook.facts import iso
 from edge.refresh import Refresh
 from edge.request import EventStream, Fields, Head, Reply, Request, Response
@@ -59,6 +60,7 @@ class PromptHandler:
         door: Door,
         refresh: Refresh,
         guidance: Callable[[], Mapping[str, Any]],
+        negative: Negative,
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
@@ -79,6 +81,7 @@ class PromptHandler:
         self._door = door
         self._refresh = refresh
         self._guidance = guidance
+        self._negative = negative
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
@@ -135,6 +138,9 @@ class PromptHandler:
         if hot is None and query.shared_key is not None:
             hot = self._answers.recall(SHARED, query.shared_key, now)
         if hot is None or not young_enough(query, hot.entry, now):
+            if (error := self._negative.find(query, self._monotonic())) is not None:
+                self._metrics.negative_hit()
+                raise error
             return None
         return self._hit(ask, hot, "exact", now)
 

@@ -203,6 +203,11 @@ class Metrics:
             registry=self.registry,
         )
         self._stale = {why: stale.labels(why) for why in STALE}
+        self._negative_hits = Counter(
+            "promptedge_negative_hits",
+            "Refusals by an upstream that were said again without asking it.",
+            registry=self.registry,
+        )
         self._refreshes = Counter(
             "promptedge_refreshes",
             "Answers fetched anew for nobody who waits, by why (swr: it had expired, ahead: it was "
@@ -225,6 +230,9 @@ class Metrics:
     def stale(self, why: Stale) -> None:
         """An expired answer was served."""
         self._stale[why].inc()
+
+    def negative_hit(self) -> None:
+        self._negative_hits.inc()
 
     def refreshed(self, why: str, result: str) -> None:
         """Both are from closed lists."""

@@ -54,6 +54,7 @@ from edge.line import Line
 from edge.meaning import Meaning
 from edge.metrics import Metrics, or_nan
 from edge.models import Models
+from edge.negative import Negative
 from edge.outlook import board
 from edge.outlook.board import Board
 from edge.outlook.history import History, Learned
@@ -268,6 +269,9 @@ class Node:
             wall=wall,
             monotonic=monotonic,
         )
+        negative = Negative(
+            config.node.name, config.cache.negative_ttl_s, lambda: self.answers.purges
+        )
         self._fill = Fill(
             answers=self.answers,
             batcher=self._batcher,
@@ -284,6 +288,7 @@ class Node:
             others=self.fleet,
             regional=self._regional,
             gate=self._gate,
+            negative=negative,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
         rules = Rules(config.node.name, config.http, config.cache, config.routes, self.fleet.region)
@@ -374,6 +379,7 @@ class Node:
             self._door,
             refresh,
             self._board.guidance,
+            negative,
             wall=wall,
             monotonic=monotonic,
             new_id=new_id,

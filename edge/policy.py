@@ -84,6 +84,9 @@ class CacheSettings:
     the default: `{ personal = "semantic" }`. See docs/semantic.md for reasons and classes."""
     answer_bytes_max: Annotated[int, Gt(0)] = 4 * 1024 * 1024
     """Larger answers pass through and are not stored."""
+    negative_ttl_s: Annotated[float, Interval(ge=0, le=60)] = 10
+    """How long an upstream's refusal of a request for the request's own sake (400, 404, 413, 422: a
+    prompt that is too long, a model that it does not have) is said again, in seconds; 0: never."""
     reach: ReachName | None = None
     """How far an answer may travel: it stays on the `node` that fetched it, in its `region`
     (`sync.region`), or goes to all of the `fleet`. Unset: `region` with API keys, else `fleet`."""

@@ -146,6 +146,7 @@ class Trip:
     ) -> None:
         self._pool = pool
         self._need = need
+        self._able = able
         self._left = [one for one in able if not one.drained and one.name not in closed]
         self._closed = [closed[one.name] for one in able if one.name in closed and not one.drained]
         self.calls: list[Call] = []
@@ -176,6 +177,13 @@ class Trip:
         if chosen is None or not self._pool.hedges.spend(now):
             return None
         return self._call(chosen, now)
+
+    def unanimous(self, now: Instant) -> bool:
+        """Was the request found at fault by whoever was asked, while no other was out of reach that
+        might have thought otherwise?"""
+        there = len(self._able) == len(self._left) + len(self.calls)
+        at_fault = all(call.result == "declined" for call in self.calls)
+        return there and at_fault and all(one.well(now) for one in self._able)
 
     def _choose(self, now: Instant) -> Upstream | None:
         return self._pool.choice.among(self._left, self._need, now)

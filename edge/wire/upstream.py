@@ -193,7 +193,10 @@ class UpstreamClient:
         message = str(error.get("message") or f"The upstream answered with status {status}.")
         if status in _CLIENTS_FAULT:
             param = _text(error.get("param"))
-            return ClientError(message, status=status, code=_token(error.get("code")), param=param)
+            code = _token(error.get("code"))
+            fault = ClientError(message, status=status, code=code, param=param)
+            fault.by_upstream = True
+            return fault
         wait_s = said.retry_after_s
         refusal = UpstreamError(
             message,

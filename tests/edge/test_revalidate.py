@@ -178,7 +178,7 @@ async def test_an_upstream_that_fails_is_not_asked_for_it_again_and_again(house:
 
 
 async def test_whoever_waits_goes_first(tmp_path: Path) -> None:
-    limit = AdmissionSettings(concurrency=1)
+    limit = AdmissionSettings(concurrency=1, queue_s=600)
     async with indoors(tmp_path, CACHE, admission=limit) as house:
         await expired(house)
         held = house.upstreams.script = Held()

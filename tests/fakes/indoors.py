@@ -35,6 +35,7 @@ from edge.handler import PromptHandler
 from edge.intake import Intake
 from edge.line import AdmissionSettings, Line
 from edge.metrics import Metrics
+from edge.negative import Negative
 from edge.outlook.board import Board
 from edge.outlook.history import History
 from edge.outlook.settings import StatusSettings
@@ -366,6 +367,7 @@ async def indoors(
                 wall=clock.wall,
                 monotonic=clock.monotonic,
             )
+            negative = Negative("edge", cache.negative_ttl_s, lambda: answers.purges)
             fill = Fill(
                 answers=answers,
                 batcher=batcher,
@@ -381,6 +383,7 @@ async def indoors(
                 sharing=Sharing(SharingSettings()),
                 others=others,
                 gate=gate,
+                negative=negative,
             )
             rules = Rules("edge", HttpSettings(), cache, routes, region)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
@@ -423,6 +426,7 @@ async def indoors(
                 door,
                 refreshes,
                 board.guidance,
+                negative,
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=new_id,
