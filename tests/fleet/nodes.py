@@ -139,10 +139,9 @@ class FleetNode:
     async def lacks(self, text: str) -> bool:
         return not await self.holds(text)
 
-    async def has_written(self) -> bool:
-        """Is all that it was given on disk?"""
-        store = (await self.call("/admin/status"))["cache"]["store"]
-        return bool(store["entries"]) and not store["queued"]
+    async def has_written(self, count: int) -> bool:
+        """Are so many answers on disk?"""
+        return bool((await self.call("/admin/status"))["cache"]["store"]["entries"] >= count)
 
     async def heard(self) -> list[str]:
         """Other nodes that are alive, as far as this one hears."""

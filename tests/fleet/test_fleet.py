@@ -132,7 +132,7 @@ async def test_a_node_that_is_killed_comes_back_without_what_was_purged(nodes: N
     await ams.make_popular("To be kept")
     for node in (fra, sin):
         await arrive(node, ["To be purged", "To be kept"])
-    await until_told(ams.has_written)
+    await until_told(lambda: ams.has_written(2))
     await ams.kill()
     await fra.call("/admin/purge", {"request": chat("To be purged")})
     meanwhile = await keep_making(fra, "while it was away", monotonic() + 1.0)
