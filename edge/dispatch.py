@@ -69,10 +69,17 @@ class Dispatch:
             except (UpstreamError, ClientError) as error:
                 following = trip.next(call, error, self._monotonic())
                 if following is None:
-                    if isinstance(error, ClientError):
-                        error.by_upstream &= trip.unanimous(self._monotonic())
+                    self._judge(trip, error)
                     raise
                 call = following
+
+    def _judge(self, trip: Trip, error: UpstreamError | ClientError) -> None:
+        """What is to be made of how it ended."""
+        now = self._monotonic()
+        if isinstance(error, ClientError):
+            error.by_upstream &= trip.unanimous(now)
+        elif error.crowded:
+            error.crowded = self._pool.second_turns.spend(now)
 
     async def _call(self, call: Call, exchange: Exchange, request_id: str) -> None:
         try:

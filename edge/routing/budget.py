@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from index.entry import Instant
 
 BALANCE_MAX = 20.0
-"""What is not spent is kept up to here: bursts are answered, an idle night saves up nothing."""
+"""What is not spent is kept up to here, as a rule: bursts are answered, an idle night saves up
+nothing."""
 
 
 @dataclass(slots=True)
@@ -20,11 +21,12 @@ class Budget:
     """What each second pays in."""
     balance: float = 0.0
     at: Instant | None = None
+    most: float = BALANCE_MAX
 
     def earn(self, now: Instant) -> None:
         """A request came."""
         self._pass(now)
-        self.balance = min(self.balance + self.share, BALANCE_MAX)
+        self.balance = min(self.balance + self.share, self.most)
 
     def spend(self, now: Instant) -> bool:
         """Is there enough for one more? Then it is spent."""
@@ -36,5 +38,5 @@ class Budget:
 
     def _pass(self, now: Instant) -> None:
         since_s = 0.0 if self.at is None else max(0.0, now - self.at)
-        self.balance = min(self.balance + self.per_s * since_s, BALANCE_MAX)
+        self.balance = min(self.balance + self.per_s * since_s, self.most)
         self.at = now

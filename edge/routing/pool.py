@@ -14,6 +14,7 @@ from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
 from edge.routing.budget import Budget
 from edge.routing.call import Call
 from edge.routing.choice import Choice
+from edge.routing.limit import UNTRIED
 from edge.routing.maintenance import Drain, Window, refusal, windows
 from edge.routing.need import Need, Usual
 from edge.routing.settings import MaintenanceSettings, RoutingSettings
@@ -22,6 +23,9 @@ from index.entry import Instant, Timestamp
 
 RETRIES_PER_S_MIN = 1.0
 RETRIES_FIRST = 10.0
+SECOND_TURNS_PER_S = 1.0
+"""How many that were refused since an upstream had too many may wait and be sent once more. A crowd
+of those that were sent to find that out has it at once; for ever it would be a second crowd."""
 DRAINED_RETRY_S = 60
 """When to come again if every upstream was drained by hand, which says not until when."""
 
@@ -39,6 +43,7 @@ class Pool:
         self.usual = Usual(penalty_s=settings.failure_penalty_s)
         self.retries = Budget(settings.retry_share_max, RETRIES_PER_S_MIN, RETRIES_FIRST)
         self.hedges = Budget(settings.hedge_share_max)
+        self.second_turns = Budget(0.0, SECOND_TURNS_PER_S, balance=UNTRIED, most=UNTRIED)
         self.choice = Choice(self.usual, settings.probe_interval_s, chance)
         self.hedging = settings.hedge
         self.drains: dict[str, Drain] = {}
