@@ -18,6 +18,7 @@ promptedge upstream list, drain, resume   how a running node's upstreams are
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -77,6 +78,7 @@ def serve(options: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, node.shut_down)
+        gc.freeze()  # all that was imported stays: to look through it again takes 75 ms each time
         await node.run()
 
     try:
