@@ -15,7 +15,7 @@ from edge.admission import key_format
 from edge.admission.rate import Limit, Meter
 from edge.admission.refusals import after_s
 from edge.admission.source import Networks, Source, source_of
-from edge.errors import OverQuota, Unauthorized
+from edge.errors import SourceLimited, Unauthorized
 from edge.intake import Intake
 from edge.metrics import Metrics
 from edge.protection.lockout import Lockout
@@ -52,6 +52,7 @@ class Door:
         self._lockout = Lockout(settings)
         self._lines = Meter(Limit(LINES_PER_MINUTE))
         self._source = lru_cache(4096)(lambda peer: None if peer in trusted else source_of(peer))
+        self._told_at = Instant(float("-inf"))
         self.failures = 0
         """Wrong keys."""
 
@@ -59,13 +60,13 @@ class Door:
         """As `Intake.admit`, for a client at the address `peer`.
 
         Raises:
-            OverQuota: its source may do no more now.
+            SourceLimited: its source may do no more now.
             EdgeError: what the intake refuses.
         """
         source, now = self._source(peer), self._monotonic()
         key = head.headers.get("authorization") if self._intake.asks_for_key(head) else None
         if source is not None and key is None:
-            self._count(source, now)
+            self._count(source, peer, now)
         try:
             answer = self._intake.admit(head)
         except Unauthorized as error:
@@ -90,16 +91,19 @@ class Door:
 
     # Requests without a key.
 
-    def _count(self, source: Source, now: Instant) -> None:
+    def _count(self, source: Source, peer: str, now: Instant) -> None:
         if wait_s := self._rates.wait_s(source, now):
             self._metrics.turned_away("address")
+            if now - self._told_at >= 1.0:
+                self._told_at = now
+                log.warning("event=too_many_requests src=%s", peer)
             raise self._refusal("Too many requests came from your address.", wait_s)
         self._rates.spend(source, now)
 
     # Keys.
 
     def _failed(self, source: Source | None, peer: str, error: Unauthorized, now: Instant) -> None:
-        """Raises OverQuota while the source is locked out."""
+        """Raises SourceLimited while the source is locked out."""
         guessed = source is not None and error.reason in GUESSES
         self.failures += 1
         if source is not None and guessed:
@@ -113,7 +117,7 @@ class Door:
             log.warning("event=lockout kind=api_key src=%s seconds=%d", peer, lock_s)
 
     def _opens(self, source: Source, authorization: str, now: Instant) -> None:
-        """A right key was brought. Raises OverQuota if it must not open now."""
+        """A right key was brought. Raises SourceLimited if it must not open now."""
         if authorization.partition(" ")[2].strip().startswith(key_format.PREFIX):
             return  # nobody guesses such a one
         key = hash(authorization)
@@ -126,6 +130,6 @@ class Door:
             self._metrics.turned_away("lockout")
             raise self._refusal("Too many wrong API keys came from your address.", wait_s)
 
-    def _refusal(self, why: str, wait_s: float) -> OverQuota:
+    def _refusal(self, why: str, wait_s: float) -> SourceLimited:
         wait = after_s(wait_s, self._chance.random())
-        return OverQuota(f"{why} Try again in {wait} s.", retry_after_s=wait)
+        return SourceLimited(f"{why} Try again in {wait} s.", retry_after_s=wait)

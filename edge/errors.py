@@ -85,6 +85,10 @@ class OverQuota(EdgeError):  # noqa: N818  a state, and the word operators use
     code = "rate_limit_exceeded"
 
 
+class SourceLimited(OverQuota):
+    """The address that it came from may do no more now. The log tells it once a second."""
+
+
 class Busy(Overloaded):
     """More wait for upstreams than could be served in time."""
 

@@ -19,7 +19,7 @@ from edge.decisions import Decided, Decisions
 from edge.dialects.events import HEARTBEAT
 from edge.documents import etag
 from edge.door import Door
-from edge.errors import Busy, ClientError, EdgeError, OverQuota, StreamCut
+from edge.errors import Busy, ClientError, EdgeError, OverQuota, SourceLimited, StreamCut
 from edge.feedback import Feedback
 from edge.fill import Fill, Others
 from edge.freshness import young_enough
@@ -307,7 +307,9 @@ class PromptHandler:
     def refuse(self, head: Head | None, error: EdgeError, ask: Ask | None = None) -> Response:
         self._metrics.answered("refused" if error.status < 500 else "failed", 0.0)
         request_id = ask.request_id if ask else self._new_id()
-        log.info("event=refused rid=%s status=%d code=%s", request_id, error.status, error.code)
+        level = logging.DEBUG if isinstance(error, SourceLimited) else logging.INFO
+        what = "event=refused rid=%s status=%d code=%s"
+        log.log(level, what, request_id, error.status, error.code)
         fields: Fields = (
             status.JSON,
             ("cache-control", "no-store"),

@@ -1,14 +1,11 @@
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.deploy.street import Namespace, street
+from tests.deploy.street import ROOT, Namespace, street
 from tests.fleet.wan import unavailable
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def needs(*tools: str) -> None:

@@ -9,10 +9,13 @@ All strangers live in one namespace, each with an address of its own.
 
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
+from pathlib import Path
 from socket import create_connection
 from socket import socket as Socket  # noqa: N812  a type here
 from typing import Any
@@ -20,6 +23,8 @@ from typing import Any
 from tests.fleet.router import inside
 from tests.fleet.wan import PREFIX
 
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_S = 60.0
 NODE, ATTACKER, NEIGHBOUR = "10.98.0.1", "10.98.0.66", "10.98.0.2"
 NODE6 = "2001:db8::1"
 ATTACKER6, SAME_64, NEIGHBOUR6 = "2001:db8:6:6::1", "2001:db8:6:6::2", "2001:db8:6:7::1"
@@ -82,5 +87,34 @@ def _address(place: Namespace, *addresses: str) -> None:
     for command in ("link set lo up", "link set eth0 up"):
         place.run("ip", *command.split())
     for address in addresses:
-        bits, now = ("32", ["nodad"]) if ":" in address else ("24", [])
+        bits, now = ("32", ["nodad"]) if ":" in address else ("16", [])
         place.run("ip", "addr", "add", f"{address}/{bits}", "dev", "eth0", *now)
+
+
+@contextmanager
+def serving(place: Namespace, directory: Path, config: str) -> Iterator[Path]:
+    """A node with that configuration, with its data in `directory`; yields its log."""
+    file, log = directory / "node.toml", directory / "log"
+    file.write_text(config.replace("[node]", f'[node]\ndata = "{directory}/var"'))
+    with log.open("wb") as out:
+        command = [sys.executable, "-m", "edge", "serve", "--config", str(file)]
+        node = place.start(*command, stderr=out, cwd=ROOT)
+    try:
+        eventually(lambda: "event=ready" in log.read_text())
+        yield log
+    finally:
+        node.terminate()
+        node.wait()
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    """Until it holds, and does not raise."""
+    deadline = time.monotonic() + PATIENCE_S  # noqa: TID251  real processes, a real clock
+    while True:
+        try:
+            if condition():
+                return
+        except (AssertionError, OSError):
+            pass
+        assert time.monotonic() < deadline  # noqa: TID251
+        time.sleep(0.05)

@@ -2,8 +2,6 @@
 
 import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.conftest import ROOT, needs
+from tests.deploy.conftest import needs
 from tests.deploy.street import (
     ATTACKER,
     ATTACKER6,
@@ -19,9 +17,12 @@ from tests.deploy.street import (
     NEIGHBOUR6,
     NODE,
     NODE6,
+    ROOT,
     SAME_64,
     Namespace,
     authorization,
+    eventually,
+    serving,
 )
 
 PORT = 8080
@@ -93,38 +94,24 @@ def fail2ban(place: Namespace, directory: Path, log: Path) -> Iterator[Callable[
 
 
 @contextmanager
-def serving(place: Namespace, directory: Path) -> Iterator[Path]:
+def guarded(place: Namespace, directory: Path) -> Iterator[Path]:
     """A node with an API key, on every address of `place`; yields its log."""
     (directory / "key").write_text("the-key")
-    config = directory / "node.toml"
-    config.write_text(
-        f'[node]\nlisten = ""\nplain = ":{PORT}"\ndata = "{directory}/var"\n'
-        f'[cache]\nmode = "exact"\n'
-        f'[[keys]]\ntenant = "acme"\nkey_file = "{directory}/key"\n'
-        f'[[upstreams]]\nbase_url = "http://127.0.0.1:9/v1"\nmodels = ["m"]\n'
-    )
-    log = directory / "log"
-    with log.open("wb") as out:
-        command = [sys.executable, "-m", "edge", "serve", "--config", str(config)]
-        node = place.start(*command, stderr=out, cwd=ROOT)
-        try:
-            eventually(lambda: "event=ready" in log.read_text())
-            yield log
-        finally:
-            node.terminate()
-            node.wait()
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60  # noqa: TID251  real processes, a real clock
-    while True:
-        try:
-            if condition():
-                return
-        except (AssertionError, OSError):
-            pass
-        assert time.monotonic() < deadline  # noqa: TID251
-        time.sleep(0.05)
+    config = f"""
+        [node]
+        listen = ""
+        plain = ":{PORT}"
+        [cache]
+        mode = "exact"
+        [[keys]]
+        tenant = "acme"
+        key_file = "{directory}/key"
+        [[upstreams]]
+        base_url = "http://127.0.0.1:9/v1"
+        models = ["m"]
+    """
+    with serving(place, directory, config) as log:
+        yield log
 
 
 def cut_off(world: Namespace, source: str, to: str) -> bool:
@@ -150,7 +137,7 @@ def test_a_guesser_is_cut_off_and_nobody_else(
 ) -> None:
     needs("fail2ban-server", "fail2ban-client")
     node, world = walled
-    with serving(node, tmp_path) as log, fail2ban(node, tmp_path, log) as client:
+    with guarded(node, tmp_path) as log, fail2ban(node, tmp_path, log) as client:
         open_before = HTTPConnection(to, PORT)
         open_before.sock = world.connect(attacker, (to, PORT), timeout=1.0)
         assert [world.ask(attacker, (to, PORT), f"guess-{n}") for n in range(10)] == [401] * 10

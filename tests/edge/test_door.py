@@ -169,13 +169,28 @@ async def test_case_17_each_wrong_key_is_a_line_that_fail2ban_reads(
 async def test_a_guesser_does_not_fill_the_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.INFO)
     async with guarded(tmp_path, KEYS) as node:
         for n in range(500):
             await status(node, f"guess-{n}")
-    lines = [one.getMessage() for one in caplog.records if one.name == "auth"]
-    assert sum("auth_fail" in line for line in lines) == 11
-    assert lines[-1] == f"event=lockout kind=api_key src={HOME} seconds=300"
+    lines = [one.getMessage() for one in caplog.records if one.name in ("auth", "http")]
+    assert sum("event=auth_fail" in line for line in lines) == 11
+    assert sum("event=refused" in line for line in lines) == 11
+    assert lines.count(f"event=lockout kind=api_key src={HOME} seconds=300") == 1
+    assert len(lines) == 23
+
+
+async def test_who_asks_too_often_is_told_of_once_a_second(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with guarded(tmp_path, anonymous_requests_per_minute=1) as node:
+        for _ in range(100):
+            await status(node)
+        node.clock.now += 1
+        await status(node)
+    lines = [one.getMessage() for one in caplog.records if one.name in ("auth", "http")]
+    assert lines == [f"event=too_many_requests src={HOME}"] * 2
 
 
 # A whole node

@@ -285,12 +285,13 @@ def client_configuration(**changes: Any) -> QuicConfiguration:
 
 @asynccontextmanager
 async def h3_connect(
-    address: Any, configuration: QuicConfiguration | None = None
+    address: Any, configuration: QuicConfiguration | None = None, source: str = ""
 ) -> AsyncIterator[H3Client]:
-    """A connection to `address`, the (host, port, ...) of a UDP socket."""
+    """A connection to `address`, the (host, port, ...) of a UDP socket; `source`: loopback."""
+    source = source or ("::1" if ":" in address[0] else "127.0.0.1")
     quic = QuicConnection(configuration=configuration or client_configuration())
     _, client = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: H3Client(quic), local_addr=("::1" if ":" in address[0] else "127.0.0.1", 0)
+        lambda: H3Client(quic), local_addr=(source, 0)
     )
     try:
         client.connect(address)
