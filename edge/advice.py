@@ -4,7 +4,7 @@ that say what to do. Shown in `promptedge status`, and logged when it begins to 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.policy import ReachName
@@ -29,6 +29,9 @@ class Standing:
     """Of all routes."""
     revoked_by: Sequence[NodeName]
     """Nodes that say this one was revoked."""
+    skewed: Mapping[NodeName, float]
+    """Clocks that are too far ahead of this node's, or behind it if negative, in seconds; its own
+    compared with what it has said already."""
     undigested: int
     """Questions for a digest for which there was no room."""
 
@@ -96,6 +99,26 @@ def _one_key(one: Standing) -> Iterator[str]:
         )
 
 
+def _skewed(one: Standing) -> Iterator[str]:
+    for name, ahead_s in sorted(one.skewed.items()):
+        if name == one.own.name:
+            yield (
+                f"This node's clock was ahead once, and for {ahead_s:.0f} s more others take "
+                "nothing that it says, purges neither. If that is too long, stop it, delete fleet "
+                "and fleet.db* in its data directory, and join again"
+            )
+        elif ahead_s > 0:
+            yield (
+                f"The clock of {name} is {ahead_s:.0f} s ahead of this node's, so nothing that it "
+                "says is taken here, purges neither: set both clocks (NTP)"
+            )
+        else:
+            yield (
+                f"The clock of {name} is {-ahead_s:.0f} s behind this node's, so it takes nothing "
+                "that this one says, purges neither: set both clocks (NTP)"
+            )
+
+
 def _undigested(one: Standing) -> Iterator[str]:
     if one.undigested:
         yield (
@@ -105,7 +128,7 @@ def _undigested(one: Standing) -> Iterator[str]:
         )
 
 
-_RULES = (_revoked, _misplaced, _alone_in_its_region, _nameless, _one_key, _undigested)
+_RULES = (_revoked, _misplaced, _alone_in_its_region, _nameless, _one_key, _skewed, _undigested)
 
 
 async def keep_saying(current: Callable[[], list[str]]) -> None:

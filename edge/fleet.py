@@ -477,6 +477,7 @@ class Fleet:
             self._settings.region,
             reaches,
             sorted(name for name, why in self.feed.unreached.items() if why == REVOKED),
+            self.replica.skewed(self._now()),
             self.neighbours.counts.undigested,
         )
 

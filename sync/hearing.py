@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from index.clock import AHEAD_MAX_S, ClockSkew, Now, at, wall_of
-from index.entry import Entry, NodeName, Purged, Timestamp, Version
+from index.entry import Entry, Instant, NodeName, Purged, Timestamp, Version
 from sync import admission
 from sync.admission import PURGES_KEPT_S
 from sync.frames import Header, opened, peek
 from sync.keybook import KeyRecord
-from sync.messages import Enrolments, Entries, Message, MessageError, Presence, Table
+from sync.messages import Enrolments, Entries, Kind, Message, MessageError, Presence, Table
 from sync.roster import Enrolment, Roster
 from sync.seams import Kept, Log, Shelf
 from sync.tables import closed
@@ -57,6 +57,8 @@ class Hearing:
         """Answers of others, by what became of them."""
         self.quarantined: dict[NodeName, str] = {}
         """Nodes whose answers are not taken, and why."""
+        self.clocks: dict[NodeName, tuple[float, Instant]] = {}
+        """How far ahead of ours each node's clock was when it last said how it is, taken or not."""
         self._voice = voice
         self._roster = roster
         self._log = log
@@ -142,6 +144,8 @@ class Hearing:
             raise Refused(why)
         key = self._roster.key(header.origin)
         message = opened(frame, header, key, self._roster.fleet)
+        if header.kind == Kind.PRESENCE:
+            self.clocks[header.origin] = wall_of(header.version) - now.wall, now.mono
         self._voice.clock.observe(header.version, now.wall)
         return message
 

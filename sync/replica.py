@@ -58,7 +58,7 @@ from sync.messages import (
     Table,
     sayable,
 )
-from sync.peers import PRESENCE_S, REPAIR_MAX_S, REPAIR_S, Peer, Peers
+from sync.peers import DEAD_S, PRESENCE_S, REPAIR_MAX_S, REPAIR_S, Peer, Peers
 from sync.readers import Reader
 from sync.roster import Enrolment, Roster
 from sync.seams import Cursor, Kept, Log, Logged, Shelf
@@ -384,6 +384,17 @@ class Replica:
     def dropped(self) -> dict[str, int]:
         """Messages, frames and answers that were not taken, by reason."""
         return dict(self._hearing.dropped)
+
+    def skewed(self, now: Now) -> dict[NodeName, float]:
+        """Clocks that are too far ahead of another for its node to be listened to, in seconds ahead
+        of ours: of nodes that speak, and our own."""
+        found = {
+            name: ahead_s
+            for name, (ahead_s, heard_at) in self._hearing.clocks.items()
+            if abs(ahead_s) > AHEAD_MAX_S and now.mono - heard_at < DEAD_S
+        }
+        own_s = wall_of(self._voice.clock.latest) - now.wall
+        return {**found, self.own.name: own_s} if own_s > AHEAD_MAX_S else found
 
     @property
     def taken(self) -> dict[str, int]:

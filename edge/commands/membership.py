@@ -139,8 +139,7 @@ def revoke(options: argparse.Namespace) -> int:
     if done["had_operator_key"]:
         print(
             "It has had the operator's key, with which it could enrol itself again. If it is in"
-            "\nforeign hands, found a fleet anew: stop the others, delete their fleet directories,"
-            "\nand invite them from one.",
+            "\nforeign hands, found the fleet anew: docs/fleet.md says how.",
             file=sys.stderr,
         )
     return EXIT_OK

@@ -23,6 +23,7 @@ CALM = Standing(
     region="eu",
     reaches=frozenset(["fleet"]),
     revoked_by=(),
+    skewed={},
     undigested=0,
 )
 ELSEWHERE = [enrolment("b", region="us"), enrolment("c", region="ap")]
@@ -49,6 +50,9 @@ def test_a_fleet_that_is_well_says_nothing() -> None:
             {"others": [replace(enrolment("b"), may_invite=False)], "has_operator_key": False},
             "No node is left that may invite",
         ),
+        ({"skewed": {node("b"): 300.0}}, f"The clock of {node('b')} is 300 s ahead of"),
+        ({"skewed": {node("b"): -90.0}}, f"The clock of {node('b')} is 90 s behind"),
+        ({"skewed": {node("a"): 300.0}}, "for 300 s more others take nothing that it says"),
         ({"undigested": 1}, "too many lists of scopes"),
     ],
 )

@@ -676,6 +676,29 @@ def test_a_clock_that_is_far_ahead_is_not_followed(two: Fleet) -> None:
     assert two.nodes["b"].stamp(two.now) < before + (2_000 << 16) < purged.version
 
 
+def test_whose_clock_is_wrong_is_known_on_both_sides(two: Fleet) -> None:
+    a, b = two.nodes["a"], two.nodes["b"]
+    two.settle()
+    assert a.skewed(two.now) == b.skewed(two.now) == {}
+    two.seconds += 100  # on a
+    a.tick(two.now)
+    for _, data in a.outbox():
+        two.seconds -= 100  # on b
+        b.receive(End(a.own.name, Role.SOURCE), data, two.now)
+        two.seconds += 100
+    two.seconds -= 97
+    b.tick(two.now)
+    assert b.skewed(two.now) == {a.own.name: pytest.approx(100)}
+    assert a.skewed(two.now) == {a.own.name: pytest.approx(97)}, "it remembers what it said"
+    for _, data in b.outbox():
+        two.seconds += 100
+        a.receive(End(b.own.name, Role.SOURCE), data, two.now)
+        assert a.skewed(two.now) == {b.own.name: pytest.approx(-100)}
+        two.seconds -= 100
+    two.seconds += 200
+    assert a.skewed(two.now) == b.skewed(two.now) == {}, "of who is not heard nothing is known"
+
+
 def test_nobody_has_purges_of_others_taken_for_known_before_they_are_made(fleet: Build) -> None:
     three = fleet(enrolment("a"), enrolment("b"), enrolment("c", may_publish=False))
     for name in ("a", "b", "c"):
