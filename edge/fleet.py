@@ -13,7 +13,7 @@ import datetime as dt
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +38,7 @@ from sync.invites import Invites, Terms
 from sync.jetstream.client import Login, login_from
 from sync.jetstream.driver import JetStream
 from sync.listener import Listener
-from sync.messages import State
+from sync.messages import Grant, Grants, State
 from sync.outbox import Outbox
 from sync.peer_client import Peer, PeerClient
 from sync.peers import Health
@@ -109,6 +109,8 @@ class Fleet:
             self.roster.merge(line)
         self.has_keys = self._log.keyed
         """Were there API keys? If none are here now, they have been lost."""
+        self.on_granted: Callable[[NodeName, Grants], None] = lambda node, grants: None
+        """Called with what other nodes granted of limits that all share."""
         self._replica: Replica | None = None
         self._clock = HybridClock(self._log.reserved)
         invites = Invites(data / "fleet" / "invites.json")
@@ -140,7 +142,7 @@ class Fleet:
             relayed=bool(self._settings.parents),
         )
         self.replica = self._replica = Replica(
-            own, self.roster, self._log, answers, self._now(), self._accepted
+            own, self.roster, self._log, answers, self._now(), self._accepted, self._granted
         )
         self.popularity = Popularity(self._settings, self._now())
         self._client = PeerClient(self._own.client_tls())
@@ -381,6 +383,22 @@ class Fleet:
             ) from exc
         log.warning("event=revoked node=%s entries=%d", member.name, done.matched)
         return Revocation(member.name, done.matched, member.may_invite)
+
+    # Limits that all nodes grant from: `edge.limits`.
+
+    def granting(self) -> list[NodeName]:
+        """The other nodes that are there, as far as is known."""
+        live = self.replica.peers.live(self._now())
+        return [peer.name for peer in live if self.roster.member(peer.name) is not None]
+
+    def grant(self, rows: Sequence[Grant]) -> None:
+        """Tell the others what was granted here."""
+        if rows:
+            self.replica.grant(rows, self._now())
+            self._flush()
+
+    def _granted(self, node: NodeName, grants: Grants) -> None:
+        self.on_granted(node, grants)
 
     # The roster's other lines, of API keys: `edge.key_desk`.
 

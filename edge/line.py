@@ -11,7 +11,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 
@@ -43,6 +43,9 @@ class AdmissionSettings:
     concurrency: Annotated[int, Gt(0)] | None = None
     """Calls of upstreams at a time, all together, at most. Unset: as many as the upstreams bear, by
     what is measured of them. More wait, each tenant for its fair share (see `plans.weight`)."""
+    quotas: Literal["node", "shared", "strict"] = "shared"
+    """Whose a plan's limits are: each `node`'s own; those of all nodes, which tell one another what
+    they grant (`shared`); or the same with what goes to an upstream counted in Redis (`strict`)."""
     queue_s: Annotated[float, Ge(0)] = 15.0
     """How long a request may wait, unless its plan says otherwise. Who would have to wait longer is
     refused at once."""

@@ -50,6 +50,7 @@ from edge.insight import Insight
 from edge.intake import Intake
 from edge.kept import Kept
 from edge.key_desk import KeyDesk
+from edge.limits import FleetLimits
 from edge.line import Line
 from edge.meaning import Meaning
 from edge.metrics import Metrics, or_nan
@@ -246,8 +247,10 @@ class Node:
             self._metrics,
             monotonic,
         )
+        quotas = Quotas(config.plans)
+        self._limits = FleetLimits(quotas, self.fleet, monotonic)
         self._gate = Gate(
-            Quotas(config.plans),
+            quotas,
             self._line,
             self._metrics,
             queue_s=config.admission.queue_s,
@@ -494,6 +497,8 @@ class Node:
         self._spawn(keep_saying(self._advice), "advice")
         if self._regional is not None:
             self._spawn(self._regional.run(), "redis")
+        if self.config.admission.quotas != "node":
+            self._spawn(self._limits.run(), "limits")
         self._spawn(self._board.run(self._hours, self._readers), "status")
         self._spawn(self._warm_memory(), "warm memory")
         self._spawn(self._line.run(), "line")

@@ -16,7 +16,16 @@ from sync import admission
 from sync.admission import PURGES_KEPT_S
 from sync.frames import Header, opened, peek
 from sync.keybook import KeyRecord
-from sync.messages import Enrolments, Entries, Kind, Message, MessageError, Presence, Table
+from sync.messages import (
+    Enrolments,
+    Entries,
+    Grants,
+    Kind,
+    Message,
+    MessageError,
+    Presence,
+    Table,
+)
 from sync.roster import Enrolment, Roster
 from sync.seams import Kept, Log, Shelf
 from sync.tables import closed
@@ -162,7 +171,7 @@ class Hearing:
             case Enrolments():
                 news_of = [line for line in message.lines if self.enrol(line)]
                 return News(header, message) if news_of else None
-            case Presence():
+            case Presence() | Grants():
                 return News(header, message)
             case _:
                 assert_never(message)

@@ -46,9 +46,12 @@ NODES_MAX = 1_024
 REGIONS_MAX = 64
 NAME_CHARS_MAX = 256
 """Of scopes, models, labels, regions, addresses and nodes, each."""
+GRANTS_MAX = 256
+METERS_MAX = 8
 TABLE_MAX = 1_024
 """Purges or enrolments in one message; there may be several messages."""
 _TIME_MAX = 1e11
+_UNITS_MAX = 1e12
 
 T = TypeVar("T")
 
@@ -67,6 +70,7 @@ class Kind(IntEnum):
     ENROLMENTS = 3
     PRESENCE = 4
     TABLE = 5
+    GRANTS = 6
 
 
 class State(IntEnum):
@@ -137,7 +141,29 @@ class Table:
     purges: tuple[bytes, ...]
 
 
-Message = Entries | Purged | Enrolments | Presence | Table
+Granted = tuple[float, float, float]
+"""Of one limit: units granted since it was told last, units set aside for calls that run, units
+asked for a second of late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one node granted a tenant of what its plan allows on all of them."""
+
+    tenant: str
+    plan: str
+    meters: tuple[Granted, ...]
+    """By limit of the plan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a node granted since it told last: heard now or never."""
+
+    rows: tuple[Grant, ...]
+
+
+Message = Entries | Purged | Enrolments | Presence | Table | Grants
 
 
 def kind_of(message: Message) -> Kind:
@@ -152,6 +178,8 @@ def kind_of(message: Message) -> Kind:
             return Kind.PRESENCE
         case Table():
             return Kind.TABLE
+        case Grants():
+            return Kind.GRANTS
     assert_never(message)
 
 
@@ -182,6 +210,9 @@ def unpack(kind: int, payload: bytes, origin: NodeName, version: Version) -> Mes
         case Kind.TABLE:
             after, seen, purges = exactly(columns, 3)
             return Table(seen_of(after), seen_of(seen), _blobs(purges))
+        case Kind.GRANTS:
+            (rows,) = exactly(columns, 1)
+            return Grants(tuple(_grant(row) for row in several(rows, GRANTS_MAX)))
         case _:
             raise UnknownKind("unknown kind")
 
@@ -277,6 +308,8 @@ def _columns(message: Message) -> tuple[Any, ...]:
             return tuple(getattr(message, name) for name in message.__slots__)
         case Table():
             return message.after, message.seen, message.purges
+        case Grants():
+            return ([(one.tenant, one.plan, one.meters) for one in message.rows],)
     assert_never(message)
 
 
@@ -389,6 +422,22 @@ def _presence(columns: Any) -> Presence:
         number(purges),
         number(roster),
     )
+
+
+def _grant(columns: Any) -> Grant:
+    tenant, plan, meters = exactly(columns, 3)
+    granted = [exactly(meter, 3) for meter in several(meters, METERS_MAX)]
+    return Grant(
+        text(tenant),
+        text(plan),
+        tuple((_units(spent), _units(held), _units(asked)) for spent, held, asked in granted),
+    )
+
+
+def _units(value: Any) -> float:
+    if not 0.0 <= typed(value, float) < _UNITS_MAX:
+        raise MessageError("number out of range")
+    return float(value)
 
 
 def _blobs(columns: Any) -> tuple[bytes, ...]:

@@ -47,8 +47,11 @@ from sync.hearing import Hearing, News, Refused
 from sync.keybook import KeyRecord
 from sync.messages import (
     BODY_BYTES_MAX,
+    GRANTS_MAX,
     Enrolments,
     Entries,
+    Grant,
+    Grants,
     Item,
     Kind,
     Message,
@@ -125,8 +128,10 @@ class Replica:
         shelf: Shelf,
         now: Now,
         accepted: Callable[[Entry], None] = lambda entry: None,
+        granted: Callable[[NodeName, Grants], None] = lambda node, grants: None,
     ) -> None:
-        """`accepted` is told of every answer of another node's that was news.
+        """`accepted` is told of every answer of another node's that was news, `granted` of what
+        other nodes granted of limits.
 
         Purges and roster are restored from the log here: the shelf may be asked after that.
         """
@@ -134,6 +139,7 @@ class Replica:
         self.roster = roster
         self.log = log
         self.shelf = shelf
+        self._granted = granted
         self.peers = Peers()
         self.state = State.JOINING
         self.ends: dict[End, None] = {}
@@ -245,6 +251,14 @@ class Replica:
     def quarantine(self, node: NodeName, why: str) -> None:
         """Take no more answers that this node fetched or tells, until this process ends."""
         self._hearing.quarantined[node] = why
+
+    def grant(self, rows: Sequence[Grant], now: Now) -> None:
+        """Tell everybody what was granted here of limits that all nodes share."""
+        self._now = now
+        for start in range(0, len(rows), GRANTS_MAX):
+            message = Grants(tuple(rows[start : start + GRANTS_MAX]))
+            self._tell([self._say(message)[1]])
+        self._flush()
 
     def turn(self, state: State, now: Now) -> None:
         """Say that this node is up, or leaves."""
@@ -547,6 +561,9 @@ class Replica:
                 self._tell([frame], end.peer, origin)
             case Presence():
                 self._met(message, news, frame, end)
+            case Grants():
+                self._granted(origin, message)
+                self._relay(frame, end, origin)
             case _:
                 assert_never(message)
 
@@ -558,13 +575,17 @@ class Replica:
             return
         self._note_current(origin)
         self._reclaim(dict(presence.seen).get(self.own.name, Version(0)))
-        for name, reader in self._readers.items():
-            if reader.relay and name not in (end.peer, origin):
-                self._send(End(name, Role.READER), Aside((frame,)))
+        self._relay(frame, end, origin)
         if end.peer == origin or end.role is Role.BUS:
             peer = self.peers.get(origin)
             assert peer is not None
             self._mend(peer, end)
+
+    def _relay(self, frame: bytes, end: End, origin: NodeName) -> None:
+        """Pass on what is heard now or never, to who listens to us for others."""
+        for name, reader in self._readers.items():
+            if reader.relay and name not in (end.peer, origin):
+                self._send(End(name, Role.READER), Aside((frame,)))
 
     def _mend(self, peer: Peer, end: End) -> None:
         """Tell a node what it lacks, once it had the time to hear of it otherwise."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from math import ceil, isfinite
 
 from edge.admission.plans import Exceeded, Usage
-from edge.admission.rate import Meter
+from edge.admission.shares import SharedMeter
 from edge.errors import Busy, OverQuota
 from edge.request import Fields
 from index.entry import Instant
@@ -32,8 +32,9 @@ def over_quota(exceeded: Exceeded, usage: Usage, draw: float, now: Instant) -> O
             fields=(*fields, NEVER),
         )
     wait_s = after_s(exceeded.wait_s, draw)
+    whose = "this node's part of them is" if exceeded.part else "they are"
     return OverQuota(
-        f"The plan {plan!r} allows {exceeded.limit:.0f} {_PER[exceeded.what]}, and they are used "
+        f"The plan {plan!r} allows {exceeded.limit:.0f} {_PER[exceeded.what]}, and {whose} used "
         f"up. Try again in {wait_s} s{_ADVICE[exceeded.what]}.",
         code="concurrency_limit_exceeded" if exceeded.what == "concurrency" else None,
         retry_after_s=wait_s,
@@ -94,7 +95,7 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{whole}s" if minutes else f"{whole}s"
 
 
-def _meters(usage: Usage) -> Iterator[tuple[str, Meter]]:
+def _meters(usage: Usage) -> Iterator[tuple[str, SharedMeter]]:
     for name, meter in (
         ("requests", usage.requests),
         ("tokens", usage.tokens),

@@ -133,7 +133,7 @@ class Session:
                 case Kind.PURGED | Kind.ENROLMENTS:
                     places = (subjects.purges(own),)
                     await line.publishing.publish(places, said.frame, _id(said))
-                case Kind.PRESENCE | Kind.TABLE:
+                case Kind.PRESENCE | Kind.TABLE | Kind.GRANTS:
                     await line.client.publish(subjects.presence(own), said.frame)
 
     async def _say_entries(self) -> NoReturn:

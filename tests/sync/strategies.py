@@ -18,7 +18,17 @@ from index.entry import (
     Version,
 )
 from sync.dialogue import Aside, Batch, DialogueMessage, Heard, Hello, Start
-from sync.messages import Enrolments, Entries, Item, Message, Presence, State, Table
+from sync.messages import (
+    Enrolments,
+    Entries,
+    Grant,
+    Grants,
+    Item,
+    Message,
+    Presence,
+    State,
+    Table,
+)
 from tests.fakes.fleet import node
 
 BY = node("fra-1")
@@ -79,6 +89,8 @@ def purgeds(draw: st.DrawFn) -> Purged:
     return Purged(draw(PURGES), BY, version, Version(previous), draw(st.booleans()))
 
 
+UNITS = st.floats(0, 1e9)
+METERS = st.lists(st.tuples(UNITS, UNITS, UNITS), max_size=3).map(tuple)
 FRAMES = st.lists(BLOBS, max_size=4).map(tuple)
 MESSAGES: st.SearchStrategy[Message] = (
     st.builds(Entries, items())
@@ -96,6 +108,7 @@ MESSAGES: st.SearchStrategy[Message] = (
         DIGESTS,
     )
     | st.builds(Table, SEENS, SEENS, FRAMES)
+    | st.builds(Grants, st.lists(st.builds(Grant, NAMES, NAMES, METERS), max_size=3).map(tuple))
 )
 RUNS = st.binary(min_size=8, max_size=8) | st.just(b"")
 DIALOGUE: st.SearchStrategy[DialogueMessage] = (
