@@ -29,7 +29,7 @@ from edge.neighbours import Neighbours
 from edge.policy import ReachName
 from index.answers import Answers
 from index.clock import HybridClock, Now
-from index.entry import CacheKey, Entry, Instant, NodeName, Purge, Purged, Scope, Timestamp, Version
+from index.entry import CacheKey, Entry, Instant, NodeName, Purge, Scope, Timestamp, Version
 from sync.application import Refused
 from sync.credentials import Credentials
 from sync.enrolment import Registrar
@@ -337,7 +337,7 @@ class Fleet:
             if not self.replica.unconfirmed(purged, self._now()):
                 break
             await asyncio.sleep(CONFIRM_POLL_S)
-        told = {name: self._has_applied(name, purged) for name in self._others()}
+        told = {name: self.replica.has_applied(name, purged) for name in self._others()}
         return Purging(
             count,
             tuple(name for name, applied in told.items() if applied),
@@ -346,10 +346,6 @@ class Fleet:
 
     def _others(self) -> list[NodeName]:
         return [one.name for one in self.roster if one.name != self.name and not one.revoked]
-
-    def _has_applied(self, name: NodeName, purged: Purged) -> bool:
-        peer = self.replica.peers.get(name)
-        return peer is not None and dict(peer.presence.seen).get(purged.by, 0) >= purged.version
 
     # Who belongs to the fleet: `edge.console.membership.Fleet`.
 

@@ -5,7 +5,7 @@ rules on what it says; what passes is applied and, if it is a purge or a line of
 before anything else is heard. Everything else is dropped and counted by its reason.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, assert_never
@@ -33,6 +33,8 @@ from sync.voice import Voice
 
 RECENT_FRAMES: Final = 16_384
 """Remembered, so that what comes by several ways is verified once. Some 3 MB."""
+STRANGERS_BYTES_MAX: Final = 1 << 20
+"""Of frames whose origin is not enrolled, as far as is known here."""
 
 
 class Refused(MessageError):  # noqa: N818  reads as what happened
@@ -74,6 +76,8 @@ class Hearing:
         self._shelf = shelf
         self._accepted = accepted
         self._recent: OrderedDict[tuple[NodeName, Version], None] = OrderedDict()
+        self._strangers: deque[bytes] = deque()
+        self._strangers_bytes = 0
         self._restore()
 
     def hear(self, frame: bytes, now: Now) -> News | None:
@@ -83,6 +87,8 @@ class Hearing:
             name = (header.origin, header.version)
             if name in self._recent:
                 return None
+            if header.origin not in self._roster:
+                self._set_aside(frame)
             message = self._opened(frame, header, now)
             self.remember(header.origin, header.version)
             return self._taken(message, header, frame, now)
@@ -103,6 +109,22 @@ class Hearing:
             self.drop(exc)
             return None
         return news.entries[0] if news is not None and news.entries else None
+
+    def _set_aside(self, frame: bytes) -> None:
+        """Its origin may be enrolled by what is on its way by another path."""
+        self._strangers.append(frame)
+        self._strangers_bytes += len(frame)
+        while self._strangers_bytes > STRANGERS_BYTES_MAX:
+            self._strangers_bytes -= len(self._strangers.popleft())
+
+    def no_strangers(self) -> list[bytes]:
+        """Frames that were not taken as nobody knew of their origins, and now somebody does."""
+        known = [frame for frame in self._strangers if peek(frame).origin in self._roster]
+        if known:
+            others = [frame for frame in self._strangers if peek(frame).origin not in self._roster]
+            self._strangers = deque(others)
+            self._strangers_bytes = sum(map(len, others))
+        return known
 
     def remember(self, origin: NodeName, version: Version) -> None:
         """This frame needs no hearing."""

@@ -44,6 +44,8 @@ KEYED: Final = "fleet.keyed"
 """A file beside it, which says of which fleet it held API keys: whoever has lost them must not take
 itself for one that never had any, and let everybody in."""
 FORMAT: Final = 1
+RUNS_MAX: Final = 64
+"""Of this node's process, remembered: who has not read our log for longer begins anew."""
 PURGES_MAX: Final = 262_144
 """Kept at most, some 100 MB. More than `index.generations` remembers, which at a restart finds
 anew what it must take for dead, as it cannot remember what killed it."""
@@ -58,6 +60,8 @@ _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS line(node TEXT PRIMARY KEY, line BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS cursor(source TEXT PRIMARY KEY, position INTEGER NOT NULL,"
     " run BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS run(number INTEGER PRIMARY KEY, run BLOB NOT NULL,"
+    " began INTEGER NOT NULL)",
 )
 _REACH_SEPARATOR: Final = "\n"
 _STAMP: Final = "REPLACE INTO stamp VALUES(?,?)"
@@ -125,10 +129,12 @@ class Outbox:
         """Memory holds what the file lacks."""
         self._adrift = False
         """There is no file: one could not be opened in place of the one set aside."""
+        self._runs: list[tuple[bytes, Version]] = []
+        """And where the log ended when each began, oldest first."""
         self._file = self._opened()
         self._note_keyed()
-        self.recalled = self.latest
-        """Positions above this were not given before this run, or were forgotten."""
+        self._runs = [*self._runs[1 - RUNS_MAX :], (run, self.latest)]
+        self._write(*_run_rows(self._runs))
 
     @property
     def behind(self) -> bool:
@@ -139,8 +145,19 @@ class Outbox:
 
     def begin(self, position: Version) -> None:
         """A new log begins after `position`, above any that an earlier one may have given."""
-        self.floor = self.latest = self.recalled = position
+        self.floor = self.latest = position
         self._write((_STAMP, [("floor", position)]))
+
+    def told_until(self, run: bytes) -> Version | None:
+        """How far the log had come when that run ended, as we remember it; None if we do not.
+
+        A reader that heard more in that run heard what a power cut took from us. If we do not
+        remember the run, the disk may be an old copy, and there is no saying what it heard.
+        """
+        ends = [*(began for _, began in self._runs[1:]), self.latest]
+        return next(
+            (end for (one, _), end in zip(self._runs, ends, strict=True) if one == run), None
+        )
 
     def append(self, logged: Logged) -> bool:
         """Add a frame, at a position above all before. False if the disk does not take it."""
@@ -326,6 +343,10 @@ class Outbox:
         self._lines = dict(file.execute("SELECT node, line FROM line"))
         for source, position, run in file.execute("SELECT source, position, run FROM cursor"):
             self._cursors[source] = Cursor(Version(position), run)
+        self._runs = [
+            (run, Version(began))
+            for run, began in file.execute("SELECT run, began FROM run ORDER BY number")
+        ]
         self.reserved = Version(stamps.get("reserved", 0))
         self.acknowledged = Version(stamps.get("acknowledged", 0))
         self.floor = Version(stamps.get("floor", 0))
@@ -402,6 +423,7 @@ class Outbox:
             *_seen_rows(self._seen),
             (_LINE, list(self._lines.items())),
             (_CURSOR, _cursor_rows(self._cursors)),
+            *_run_rows(self._runs),
         ]
 
     def _shorten(self) -> None:
@@ -495,6 +517,11 @@ def _purge_rows(purges: Mapping[bytes, Kept]) -> Rows:
 
 def _seen_rows(seen: Seen) -> list[Statement]:
     return [("DELETE FROM seen", [()]), ("INSERT INTO seen VALUES(?,?)", seen)]
+
+
+def _run_rows(runs: Sequence[tuple[bytes, Version]]) -> list[Statement]:
+    rows = [(number, *one) for number, one in enumerate(runs)]
+    return [("DELETE FROM run", [()]), ("INSERT INTO run VALUES(?,?,?)", rows)]
 
 
 def _cursor_rows(cursors: Mapping[NodeName, Cursor]) -> Rows:

@@ -20,7 +20,7 @@ second of it twice costs nothing. Everything may be told any number of times, in
 Not thread-safe.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -153,8 +153,8 @@ class Replica:
         """Newly linked: told what they lack when they first say what they have."""
         self._out: list[tuple[End, bytes]] = []
         self._publications: list[Publication] = []
-        self._made: deque[Purged] = deque(maxlen=MADE_MAX)
-        """Our purges of this run."""
+        self._made: OrderedDict[Version, Purged] = OrderedDict()
+        """Our latest purges of this run, by their versions."""
         self._own_latest = self._last_own()
         """Our last purge."""
         self._reclaim_at = now.mono
@@ -215,14 +215,25 @@ class Replica:
         return purged
 
     def unconfirmed(self, purged: Purged, now: Now) -> list[NodeName]:
-        """Which of the nodes that are alive have not said that they applied a purge."""
-        version = self.log.latest_of(purged)  # it may have been made once more
+        """Which of the nodes that are alive have not said that they applied a purge of this run."""
         return [
             peer.name
             for peer in self.peers.live(now)
-            if self.roster.member(peer.name) is not None
-            and dict(peer.presence.seen).get(purged.by, 0) < version
+            if self.roster.member(peer.name) is not None and not self.has_applied(peer.name, purged)
         ]
+
+    def has_applied(self, name: NodeName, purged: Purged) -> bool:
+        """Has a node said that it applied a purge of ours, of this run?
+
+        What it says counts if we know what it means: from before an old copy took the place of our
+        disk it may know of later ones than this, and not of this.
+        """
+        if (peer := self.peers.get(name)) is None:
+            return False
+        known = dict(peer.presence.seen).get(self.own.name, _NOTHING)
+        version = self.log.latest_of(purged)  # it may have been made once more
+        alike = peer.presence.purges == self.log.digest
+        return known >= version and (known in self._made or alike)
 
     def enrol(self, line: bytes, now: Now) -> Enrolment | KeyRecord | None:
         """Take a line of the roster and tell everybody; None if it is not news.
@@ -236,6 +247,7 @@ class Replica:
             self._let_go()
             self._present_soon()
             self._tell([self._say(Enrolments((line,)))[1]])
+            self._hear(self._hearing.no_strangers(), End(self.own.name, Role.SOURCE), logged=True)
         self._flush()
         return said
 
@@ -474,12 +486,11 @@ class Replica:
         """Tell a reader what it lacks, then what the log holds beyond what it has heard."""
         self._recall(hello.after)
         self._reclaim(dict(hello.seen).get(self.own.name, Version(0)))
-        after = hello.after
-        if hello.run != self.log.run:
-            # We may have forgotten that we told it so much, and have told others of it since.
-            after = min(after, self.log.recalled)
-        elif after > self.log.latest:
-            after = _NOTHING  # nobody was told so much
+        told = self.log.told_until(hello.run)
+        if told is None or (hello.run == self.log.run and hello.after > told):
+            told = _NOTHING  # there is no saying what it heard
+        # What it heard beyond that we have forgotten, and have told others something else since.
+        after = min(hello.after, told)
         self._begin(end, after, relay=hello.relay, fill=hello.fill)
         if hello.roster != self.roster.digest:
             self._tell_roster(end)
@@ -559,6 +570,7 @@ class Replica:
                 self._let_go()
                 self._present_soon()
                 self._tell([frame], end.peer, origin)
+                self._hear(self._hearing.no_strangers(), end, logged=True)
             case Presence():
                 self._met(message, news, frame, end)
             case Grants():
@@ -599,6 +611,7 @@ class Replica:
         known = dict(presence.seen)
         if peer.name in self._unmet:
             del self._unmet[peer.name]
+            peer.repairs = 0  # what was told over links that broke may never have come
         elif peer.repair_at is None:
             peer.repair_at = Instant(self._now.mono + REPAIR_S)
             return
@@ -623,6 +636,7 @@ class Replica:
             for one in self.peers.live(self._now)
             if one is not peer
             and (one.presence.purges, one.presence.roster) == (self.log.digest, self.roster.digest)
+            and not lacks(one.presence.seen, self.log.confirmed)
         ]
         return all(self.own.name < name for name in alike)
 
@@ -634,32 +648,47 @@ class Replica:
             self._voice.clock.observe(reading, self._now.wall)
 
     def _reclaim(self, known: Version, given: Collection[Version] = ()) -> None:
-        """Somebody has applied our purges up to `known`, and gave us those that we had forgotten.
+        """Somebody has applied our purges up to `known`, or gave us those that we had forgotten.
 
         Whoever starts from an old copy of its disk does not remember some of its purges, and may
         have given the next ones lower versions, which others take for applied. We make those again.
         """
         self._recall(known)
-        if known > self._voice.clock.latest or known <= self.log.acknowledged:
-            return  # somebody's invention, or nothing new
-        self._own_latest = max(self._own_latest, known)
-        proven = bool(given) or any(one.version == known for one in self._made)
-        if not proven and self._now.mono < self._reclaim_at:
+        if known > self._voice.clock.latest:
+            return  # somebody's invention
+        late = next(iter(self._made), known) < known
+        if not given and (known in self._made or (known <= self.log.acknowledged and not late)):
+            self._acknowledge(known)
             return
         kept = [one.purged for one in self.log.purges() if one.purged.by == self.own.name]
-        mine = {one.version: one for one in (*kept, *self._made) if one.version not in given}
+        mine = {one.version: one for one in (*kept, *self._made.values())}
+        foreign = known in given or known not in mine
+        if foreign and not given and self._now.mono < self._reclaim_at:
+            return
         again = [
             mine[version]
             for version in sorted(mine)
-            if self.log.acknowledged < version < known and known not in mine
+            if foreign
+            and version < known
+            and version not in given
+            # What was acknowledged before this run others tell whoever lacks it.
+            and (version in self._made or version > self.log.acknowledged)
         ]
-        self.log.acknowledge(known)
-        if again and not proven:
+        self._acknowledge(known)
+        self._own_latest = max(self._own_latest, known)
+        if again and not given:
             # Who says it again and again must not have us purge as often.
             self._reclaim_at = Instant(self._now.mono + self._reclaim_s)
             self._reclaim_s = min(2 * self._reclaim_s, REPAIR_MAX_S)
+        if again:
+            self._voice.leap()
         for purged in again[-MADE_MAX:]:
+            self._made.pop(purged.version, None)
             self._purge(purged.purge, soft=purged.soft)
+
+    def _acknowledge(self, known: Version) -> None:
+        if known > self.log.acknowledged:
+            self.log.acknowledge(known)
 
     def _take_own(self, frames: Iterable[bytes]) -> None:
         """Some of these purges may be ours: then we had forgotten them."""
@@ -671,7 +700,7 @@ class Replica:
     def _last_own(self) -> Version:
         own = (one.purged for one in self.log.purges() if one.purged.by == self.own.name)
         seen = dict(self.shelf.seen).get(self.own.name, Version(0))
-        return max((purged.version for purged in own), default=seen)
+        return max(seen, *(purged.version for purged in own), _NOTHING)
 
     def _take_back(self) -> None:
         """What was told just before the last run ended the shelf may not have written."""
@@ -686,7 +715,9 @@ class Replica:
         purged = Purged(purge, self.own.name, version, self._own_latest, soft)
         frame = self._voice.sign(purged, version)
         self._own_latest = version
-        self._made.append(purged)
+        self._made[version] = purged
+        if len(self._made) > MADE_MAX:
+            self._made.popitem(last=False)
         self._hearing.apply([Kept(purged, frame)])
         self._hearing.remember(self.own.name, version)
         self._tell([frame])

@@ -47,8 +47,13 @@ class Voice:
         self.own = own
         self._fleet = fleet
         self._log = log
-        # A bit further, by chance: an old copy of the disk must not make us give the same twice.
-        self.clock = HybridClock(log.reserved + int.from_bytes(log.run) % _CHANCE)
+        self.clock = HybridClock(log.reserved)
+        self.leap()
+
+    def leap(self) -> None:
+        """Go a bit further, by chance: an old copy of the disk must not make us give one twice."""
+        chance = int.from_bytes(self._log.run) % _CHANCE
+        self.clock.latest = Version(self.clock.latest + chance)
 
     def stamp(self, now: Now) -> Version:
         """A reading above all before it, those of earlier runs included, and all that was heard."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from index.entry import Purged
 from tests.sim.facts import NEVER, Facts, Fetch
 from tests.sim.node import Node
+from tests.sim.shelves import vouched
 
 
 def disagreement(facts: Facts, nodes: Sequence[Node], hub: Node | None) -> str | None:
@@ -21,10 +22,13 @@ def disagreement(facts: Facts, nodes: Sequence[Node], hub: Node | None) -> str |
 
 
 def _unknown_acts(facts: Facts, nodes: Sequence[Node]) -> str | None:
-    known = [facts.nodes[node.name] for node in nodes]
     for act in facts.acts.values():
-        lacking = [one.enrolment.name for one in known if act not in one.acts]
-        if lacking and len(lacking) < len(known):
+        later = [one for one in facts.alike(act) if one.version >= act.version]  # says it all
+        knowing = [
+            node for node in nodes if any(one in facts.nodes[node.name].acts for one in later)
+        ]
+        lacking = [node.name for node in nodes if node not in knowing]
+        if knowing and lacking:
             return f"{lacking[0]} does not know the {act}"
     return None
 
@@ -42,7 +46,7 @@ def _unconfirmed(facts: Facts, nodes: Sequence[Node]) -> str | None:
     names = [node.name for node in nodes]
     for node in nodes:
         assert node.replica is not None
-        for act in [act for act in facts.nodes[node.name].acts if act.by in names]:
+        for act in [act for act in facts.nodes[node.name].acts if act.by == node.name]:
             purged = Purged(act.purge, act.by, act.version, soft=act.soft)
             late = [one for one in node.replica.unconfirmed(purged, node.now) if one in names]
             if late:
@@ -61,7 +65,8 @@ def _missing(facts: Facts, nodes: Sequence[Node], hub: Node | None) -> str | Non
             fetch = _shown(facts, node, name)
             if fetch is None or fetch.node != node.name or fetch.published_at == NEVER:
                 continue
-            if name in facts.nodes[node.name].evicted:
+            known = facts.nodes[node.name]
+            if name in known.evicted or fetch.entry.body in known.regained:
                 continue  # it has it back, which others may have joined in between
             if hub is not None and node is not hub:
                 if _shown(facts, hub, name) is not fetch:
@@ -80,6 +85,9 @@ def _lacks(facts: Facts, node: Node, fetch: Fetch) -> bool:
         return False
     if fetch.entry.expires_at <= node.now.wall:
         return False
+    held = node.shelf.entries.get(fetch.name) if node.shelf is not None else None
+    if held is not None and vouched(held):
+        return False  # it may be stale with the purges of who told it
     newest = known.newest.get(fetch.name)
     if newest is not None and newest.order > fetch.order:
         return False  # which may be gone itself

@@ -44,13 +44,15 @@ class Disk:
     settings: OutboxSettings
     answers: dict[Name, Entry] = field(default_factory=dict)
     """What was written of the shelf."""
+    cache: Path | None = None
+    """Where the real shelf has its files; there are no answers here then."""
     waiting: list[tuple[float, Name, Entry | None]] = field(default_factory=list)
     """What will have been, and when; None: deleted."""
     outbox: SimOutbox | None = None
     copy: Copy | None = None
 
     def open(self, run: bytes, time: Callable[[], float]) -> SimOutbox:
-        self.directory.mkdir(exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self.outbox = SimOutbox(self.directory, self.fleet, run, self.settings)
         self.outbox.time = time
         return self.outbox
@@ -95,6 +97,9 @@ class Disk:
         assert self.copy is not None
         self._write_fleet(self.copy.fleet)
         self.answers = dict(self.copy.answers)
+        if self.cache is not None:
+            shutil.rmtree(self.cache)
+            shutil.copytree(self.cache.with_suffix(".copy"), self.cache)
         return self.copy
 
     def _write_fleet(self, data: bytes) -> None:

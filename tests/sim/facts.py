@@ -94,6 +94,8 @@ class Known:
     shown: dict[Name, Fetch] = field(default_factory=dict)
     """What was last seen there, and did not leave since."""
     evicted: dict[Name, None] = field(default_factory=dict)
+    regained: dict[bytes, None] = field(default_factory=dict)
+    """Bodies of what came back with a restart: who joined meanwhile never had it."""
     log_lost_at: float = NEVER
     """When its log last lost what others had told it."""
     newest: dict[Name, Fetch] = field(default_factory=dict)
@@ -188,6 +190,7 @@ class Facts:
             if fetch.ignorant_of(act):
                 raise Violation(f"{node} holds {fetch.number} after the {act}")
         before = known.shown.get(name)
-        if before is not None and fetch.order < before.order:
+        there = before is not None and before.entry.expires_at > wall  # and not swept
+        if before is not None and there and fetch.order < before.order:
             raise Violation(f"{node} went back from {before.number} to {fetch.number}")
         known.shown[name] = fetch

@@ -133,13 +133,19 @@ class Network:
             node.replica.unlinked(wire.end_at(node), node.now)
             self._touched(node)
 
+    def shut_out(self, node: Node) -> None:
+        """Cut the links of whom the node's roster has lost, as a transport does."""
+        for wire in list(self._wires.values()):
+            if node not in (wire.reader, wire.source) or not wire.ends.get(node.stem):
+                continue
+            if node.replica is not None and wire.end_at(node) not in node.replica.ends:
+                wire.ends.pop(node.stem)
+                self.break_(wire)
+
     def cut(self, one: Node, other: Node) -> None:
         self.cuts[one.stem, other.stem] = None
         for wire in self._between(one, other):
             self.break_(wire)
-
-    def heal(self) -> None:
-        self.cuts.clear()
 
     def gone(self, node: Node) -> None:
         """A process ended: its own ends are gone at once, the others notice."""

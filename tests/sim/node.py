@@ -1,74 +1,48 @@
-"""A node of a simulated fleet: the real replica, the real outbox, a shelf on a slow disk."""
+"""A node of a simulated fleet: the real replica on the real outbox, and a shelf."""
 
 from collections.abc import Callable
+from functools import lru_cache, partial
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
-from index.acceptance import Accepted
-from index.clock import Now
-from index.entry import CacheKey, Entry, Hint, Instant, Purged, Scope, Timestamp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from index.clock import AHEAD_MAX_S, Now, wall_of
+from index.entry import Entry, Instant, NodeName, Purged, Timestamp
+from sync.frames import peek
 from sync.outbox import Outbox, name_of
 from sync.replica import Replica
 from sync.roster import Enrolment, Roster
 from sync.seams import Kept
-from sync.voice import Own
+from sync.voice import RESERVE_S, Own
 from tests.fakes.fleet import OPERATOR, key
-from tests.fakes.shelf import FakeShelf
 from tests.sim.disk import Disk
 from tests.sim.facts import NEVER, Facts, Name, Violation
+from tests.sim.shelves import AnswersShelf, SimShelf, Teller, vouched
 
 BASE = 1_800_000_000.0
+SKEW_MAX_S = 25.0
+"""Of a clock that is no worse than clocks are."""
 
 
-class SimShelf(FakeShelf):
-    """Tells the facts what happens to it, and the disk what it will hold soon."""
+@lru_cache(maxsize=16_384)
+def _prove(key: bytes, signature: bytes, data: bytes) -> None:
+    Ed25519PublicKey.from_public_bytes(key).verify(signature, data)
 
-    def __init__(self, node: "Node", answers: dict[Name, Entry], entries_max: int) -> None:
-        super().__init__(entries_max)
-        self._node = node
-        self.entries = dict(answers)
-        self.changed: dict[Name, None] = dict.fromkeys(self.entries)
-        """To be looked at by the checkers."""
-        self._merging = False
 
-    def put(self, entry: Entry) -> bool:
-        stored = super().put(entry)
-        name = entry.scope, entry.key
-        if stored and name in self.entries:
-            self._node.written(name, entry)
-            self._node.facts.stored(self._node.name, name, entry)
-            self.changed[name] = None
-        return stored
+def _verifier(key: Ed25519PublicKey) -> Any:
+    """Verifies the same signature of the same bytes once for all nodes, which takes most time."""
+    return SimpleNamespace(verify=partial(_prove, key.public_bytes_raw()))
 
-    def accept(self, entry: Entry, now: Timestamp, hint: Hint | None = None) -> Accepted:
-        became = super().accept(entry, now, hint)
-        if became is Accepted.STORED:
-            self._node.facts.accepted(self._node.name, entry)
-        elif became is Accepted.DEAD and _vouched(entry):
-            self._node.facts.left(self._node.name, (entry.scope, entry.key), evicted=True)
-        return became
 
-    def remove(self, scope: Scope, key: CacheKey) -> None:
-        entry = self.entries[scope, key]
-        super().remove(scope, key)
-        self._node.written((scope, key), None)
-        evicted = not self._merging or _vouched(entry)
-        self._node.facts.left(self._node.name, (scope, key), evicted=evicted)
+class SimRoster(Roster):
+    def __init__(self) -> None:
+        super().__init__(OPERATOR.public_key())
+        self.operator = _verifier(self.operator)
 
-    def look(self, name: Name, wall: Timestamp) -> Entry | None:
-        """What would be answered, without counting as a question."""
-        entry = self.entries.get(name)
-        if entry is None or self.table.dead(entry) or self.fresh_until(entry) <= wall:
-            return None
-        return entry
-
-    def merge(self, purged: Purged) -> bool:
-        self._merging = True
-        news = super().merge(purged)
-        self._merging = False
-        self._node.merged(purged)
-        if news:
-            self.changed.update(dict.fromkeys(self.entries))
-        return news
+    def key(self, name: NodeName) -> Any:
+        return _verifier(super().key(name))
 
 
 class Node:
@@ -89,11 +63,16 @@ class Node:
         self.skew = 0.0
         self.broken = False
         """Its clock is beyond what others follow: it need not agree with anybody."""
+        self.retired = False
+        self.strange: dict[Name, None] = {}
+        self._started = NEVER
+        self._held: dict[Name, bytes] = {}
+        """Bodies of what it held when its process ended."""
         self.relay = self.relayed = False
         self.entries_max = 1 << 30
         self.write_s = 0.01
         self.replica: Replica | None = None
-        self.shelf: SimShelf | None = None
+        self.shelf: SimShelf | AnswersShelf | None = None
         self.lines: list[bytes] = []
         """The roster it was given when it joined."""
         self.wake: float | None = None
@@ -110,11 +89,16 @@ class Node:
         return Now(Timestamp(BASE + time + self.skew), Instant(time))
 
     def start(self) -> None:
-        roster = Roster(OPERATOR.public_key())
+        roster = SimRoster()
         for line in self.lines:
             roster.merge(line)
+        self._started = self._time()
         outbox = self.disk.open(self._random.randbytes(8), self._time)
-        self.shelf = SimShelf(self, self.disk.answers, self.entries_max)
+        teller = Teller(self.name, self.facts, self._written, self._merged)
+        if self.disk.cache is not None:
+            self.shelf = AnswersShelf(teller, self.disk.cache, lambda: self.now.wall)
+        else:
+            self.shelf = SimShelf(teller, self.disk.answers, self.entries_max)
         own = Own(
             self.name,
             key(self.stem),
@@ -126,6 +110,11 @@ class Node:
         self.replica = Replica(own, roster, outbox, self.shelf, self.now)
         for line in self.lines:
             self.replica.enrol(line, self.now)
+        for name, entry in self.shelf.entries.items():
+            if self._held.get(name) != entry.body:
+                self.facts.nodes[self.name].regained[entry.body] = None
+            if self.shelf.dead(entry):
+                self.facts.left(self.name, name, evicted=vouched(entry))
         for act in self.facts.nodes[self.name].acts:
             purged = Purged(act.purge, act.by, act.version, soft=act.soft)
             if not any(one.purged.version >= act.version for one in alike(outbox, purged)):
@@ -135,15 +124,22 @@ class Node:
     def kill(self, *, power: bool) -> None:
         if power and self.disk.outbox is not None:
             self._forget_published(self.disk.outbox.safe_at)
+        if self.shelf is not None:
+            self._held = {name: entry.body for name, entry in self.shelf.entries.items()}
+        if isinstance(self.shelf, AnswersShelf):
+            self.shelf.kill()
         self.disk.kill(self._time(), power=power)
+        self.facts.nodes[self.name].evicted.update(self.strange)
         self.replica = self.shelf = None
         self.facts.nodes[self.name].shown.clear()
 
     def take_copy(self) -> None:
+        if isinstance(self.shelf, AnswersShelf):
+            self.shelf.take_copy()
         self.disk.take_copy(self._time(), self.facts.nodes[self.name])
 
-    def restore(self) -> None:
-        """Start from the copy next time; what was learned since is forgotten."""
+    def restore(self) -> float:
+        """Start from the copy next time; what was learned since is forgotten. When it was taken."""
         copy = self.disk.restore()
         self._forget_published(copy.taken_at)
         known = self.facts.nodes[self.name]
@@ -153,6 +149,7 @@ class Node:
         known.acts = dict(copy.acts)
         known.revoked = dict(copy.revoked)
         known.newest = dict(copy.newest)
+        return copy.taken_at
 
     def _forget_published(self, since: float) -> None:
         """What it said since then is no longer in its log, nor what it passed on."""
@@ -161,10 +158,17 @@ class Node:
             if fetch.node == self.name and fetch.published_at >= since:
                 fetch.published_at = NEVER
 
-    def written(self, name: Name, entry: Entry | None) -> None:
+    def told(self, frame: bytes) -> None:
+        """What is of somebody it does not know is kept in mind, and lost with the process."""
+        if self.replica is not None and peek(frame).origin not in self.replica.roster:
+            for fetch in self.facts.fetches.values():
+                if fetch.entry.body in frame:
+                    self.strange[fetch.name] = None
+
+    def _written(self, name: Name, entry: Entry | None) -> None:
         self.disk.write(self._time() + self.write_s, name, entry)
 
-    def merged(self, purged: Purged) -> None:
+    def _merged(self, purged: Purged) -> None:
         self.facts.merged(self.name, purged, self._time())
 
     def news(self) -> bool:
@@ -177,22 +181,28 @@ class Node:
             return
         names = list(self.shelf.entries) if everything else list(self.shelf.changed)
         self.shelf.changed.clear()
+        if names:
+            self.shelf.settle()
         wall = self.now.wall
         for name in names:
             if (entry := self.shelf.look(name, wall)) is not None:
                 self.facts.check(self.name, name, entry, wall)
+        if self.replica is not None and not self.broken:
+            ahead_s = wall_of(self.replica.log.reserved) - BASE - self._time()
+            if ahead_s > SKEW_MAX_S + AHEAD_MAX_S + RESERVE_S:
+                raise Violation(f"{self.name} follows a clock that is {ahead_s:.0f} s ahead")
         for revoked in self.facts.revoked:
             line = self.replica.roster.get(revoked) if self.replica else None
             if line is not None and line.revoked:
                 self.facts.nodes[self.name].revoked[revoked] = None
 
     def check_confirmed(self) -> None:
-        """Who it takes to have applied its purges has."""
+        """Who it takes to have applied its purges, those of this run, has."""
         if self.replica is None or self.name in self.facts.revoked:
             return
         live = [peer.name for peer in self.replica.peers.live(self.now)]
         for act in self.facts.nodes[self.name].acts:
-            if act.by == self.name:
+            if act.by == self.name and act.issued >= self._started:
                 purged = Purged(act.purge, act.by, act.version, soft=act.soft)
                 late = self.replica.unconfirmed(purged, self.now)
                 for name in live:
@@ -203,8 +213,3 @@ class Node:
 def alike(outbox: Outbox, purged: Purged) -> list[Kept]:
     """What is on the disk of the same purge by the same node."""
     return [one for one in outbox.purges() if name_of(one.purged) == name_of(purged)]
-
-
-def _vouched(entry: Entry) -> bool:
-    """Does it go with the purges of who told it, too?"""
-    return any(label.startswith("by:") for label in entry.labels)

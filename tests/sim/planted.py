@@ -1,6 +1,6 @@
 """Mistakes that somebody might make, each a few lines, to see that the simulator finds it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,14 +8,14 @@ import pytest
 
 import sync.admission
 import sync.replica
-from index.entry import Entry, Hint, Purged, Timestamp, Version
+from index.entry import Entry, Hint, NodeName, Purged, Seen, Timestamp, Version
 from index.generations import Generations
 from sync.frames import Header, payload_of
 from sync.hearing import Hearing
 from sync.messages import Entries, Message, unpack
-from sync.outbox import Outbox
+from sync.outbox import Outbox, name_of
 from sync.replica import Replica
-from sync.seams import Kept
+from sync.seams import Cursor, Kept
 from sync.tables import tables
 from tests.fakes.shelf import FakeShelf
 
@@ -54,6 +54,20 @@ def whatever_is_told_last_is_kept(patch: pytest.MonkeyPatch) -> None:
 def the_digest_leaves_out_purges(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("sync.outbox._hash", lambda name, version: 0)
     patch.setattr(sync.replica, "lacks", lambda theirs, ours: False)
+
+
+@planted
+def an_older_purge_takes_the_place_of_a_newer_one(patch: pytest.MonkeyPatch) -> None:
+    keep = Outbox.keep_purges
+
+    def careless(self: Outbox, kept: Sequence[Kept], seen: Seen) -> bool:
+        for one in kept:
+            known = self._purges.get(name_of(one.purged))
+            if known is not None and known.purged.version > one.purged.version:
+                self._hold(name_of(one.purged), one)
+        return keep(self, kept, seen)
+
+    patch.setattr(Outbox, "keep_purges", careless)
 
 
 @planted
@@ -107,6 +121,23 @@ def a_purge_is_confirmed_before_it_is_applied(patch: pytest.MonkeyPatch) -> None
 
 
 @planted
+def a_purge_is_not_forced_to_disk(patch: pytest.MonkeyPatch) -> None:
+    keep = Outbox.keep_purges
+
+    def lazy(self: Outbox, kept: Sequence[Kept], seen: Seen) -> bool:
+        write = self._write
+
+        def later(*statements: Any, durable: bool) -> bool:
+            return write(*statements)
+
+        with pytest.MonkeyPatch.context() as briefly:
+            briefly.setattr(self, "_write", later)
+            return keep(self, kept, seen)
+
+    patch.setattr(Outbox, "keep_purges", lazy)
+
+
+@planted
 def seen_is_advanced_over_a_gap(patch: pytest.MonkeyPatch) -> None:
     merge = Generations.merge
 
@@ -122,7 +153,25 @@ def nobody_is_told_what_it_lacks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Replica, "_tell_tables", lambda self, end, known: None)
 
 
+@planted
+def a_node_with_an_old_disk_does_not_purge_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Replica, "_reclaim", lambda self, known, given=(): None)
+
+
+@planted
+def what_was_taken_for_applied_is_not_applied(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Generations, "_said", lambda self, purged: True)
+
+
 # Answers.
+
+
+@planted
+def a_cursor_is_written_down_before_its_answers(patch: pytest.MonkeyPatch) -> None:
+    def hasty(self: Replica, source: NodeName, cursor: Cursor) -> None:
+        self.log.keep_cursors({source: cursor})
+
+    patch.setattr(Replica, "_advance", hasty)
 
 
 @planted
@@ -159,7 +208,7 @@ def a_log_that_was_cut_goes_on_without_a_snapshot(patch: pytest.MonkeyPatch) -> 
 
 @planted
 def a_reader_that_heard_more_than_is_remembered_is_believed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Outbox, "recalled", property(lambda self: 1 << 62, lambda *_: None), False)
+    patch.setattr(Outbox, "told_until", lambda self, run: Version(1 << 62))
 
 
 # Who may say what.

@@ -1,9 +1,11 @@
-"""A fleet under every fault at once, many times over. `SIM_SEED=5 pytest tests/sim` replays one."""
+"""A fleet under every fault at once, many times over. `SIM_SEED=5 pytest tests/sim` replays one.
+
+`SIM_SEED=1000-1999` runs a thousand others.
+"""
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +13,6 @@ import pytest
 from tests.sim.world import World
 
 SEEDS = 200
-_MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """In memory where there is such a thing: these disks are thrown away."""
-    made = Path(tempfile.mkdtemp(prefix="sim-", dir=_MEMORY if _MEMORY.is_dir() else None))
-    yield made
-    shutil.rmtree(made)
 
 
 def seeds() -> list[int]:
@@ -30,3 +23,29 @@ def seeds() -> list[int]:
 @pytest.mark.parametrize("seed", seeds())
 def test_a_fleet_agrees_and_nothing_comes_back(seed: int, directory: Path) -> None:
     World(seed, directory).run()
+
+
+REPLAY = """
+import sys
+from pathlib import Path
+from tests.sim.world import World
+world = World(int(sys.argv[1]), Path(sys.argv[2]))
+world.run()
+print(world.trace)
+"""
+
+
+@pytest.mark.parametrize("seed", [3, 12])
+def test_one_seed_is_one_run_byte_for_byte(seed: int, directory: Path) -> None:
+    traces = set()
+    for hash_seed in ("0", "1", "4242"):
+        ran = subprocess.run(
+            [sys.executable, "-c", REPLAY, str(seed), str(directory / hash_seed)],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        traces.add(ran.stdout)
+    assert len(traces) == 1
+    assert len(traces.pop()) == 33

@@ -34,10 +34,12 @@ from sync.replica import PurgeRefused
 from sync.roster import enrol
 from tests.fakes.fleet import FLEET, OPERATOR, enrolment, key
 from tests.sim.agreement import disagreement
+from tests.sim.bus import Bus
 from tests.sim.disk import Disk
 from tests.sim.facts import Facts, Fetch, Violation
 from tests.sim.network import NOTICED_S, Network, Weather
-from tests.sim.node import Node
+from tests.sim.node import SKEW_MAX_S, Node
+from tests.sim.shelves import AnswersShelf
 
 SCOPES = (Scope("shared"), Scope("tenant:a"), Scope("tenant:b"))
 REACHES: tuple[Reach, ...] = (EVERYWHERE, EVERYWHERE, ("eu",), ("us",), ("eu", "us"), ())
@@ -55,8 +57,6 @@ class World:
         self.time = 0.0
         self.facts = Facts()
         self.nodes: dict[str, Node] = {}
-        self.captured: list[bytes] = []
-        """Frames that somebody wrote down on the way."""
         self._lines: dict[NodeName, bytes] = {}
         """What the operator last said of each node."""
         self._directory = directory
@@ -65,25 +65,26 @@ class World:
         self._number = 0
         self._over = False
         random = self.random
-        self.network = Network(
-            random,
-            Weather(
-                delay_s=random.choice([0.001, 0.04, 0.11, 0.5]),
-                jitter_s=random.choice([0.0, 0.01, 0.3]),
-                breaks_per_message=random.choice([0.0, 0.0, 0.003, 0.02]),
-            ),
-            self.later,
-            lambda: self.time,
-            self.touched,
+        self.weather = Weather(
+            delay_s=random.choice([0.001, 0.04, 0.11, 0.5]),
+            jitter_s=random.choice([0.0, 0.01, 0.3]),
+            breaks_per_message=random.choice([0.0, 0.0, 0.003, 0.02]),
         )
-        self.star = random.random() < 0.3
-        """One relays, all others are linked to it alone; or everybody to everybody."""
+        self.network = Network(random, self.weather, self.later, self._clock, self.touched)
+        self.bus = Bus(random, self.weather, self.later, self._clock, self.touched)
+        self.shape = random.choice(["mesh", "mesh", "star", "bus"])
+        """Everybody is linked to everybody; or to one that relays; or all are on a bus."""
+        self.real = seed % 4 == 3
+        """Answers are kept by what keeps them in production."""
         self.limited = random.random() < 0.4
         self._draw_actions()
         for number in range(random.randint(2, 5)):
             self.add(number)
 
     # Time.
+
+    def _clock(self) -> float:
+        return self.time
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
         self._number += 1
@@ -102,11 +103,13 @@ class World:
         for end, data in node.replica.outbox():
             self._note(f"{self.time:.6f} {node.stem} {end.role.value} {end.peer}", data)
             self.network.send(node, end, data)
+        self.bus.say(node)
+        self.network.shut_out(node)
         news = node.news()
         node.check()
         if news and self.worst and not self._over and self.random.random() < self.worst:
             self._note(f"{self.time:.6f} {node.stem} dies")
-            self._end(node, power=self.random.random() < 0.5)
+            self._end(node, power=self.random.random() < 0.3)
             return
         due = node.replica.wake_at()
         if node.wake is None or due < node.wake:
@@ -142,13 +145,19 @@ class World:
         )
         if number == 0:  # the founder, and the relay of a star, may have everything
             line = replace(line, may_publish=True, scopes=("*",))
-        settings = OutboxSettings(log_max_bytes=random.choice([4_000, 40_000, 64 << 20]))
+        log_max_bytes = random.choice([4_000, 40_000, 64 << 20])
+        if self.shape == "bus":  # which is told nothing in place of what a log has lost
+            log_max_bytes = 64 << 20
+        settings = OutboxSettings(log_max_bytes=log_max_bytes)
         disk = Disk(self._directory / stem, FLEET, settings)
+        if self.real:
+            disk.cache = self._directory / f"{stem}.cache"
         node = Node(stem, line, self.facts, disk, lambda: self.time, random)
         self.facts.know(line)
-        node.skew = random.choice([0.0, random.uniform(-25, 25)])
-        node.relay, node.relayed = self.star and number == 0, self.star and number > 0
-        node.write_s = random.choice([0.01, 0.4])
+        node.skew = random.choice([0.0, random.uniform(-SKEW_MAX_S, SKEW_MAX_S)])
+        star = self.shape == "star"
+        node.relay, node.relayed = star and number == 0, star and number > 0
+        node.write_s = random.choice([0.01, 0.8])
         if self.limited:
             node.entries_max = random.randint(3, 30)
         if number and self.swarm["broken clock"] and not any(n.broken for n in self.nodes.values()):
@@ -166,9 +175,12 @@ class World:
         return node
 
     def _link_up(self, node: Node) -> None:
+        if self.shape == "bus":
+            self.later(self.random.random(), partial(self.bus.connect, node))
+            return
         hub = self.nodes["n0"]
         for other in list(self.nodes.values()):
-            if other is node or (self.star and hub not in (node, other)):
+            if other is node or (self.shape == "star" and hub not in (node, other)):
                 continue
             for reader, source in ((node, other), (other, node)):
                 self.later(self.random.random(), partial(self.network.dial, reader, source))
@@ -179,6 +191,10 @@ class World:
             node.lines = lines
             node.start()
             self.touched(node)
+
+    @property
+    def hub(self) -> Node | None:
+        return self.nodes["n0"] if self.shape == "star" else None
 
     def up(self) -> list[Node]:
         return [node for node in self.nodes.values() if node.up]
@@ -198,10 +214,11 @@ class World:
         self.swarm: dict[str, float] = {}
         for name in ACTIONS:
             self.swarm[name] = random.random() if random.random() < 0.6 else 0.0
-        self.swarm["broken clock"] = float(random.random() < 0.15)
+        self.swarm["broken clock"] = float(random.random() < 0.25)
+        self.swarm["copy disk"] = self.swarm["restore disk"] = random.choice([0.0, 1.0, 2.0])
         self.swarm["fetch"] = 6.0
         self.swarm["purge"] = random.choice([0.3, 1.0, 4.0])
-        self.worst = random.choice([0.0, 0.0, 0.03])
+        self.worst = random.choice([0.0, 0.02, 0.07])
         """How often a node dies right after something was told to it."""
         self.per_s = random.choice([1.0, 3.0, 8.0])
         self.faulty_s = random.choice([20.0, 40.0])
@@ -219,7 +236,7 @@ class World:
         up = self.up()
         return self.random.choice(up) if up else None
 
-    def fetch(self, node: Node | None = None) -> None:
+    def fetch(self, node: Node | None = None, within_s: float | None = None) -> None:
         """A node asks its upstream; the answer comes later, and may be told to others."""
         node = node or self.one_up()
         if node is None or node.shelf is None:
@@ -235,8 +252,7 @@ class World:
                 return  # it died meanwhile
             number = len(self.facts.fetches)
             stored_at = Timestamp(node.now.wall)
-            held = node.shelf.entries.get(name)
-            above = Version(0) if held is None else held.version
+            above = node.shelf.newest(name)
             entry = Entry(
                 scope=name[0],
                 key=name[1],
@@ -258,7 +274,7 @@ class World:
                 fetch.published_at = self.time
             self.touched(node)
 
-        self.later(random.choice([0.0, 0.1, 3.0]), arrives)
+        self.later(random.choice([0.0, 0.1, 3.0]) if within_s is None else within_s, arrives)
 
     def purge(self, node: Node | None = None) -> None:
         node = node or self.one_up()
@@ -290,14 +306,18 @@ class World:
         nodes = list(self.nodes.values())
         one, other = self.random.sample(nodes, 2)
         self.network.cut(one, other)
+        self.bus.cut(one)
         self.later(self.random.uniform(1, 20), partial(self._mend, one, other))
 
     def _mend(self, one: Node, other: Node) -> None:
         self.network.cuts.pop((one.stem, other.stem), None)
+        self.bus.cuts.pop(one.stem, None)
 
     def break_link(self) -> None:
         if wires := self.network.wires:
             self.network.break_(self.random.choice(wires))
+        if sessions := self.bus.sessions:
+            self.bus.break_(self.random.choice(sessions))
 
     def kill(self) -> None:
         self._end(self.one_up(), power=False)
@@ -309,14 +329,18 @@ class World:
         if node is None:
             return
         node.check(everything=True)
-        node.kill(power=power)
-        self.network.gone(node)
+        self._gone(node, power=power)
         self.later(self.random.choice([0.1, 5.0]), partial(self._start, node))
 
     def _start(self, node: Node) -> None:
-        if not node.up:
+        if not node.up and not node.retired:
             node.start()
             self.touched(node)
+
+    def _gone(self, node: Node, *, power: bool) -> None:
+        node.kill(power=power)
+        self.network.gone(node)
+        self.bus.gone(node)
 
     def copy_disk(self) -> None:
         if (node := self.one_up()) is not None:
@@ -324,16 +348,17 @@ class World:
 
     def restore_disk(self) -> None:
         """A node starts from an old copy of its disk, and acts before it hears from others."""
-        node = self.one_up()
-        if node is None or node.disk.copy is None:
+        copied = [node for node in self.up() if node.disk.copy is not None]
+        if not copied:
             return
+        node = self.random.choice(copied)
         self._end(node, power=False)
-        node.restore()
-        if self.random.random() < 0.5:
+        self.bus.restored(node, node.restore())
+        if self.random.random() < 0.8:
             self._start(node)
-            for _ in range(self.random.randint(0, 2)):
+            for _ in range(self.random.randint(1, 3)):
                 self.purge(node)
-                self.fetch(node)
+                self.fetch(node, within_s=0.0)
 
     def join(self) -> None:
         host = self.one_up()
@@ -489,16 +514,21 @@ class World:
             for node in self.up():
                 assert node.replica is not None
                 node.replica.log.close()
+                if isinstance(node.shelf, AnswersShelf):
+                    node.shelf.close()
 
     def _look(self) -> None:
         for node in self.nodes.values():
             node.check(everything=True)
             node.check_confirmed()
+            if node.replica is not None:
+                node.replica.check()
 
     def _heal(self) -> None:
         self._over = True
-        self.network.heal()
-        self.network.weather.breaks_per_message = 0.0
+        self.network.cuts.clear()
+        self.bus.cuts.clear()
+        self.weather.breaks_per_message = 0.0
         for node in list(self.nodes.values()):
             self._start(node)
         # Who started from an old disk may have forgotten whom it enrolled: the operator has not.
@@ -514,7 +544,7 @@ class World:
         while True:
             self.run_until(self.time + 2.0)
             self._look()
-            why = disagreement(self.facts, self.honest(), self.nodes["n0"] if self.star else None)
+            why = disagreement(self.facts, self.honest(), self.hub)
             if why is None:
                 return
             if self.time > until:
@@ -523,11 +553,12 @@ class World:
     def _be_quiet(self) -> None:
         """Who agrees says that it is there, and nothing else."""
         for node in [node for node in self.up() if node.broken]:
-            node.kill(power=False)  # it never agrees, and others tell it so
-            self.network.gone(node)
+            self._gone(node, power=False)  # it never agrees, and others tell it so
+            node.retired = True
         # Links that broke before are noticed and dialled anew by then, and cursors written down.
         self.run_until(max(self.time + 3.0, self.faulty_s + NOTICED_S + 4.0))
         self.network.sent.clear()
+        self.bus.said.clear()
         self.run_until(self.time + QUIET_S)
         honest = self.honest()
         for sender, receiver, data in self.network.sent:
@@ -537,6 +568,10 @@ class World:
                     peek(frame).kind != Kind.PRESENCE for frame in message.frames
                 ):
                     raise Violation(f"{sender.name} still says {type(message).__name__}")
+
+        for sender, publication in self.bus.said:
+            if sender in honest and publication.kind != Kind.PRESENCE:
+                raise Violation(f"{sender.name} still says {publication.kind.name}")
 
     def _audit(self) -> None:
         for node in self.up():

@@ -78,7 +78,7 @@ def test_the_log_is_bounded_in_bytes_and_knows_where_it_begins(tmp_path: Path) -
     floor = outbox.floor
     outbox.close()
     reopened = again(tmp_path, OutboxSettings(log_max_bytes=10_000))
-    assert (reopened.floor, reopened.latest, reopened.recalled) == (floor, 199, 199)
+    assert (reopened.floor, reopened.latest) == (floor, 199)
     reopened.check()
     reopened.close()
 
@@ -94,6 +94,25 @@ def test_what_is_old_leaves_the_log(outbox: Outbox) -> None:
     assert (outbox.floor, outbox.latest) == (9, 9)
     assert outbox.append(logged(110))
     assert [row.position for row in outbox.after(Version(0), 1 << 20)] == [110]
+
+
+def test_each_run_is_remembered_with_what_was_told_in_it(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path, FLEET, RUN)
+    outbox.begin(Version(5))
+    outbox.append(logged(7))
+    assert outbox.told_until(RUN) == 7
+    assert outbox.told_until(b"unknown.") is None
+    outbox.close()
+    for number in range(100):
+        outbox = Outbox(tmp_path, FLEET, f"run {number:4}".encode())
+        assert outbox.told_until(f"run {number:4}".encode()) == 7 + number
+        outbox.append(logged(8 + number))
+        outbox.close()
+    outbox = again(tmp_path)
+    assert outbox.told_until(b"run    0") is None, "long ago"
+    assert outbox.told_until(b"run   90") == 98
+    assert outbox.told_until(b"run   99") == 107
+    outbox.close()
 
 
 # What outlives the process.

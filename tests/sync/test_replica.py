@@ -1,6 +1,7 @@
 """Two and three nodes, one behaviour at a time; all of them at once are in tests/sim."""
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,13 @@ class Fleet:
     def now(self) -> Now:
         return Now(Timestamp(WALL + self.seconds), Instant(100 + self.seconds))
 
-    def start(self, name: str, settings: OutboxSettings | None = None, **own: Any) -> Replica:
+    def start(
+        self,
+        name: str,
+        settings: OutboxSettings | None = None,
+        enrolled: Sequence[Enrolment] = (),
+        **own: Any,
+    ) -> Replica:
         """A node, on what is left on its disk."""
         directory = self.directory / name
         directory.mkdir(exist_ok=True)
@@ -63,7 +70,7 @@ class Fleet:
         self.shelves[name] = shelf = FakeShelf()
         self.nodes[name] = made = Replica(
             Own(node(name), key(name), one.region, f"{name}:1", **own),
-            roster(*self.enrolments),
+            roster(*(enrolled or self.enrolments)),
             Outbox(directory, roster(one).fleet, run, settings),
             shelf,
             self.now,
@@ -863,3 +870,66 @@ def test_what_the_region_may_not_have_is_not_framed_for_it(tmp_path: Path) -> No
     assert a.told(fleet.fetch("a", 4, scope=Scope("tenant:other")), fleet.now) is None
     assert b.told(fleet.fetch("b", 5), fleet.now) is None
     assert a.told(fleet.fetch("a", 6, stored_by=node("b")), fleet.now) is None
+
+
+def test_who_is_not_known_yet_is_heard_when_it_is(fleet: Build) -> None:
+    one = fleet(enrolment("a"), enrolment("b"), enrolment("c"))
+    for name in "ac":
+        one.start(name)
+    b = one.start("b", enrolled=(enrolment("a"), enrolment("b")))
+    entry = one.fetch("c", 1)
+    _, frame = one.nodes["c"]._say(entries_of(entry))
+    one.both("a", "b")
+    b.receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), one.now)
+    assert b.dropped == {"of a stranger": 1}
+    assert not one.holds("b", entry)
+    b.enrol(enrol(enrolment("c"), OPERATOR), one.now)
+    assert one.holds("b", entry)
+
+
+# Disks that are older than what was said.
+
+
+def test_what_was_purged_before_an_old_copy_took_the_place_of_the_disk_confirms_nothing(
+    two: Fleet,
+) -> None:
+    shutil.copytree(two.directory / "a", two.directory / "copy")
+    ahead = Now(Timestamp(two.now.wall + 30), two.now.mono)
+    two.nodes["a"].purge(Purge(label="forgotten"), ahead)
+    two.settle()
+    two.cut("a", "b")
+    two.nodes.pop("a").log.close()
+    shutil.rmtree(two.directory / "a")
+    shutil.move(two.directory / "copy", two.directory / "a")
+    two.seconds += 1
+    entry = two.fetch("b", 1)
+    a = two.start("a")
+    purged = a.purge(Purge(key=entry.key), two.now)
+    last = dict(two.shelves["b"].seen)[node("a")]
+    assert purged.version < last, "which looks as if it was applied"
+    two.seconds += 1
+    frame = two.nodes["b"]._say(
+        Presence(State.UP, "", "", two.nodes["b"].log.confirmed, 0, Version(0), 0, 0)
+    )[1]
+    a._hear([frame], End(node("b"), Role.SOURCE))
+    assert a.unconfirmed(purged, two.now) == [node("b")]
+    two.both("a", "b")
+    two.settle()
+    assert not two.holds("b", entry)
+    two.wait(1)
+    assert a.unconfirmed(purged, two.now) == []
+    two.wait(60)
+    assert [one.purged.purge.label for one in a.log.purges()].count("forgotten") == 1
+
+
+def test_a_link_that_breaks_often_does_not_make_others_wait_to_be_told(two: Fleet) -> None:
+    for _ in range(8):
+        two.cut("a", "b")
+        two.nodes["a"].purge(Purge(label="news"), two.now)
+        two.both("a", "b")
+        two.step()
+        two.step()
+    two.settle()
+    peer = two.nodes["a"].peers.get(node("b"))
+    assert peer is not None
+    assert peer.repairs <= 1
