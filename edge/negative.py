@@ -3,14 +3,16 @@ allows it): a prompt that is too long is so the next time as well, and clients i
 
 Kept is what follows from the request alone: 400, 404, 413 and 422, unless the words speak of the
 account, of money or of now, and only while all upstreams that it could go to are well, as another
-might have taken it (`Trip.unanimous`). It is kept for the tenant, the prompt and the form (some
-models may not be streamed), in memory, and any purge ends all of it: nobody should have to wonder.
+might have taken it (`Trip.unanimous`). It is kept for the tenant and the very bytes of the request,
+in memory: what is in no key, as it changes no answer, may be what was refused. And any purge ends
+all of it: nobody should have to wonder.
 """
 
 import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from edge import status
 from edge.ask import Query
@@ -33,6 +35,8 @@ _Name = tuple[Scope, CacheKey, bool, tuple[str, ...] | None]
 @dataclass(frozen=True, slots=True)
 class _Kept:
     error: ClientError
+    digest: bytes
+    """Of the request's body."""
     since: Instant
     purges: int
 
@@ -62,7 +66,7 @@ class Negative:
     def keep(self, query: Query, error: ClientError, now: Instant, purges: int) -> None:
         """An upstream refused a request; `purges` is how many there were when it was asked."""
         if self._ttl_s and query.allowed.store and lasting(error):
-            self._kept[_name(query)] = _Kept(error, now, purges)
+            self._kept[_name(query)] = _Kept(error, _digest(query), now, purges)
             self._kept.move_to_end(_name(query))
             if len(self._kept) > KEPT_MAX:
                 self._kept.popitem(last=False)
@@ -78,7 +82,7 @@ class Negative:
             return None
         if wishes.age_max_s is not None and age_s > wishes.age_max_s:
             return None
-        if self._ttl_s - age_s < wishes.fresh_min_s:
+        if self._ttl_s - age_s < wishes.fresh_min_s or kept.digest != _digest(query):
             return None
         error = kept.error
         hit = status.hit(self._node, self._ttl_s - age_s, "negative")
@@ -90,3 +94,7 @@ class Negative:
 
 def _name(query: Query) -> _Name:
     return query.scope, query.key, query.call.stream, query.regions
+
+
+def _digest(query: Query) -> bytes:
+    return blake2b(query.body, digest_size=16).digest()

@@ -113,6 +113,19 @@ async def test_another_form_and_another_prompt_are_asked(house: Indoors) -> None
     assert (await ask(house, "y")).status == 200
 
 
+WRONG = chat("x", stream_options={"include_usage": True})
+
+
+@pytest.mark.parametrize("wrong", [WRONG, chat("x", user=7), chat("x", seed=None)])
+async def test_nor_one_that_was_put_right_where_no_key_shows_it(tmp_path: Path, wrong: Any) -> None:
+    cache = CacheSettings(mode="exact", negative_ttl_s=TTL_S, ignored_parameters=("user",))
+    async with indoors(tmp_path, cache) as house:
+        house.upstreams.refusals["one"] = fault(message="That parameter is not allowed.")
+        assert (await house.ask(wrong)).status == 400
+        house.upstreams.refusals.clear()
+        assert (await house.ask("x")).status == 200
+
+
 @pytest.mark.parametrize("wish", ["no-cache", "no-store", "max-age=3", "min-fresh=7"])
 async def test_a_request_may_want_to_hear_it_anew(house: Indoors, wish: str) -> None:
     await ask(house)
