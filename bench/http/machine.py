@@ -60,12 +60,21 @@ def tree(pid: int) -> Iterator[int]:
 
 def cpu_s(pid: int) -> float:
     """CPU time of a process with its threads and children, in nanosecond steps."""
-    spent = 0
+    return _schedstat_s(pid, 0)
+
+
+def waited_s(pid: int) -> float:
+    """How long they could have run and had no processor."""
+    return _schedstat_s(pid, 1)
+
+
+def _schedstat_s(pid: int, column: int) -> float:
+    total = 0
     for member in tree(pid):
         for schedstat in Path(f"/proc/{member}/task").glob("*/schedstat"):
             with suppress(OSError):  # a thread that ended meanwhile
-                spent += int(schedstat.read_text().split()[0])
-    return spent / 1e9
+                total += int(schedstat.read_text().split()[column])
+    return total / 1e9
 
 
 def threads_s(pid: int) -> dict[int, float]:

@@ -31,20 +31,20 @@ EMBED_AT_ONCE = 8
 PUT_AT_ONCE = 1_000
 
 # fmt: off
-_VERBS = (
+VERBS = (
     "clean", "paint", "move", "store", "wrap", "sell", "dry", "carry", "polish", "replace",
     "measure", "decorate", "protect", "label", "photograph", "repair", "lift", "hide", "cover",
     "inspect",
 )
-_KINDS = (
+KINDS = (
     "leather", "wooden", "white", "broken", "heavy", "glass", "metal", "plastic", "small",
     "dusty", "antique", "wet", "green", "rusty",
 )
-_THINGS = (
+THINGS = (
     "sofa", "table", "mirror", "lamp", "chair", "drawer", "bottle", "cabinet", "door", "window",
     "basket", "bicycle", "clock", "bench", "ladder", "carpet",
 )
-_PLACES = (
+PLACES = (
     "in the garage", "in the kitchen", "before the winter", "with warm water", "on the balcony",
 )
 # fmt: on
@@ -59,7 +59,7 @@ def subjects(reads: Encoder, count: int) -> list[str]:
     """What to ask about, so that the whole question has `TOKENS` tokens."""
     made = [
         f"{verb} a {kind} {thing} {place}"
-        for verb, kind, thing, place in product(_VERBS, _KINDS, _THINGS, _PLACES)
+        for verb, kind, thing, place in product(VERBS, KINDS, THINGS, PLACES)
     ]
     Random(1).shuffle(made)
     fit = [one for one in made if len(reads.read(wording(one)).ids) == TOKENS]
