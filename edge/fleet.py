@@ -13,6 +13,7 @@ import datetime as dt
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -367,8 +368,11 @@ class Fleet:
         token = self._registrar.invite(terms, address, valid_s, self._wall())
         return Invitation(token, Timestamp(self._wall() + valid_s), address)
 
-    async def revoke(self, name: str) -> Revocation:
+    async def revoke(self, name: str, *, keep: bool = False) -> Revocation:
         member = self._registrar.revoke(name)
+        if keep:
+            log.warning("event=revoked node=%s entries=kept", member.name)
+            return Revocation(member.name, None, member.may_invite)
         try:
             done = await self.purge(Purge(label=f"by:{member.name}"), soft=False, wait_s=0.0)
         except PurgeRefused as exc:
@@ -514,6 +518,15 @@ class Fleet:
             lambda: self.neighbours.counts.in_vain,
         )
         yield "sync_told", "Answers given to other nodes.", lambda: self.neighbours.counts.told
+
+    def members(self) -> Mapping[str, Any]:
+        """How the others are, in short."""
+        lags = list(self.lags())
+        states = Counter(health for _, health, _ in lags)
+        return {
+            **{health.value: states[health.value] for health in Health},
+            "lag_s": round(max((lag_s for *_, lag_s in lags), default=0.0), 3),
+        }
 
     def lags(self) -> Iterator[tuple[NodeName, str, float]]:
         """Of every other node: its name, how it is, and for how long what it told is missing."""

@@ -24,7 +24,7 @@ from index.entry import NodeName, Timestamp
 from sync import joining, tokens
 from sync.credentials import Credentials, fleet_file, node_key
 from sync.joining import Joined
-from sync.outbox import Outbox
+from sync.outbox import KEYED, Outbox
 from sync.private_files import write_private
 from sync.roster import Roster
 from sync.settings import SyncSettings
@@ -154,6 +154,8 @@ def _keep_roster(joined: Joined, data: Path) -> None:
         for line in joined.roster:
             if (said := roster.merge(line)) is not None:
                 outbox.keep_line(said.name, line)
+        if not len(roster.keybook):  # a fleet that asks for none: whoever joins it wants that
+            (data / KEYED).unlink(missing_ok=True)
     finally:
         outbox.close()
 

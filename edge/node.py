@@ -98,7 +98,7 @@ from sync.replica import PurgeRefused
 log = logging.getLogger("node")
 
 ALT_SVC_MAX_AGE_S = 900
-KEYS_LOST_HINT = "fleet.db was damaged: put back a copy, join the fleet again, or make new keys"
+KEYS_LOST_HINT = "fleet.db was damaged or removed: put a copy back, join again, or make new keys"
 
 
 def wall() -> Timestamp:
@@ -546,6 +546,7 @@ class Node:
             "semantic": self.meaning.state,
             "local_model": self.models.local,
             "fleet": "ready" if self.fleet.filled.is_set() else "filling",
+            "others": self.fleet.members(),
             "keys": "lost" if self._keys.lost else "ready",
             "upstreams": {
                 upstream.name: report.state(upstream, monotonic(), self.pool.resting(wall()))

@@ -41,8 +41,8 @@ log = logging.getLogger("promptedge.sync")
 
 NAME: Final = "fleet.db"
 KEYED: Final = "fleet.keyed"
-"""A file beside it, which says of which fleet it held API keys: whoever has lost them must not take
-itself for one that never had any, and let everybody in."""
+"""A file beside it, there once it held API keys: whoever has lost them, be it as the fleet was
+founded anew, must not take itself for one that never had any, and let everybody in."""
 FORMAT: Final = 1
 RUNS_MAX: Final = 64
 """Of this node's process, remembered: who has not read our log for longer begins anew."""
@@ -102,7 +102,7 @@ class Outbox:
         self.settings = settings or OutboxSettings()
         self.fleet = fleet
         self.run = run
-        self.keyed = _keyed(directory, fleet)
+        self.keyed = (directory / KEYED).exists()
         """Were there ever API keys in it?"""
         self.lost = False
         """True when a file was set aside: purges may be missing until others tell them again."""
@@ -473,13 +473,6 @@ def lines_in(directory: Path) -> list[bytes]:
             file.close()
     except sqlite3.Error as exc:
         raise OSError(f"{directory / NAME}: {exc}") from exc
-
-
-def _keyed(directory: Path, fleet: bytes) -> bool:
-    try:
-        return (directory / KEYED).read_text("ascii") == fleet.hex()
-    except (OSError, UnicodeDecodeError):
-        return False
 
 
 def name_of(purged: Purged) -> bytes:

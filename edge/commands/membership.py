@@ -56,6 +56,7 @@ def add(commands: Any) -> None:
     one = commands.add_parser("revoke", help="shut a node out of the fleet, now")
     add_admin(one)
     one.add_argument("node", metavar="NODE", help="its name: see promptedge status")
+    one.add_argument("--keep", action="store_true", help="keep what it fetched: it was retired")
     one.set_defaults(run=revoke)
 
 
@@ -132,10 +133,12 @@ def _told(done: membership.Membership, options: argparse.Namespace) -> str:
 
 
 def revoke(options: argparse.Namespace) -> int:
-    done = call(options, "/admin/revoke", {"node": options.node})
+    done = call(options, "/admin/revoke", {"node": options.node, "keep": options.keep})
     if done is None:
         return EXIT_FAILED
-    print(f"{done['node']} is revoked; {done['purged']} answers of it purged here")
+    kept = done["purged"] is None
+    became = "what it fetched stays" if kept else f"{done['purged']} answers of it purged here"
+    print(f"{done['node']} is revoked; {became}")
     if done["had_operator_key"]:
         print(
             "It has had the operator's key, with which it could enrol itself again. If it is in"

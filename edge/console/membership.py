@@ -26,8 +26,8 @@ class Invitation:
 @dataclass(frozen=True, slots=True)
 class Revocation:
     node: NodeName
-    purged: int
-    """Answers of that node that were here."""
+    purged: int | None
+    """Answers of that node that were here; None: they are still."""
     had_operator_key: bool
     """Then it can still say who belongs to the fleet."""
 
@@ -36,8 +36,8 @@ class Fleet(Protocol):
     async def invite(self, terms: Terms, valid_s: float) -> Invitation:
         """Raises Refused."""
 
-    async def revoke(self, name: str) -> Revocation:
-        """Raises Refused."""
+    async def revoke(self, name: str, *, keep: bool = False) -> Revocation:
+        """`keep`: what it fetched. Raises Refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class _Invite:
 @dataclass(frozen=True, slots=True)
 class _Revoke:
     node: str
+    keep: bool = False
 
 
 _INVITE, _REVOKE = TypeAdapter(_Invite), TypeAdapter(_Revoke)
@@ -69,7 +70,7 @@ def routes(fleet: Fleet) -> list[web.RouteDef]:
     async def revoke(request: web.Request) -> web.Response:
         try:
             asked = _REVOKE.validate_json(await request.read(), strict=True)
-            done = await fleet.revoke(asked.node)
+            done = await fleet.revoke(asked.node, keep=asked.keep)
         except (ValidationError, Refused) as exc:
             return refusal(exc)
         told: Mapping[str, Any] = {

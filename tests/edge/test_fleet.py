@@ -203,6 +203,22 @@ async def test_status_and_metrics_tell_of_the_other_node(two: Two) -> None:
     assert f'promptedge_sync_lag_seconds{{origin="{two.a.fleet.name}"}}' in rendered
 
 
+async def test_a_node_that_was_retired_leaves_its_answers_and_is_waited_for_no_more(
+    two: Two,
+) -> None:
+    await popular_on_a(two)
+    assert two.b.readiness()[1]["others"]["alive"] == 1
+    retired = await two.b.fleet.revoke("fra-1", keep=True)
+    assert retired.purged is None
+    assert (await ask(two.at_b, PROMPT)).cache["hit"] is True
+    done = await two.b.purge(Purge(), wait_s=10.0)
+    assert (done.matched, done.unconfirmed) == (1, ())
+    assert two.b.readiness()[1]["others"] == {
+        **{"alive": 0, "suspect": 0, "dead": 0, "leaving": 0},
+        "lag_s": 0.0,
+    }
+
+
 async def test_age_counts_from_where_it_was_fetched_and_no_copy_lives_longer(two: Two) -> None:
     await popular_on_a(two)
     at_a, at_b = await ask(two.at_a, PROMPT), await ask(two.at_b, PROMPT)

@@ -1,13 +1,20 @@
 """What says who may ask is damaged, gone, or cannot be written: nobody is let in who may not be."""
 
 import asyncio
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge.node import Node
+import pytest
+
+from edge.membership import Wanted, join
+from edge.node import Node, wall
+from sync.invites import Terms
 from tests.edge.test_cli import run
 from tests.fakes.doors import Answer, ask, doors
 from tests.fakes.eventually import until
+from tests.fakes.members import free_address
 from tests.fakes.node import running_node
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -29,6 +36,12 @@ def damage(data: Path) -> None:
     (data / "fleet.db").write_bytes(b"garbage" * 4_096)
 
 
+def found_anew(data: Path) -> None:
+    for name in ("fleet.db-wal", "fleet.db-shm", "fleet.db"):
+        (data / name).unlink(missing_ok=True)
+    shutil.rmtree(data / "fleet")
+
+
 def shut(answer: Answer) -> None:
     """As it is told to everybody, whoever they are."""
     assert (answer.status, answer.error["code"]) == (503, "auth_unavailable")
@@ -36,13 +49,14 @@ def shut(answer: Answer) -> None:
     assert "cache-status" not in answer.headers
 
 
+@pytest.mark.parametrize("lose", [damage, found_anew])
 async def test_a_node_that_lost_its_keys_lets_nobody_in(
-    upstream: ScriptedUpstream, tmp_path: Path
+    upstream: ScriptedUpstream, tmp_path: Path, lose: Callable[[Path], None]
 ) -> None:
     async with running_node(tmp_path, upstream.base_url) as node, doors(node) as every:
         key, _ = await made(node)
         assert (await ask(every[0], "x", authorization=key)).status == 200
-    damage(tmp_path)
+    lose(tmp_path)
     async with running_node(tmp_path, upstream.base_url) as node, doors(node) as every:
         await asyncio.wait_for(node.fleet.filled.wait(), 20)
         for door in every:
@@ -84,6 +98,20 @@ async def test_a_node_that_never_had_keys_serves_as_before(
     damage(tmp_path)
     async with running_node(tmp_path, upstream.base_url) as node, doors(node) as every:
         assert (await ask(every[0], "x")).status == 200
+
+
+async def test_who_joins_a_fleet_that_asks_for_no_keys_asks_for_none(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    own = {"sync": {"listen": "127.0.0.1:0"}}
+    async with running_node(tmp_path / "b", upstream.base_url) as node:
+        await made(node)
+    async with running_node(tmp_path / "a", upstream.base_url, **own) as node:
+        token = (await node.fleet.invite(Terms(), 60.0)).token
+        wanted = Wanted(listen=free_address())
+        await asyncio.to_thread(join, token, tmp_path / "b", None, wanted, wall())
+        async with running_node(tmp_path / "b", upstream.base_url) as b, doors(b) as every:
+            assert (await ask(every[0], "x")).status == 200
 
 
 async def test_damage_while_it_runs_changes_nothing(

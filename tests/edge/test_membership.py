@@ -186,9 +186,9 @@ class _Fleet:
         token = self._host.registrar.invite(terms, self._host.address, valid_s, now)
         return Invitation(token, Timestamp(now + valid_s), self._host.address)
 
-    async def revoke(self, name: str) -> Revocation:
+    async def revoke(self, name: str, *, keep: bool = False) -> Revocation:
         gone = self._host.registrar.revoke(name)
-        return Revocation(gone.name, 3, gone.may_invite)
+        return Revocation(gone.name, None if keep else 3, gone.may_invite)
 
 
 class _Node:
@@ -236,8 +236,10 @@ async def test_a_node_with_the_operators_key_is_not_so_easily_shut_out(
     host: Member, admin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await run("join", host.invite(), "--data", str(tmp_path / "a"), "--name", "a") == 0
-    assert await run("revoke", "--admin", admin, "a") == 0
-    assert "has had the operator's key" in capsys.readouterr().err
+    assert await run("revoke", "--admin", admin, "a", "--keep") == 0
+    said = capsys.readouterr()
+    assert "is revoked; what it fetched stays\n" in said.out
+    assert "has had the operator's key" in said.err
 
 
 @pytest.mark.parametrize(
