@@ -370,7 +370,9 @@ class _LeaderFailedError(Exception):
 def _flight_key(ask: Ask, purges: int) -> object:
     """Requests that may share a fill; None for one that has wishes of its own.
 
-    What was asked after a purge shares nothing with what was asked before.
+    What was asked after a purge shares nothing with what was asked before, nor do keys of a tenant
+    whose prompts may not go to the same regions.
     """
-    wishes = ask.query.allowed
-    return (ask.query.scope, ask.query.key, wishes.mode, purges) if wishes.plain else None
+    query = ask.query
+    plain = query.allowed.plain
+    return (query.scope, query.key, query.allowed.mode, query.regions, purges) if plain else None

@@ -278,6 +278,24 @@ async def test_a_keys_regions_and_the_routes_are_both_obeyed(tmp_path: Path) -> 
         assert one.calls() == {"us": 0, "eu": 1}
 
 
+async def test_who_may_not_ask_the_same_regions_shares_no_call(tmp_path: Path) -> None:
+    said: dict[str, dict[str, Any]] = {
+        "us": {"region": "us"},
+        "eu": {"region": "eu", "models": ["another"]},
+    }
+    keys = [
+        {"tenant": "a", "key_env": "BOUND", "regions": ["eu"]},
+        {"tenant": "a", "key_env": "FREE"},
+    ]
+    environ = {"BOUND": "sk-bound", "FREE": "sk-free"}
+    async with scene(tmp_path, said, keys=keys, environ=environ) as one:
+        bound, free = await asyncio.gather(
+            one.ask("x", authorization="Bearer sk-bound"),
+            one.ask("x", authorization="Bearer sk-free"),
+        )
+        assert (bound.status, free.status) == (404, 200)
+
+
 # Clients that leave
 
 
