@@ -494,10 +494,14 @@ class Fleet:
             self._own.operator is not None,
             self._settings.region,
             reaches,
-            sorted(name for name, why in self.feed.unreached.items() if why == REVOKED),
+            sorted(self._revoked_by()),
             self.replica.skewed(self._now()),
             self.neighbours.counts.undigested,
         )
+
+    def _revoked_by(self) -> set[NodeName]:
+        dialled = {name for name, why in self.feed.unreached.items() if why == REVOKED}
+        return dialled | self.neighbours.revoked_by
 
     def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
         """What a monitor should see of it: name, meaning, how to read it."""
@@ -524,7 +528,8 @@ class Fleet:
         lags = list(self.lags())
         states = Counter(health for _, health, _ in lags)
         return {
-            **{health.value: states[health.value] for health in Health},
+            **{health.value: 0 for health in Health},
+            **states,
             "lag_s": round(max((lag_s for *_, lag_s in lags), default=0.0), 3),
         }
 

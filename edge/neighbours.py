@@ -18,7 +18,7 @@ from typing import Protocol
 from index.entry import CacheKey, Entry, Instant, NodeName, Reach, Scope
 from sync.admission import may_keep
 from sync.digest import SALT_BYTES, Digest, DigestError, Holdings
-from sync.peer_client import Peer, PeerClient, Unanswered
+from sync.peer_client import Peer, PeerClient, Revoked, Unanswered
 from sync.roster import Enrolment
 from sync.settings import SyncSettings
 
@@ -99,6 +99,8 @@ class Neighbours:
     ) -> None:
         """`live` names the nodes that may be asked, and the region of each."""
         self.counts = Counts()
+        self.revoked_by: set[NodeName] = set()
+        """Nodes that say this one was revoked."""
         self._shelf = shelf
         self._client = client
         self._settings = settings
@@ -160,6 +162,7 @@ class Neighbours:
             known = self._neighbours[peer.name] = Neighbour(Holdings(self._secret))
         try:
             told = await self._client.digest(peer, known.holdings.salt, known.holdings.added)
+            self.revoked_by.discard(peer.name)
             if told is None:
                 known.holdings = Holdings(self._secret)  # it has no digest for us (any more)
             else:
@@ -167,6 +170,8 @@ class Neighbours:
         except (Unanswered, DigestError) as exc:
             log.debug("event=no_digest peer=%s why=%s", peer.name, exc)
             known.holdings = Holdings(self._secret)
+            if isinstance(exc, Revoked):
+                self.revoked_by.add(peer.name)
 
     # Being asked.
 

@@ -48,6 +48,10 @@ class Unanswered(Exception):  # noqa: N818  what became of a question
     """The peer could not be asked, or refused; the message says why."""
 
 
+class Revoked(Unanswered):
+    """The peer says that we were revoked."""
+
+
 class PeerClient:
     def __init__(self, tls: ssl.SSLContext) -> None:
         self._tls = tls
@@ -118,6 +122,8 @@ class PeerClient:
             raise Unanswered(str(exc) or type(exc).__name__) from exc
         if response.status == 404:
             return None
+        if response.status == 410:
+            raise Revoked("this node was revoked")
         if response.status != 200:
             raise Unanswered(f"status {response.status}")
         return body

@@ -219,6 +219,13 @@ async def test_a_node_that_was_retired_leaves_its_answers_and_is_waited_for_no_m
     }
 
 
+async def test_a_node_that_was_revoked_learns_it_from_those_it_asks(two: Two) -> None:
+    await two.a.fleet.revoke("sfo-1")
+    await two.b.fleet.neighbours.ask_around()
+    (said, *_) = two.b.status()["fleet"]["advice"]
+    assert said.startswith(f"This node was revoked, says {two.a.fleet.name}")
+
+
 async def test_age_counts_from_where_it_was_fetched_and_no_copy_lives_longer(two: Two) -> None:
     await popular_on_a(two)
     at_a, at_b = await ask(two.at_a, PROMPT), await ask(two.at_b, PROMPT)
