@@ -157,6 +157,8 @@ class Replica:
         """Our latest purges of this run, by their versions."""
         self._own_latest = self._last_own()
         """Our last purge."""
+        self._disputed = _NOTHING
+        """Others say they applied our purges up to here, and we did not make ours again."""
         self._reclaim_at = now.mono
         self._reclaim_s = REPAIR_S
         self._now = now
@@ -233,7 +235,8 @@ class Replica:
         known = dict(peer.presence.seen).get(self.own.name, _NOTHING)
         version = self.log.latest_of(purged)  # it may have been made once more
         alike = peer.presence.purges == self.log.digest
-        return known >= version and (known in self._made or alike)
+        ours = known in self._made and version > self._disputed
+        return known >= version and (ours or alike)
 
     def enrol(self, line: bytes, now: Now) -> Enrolment | KeyRecord | None:
         """Take a line of the roster and tell everybody; None if it is not news.
@@ -664,6 +667,7 @@ class Replica:
         mine = {one.version: one for one in (*kept, *self._made.values())}
         foreign = known in given or known not in mine
         if foreign and not given and self._now.mono < self._reclaim_at:
+            self._disputed = max(self._disputed, known)
             return
         again = [
             mine[version]
