@@ -83,16 +83,19 @@ class Pool:
         """How many more requests they bear, all together; None: none of them is to be asked, and
         whoever sets out will be told that at once.
 
-        Those that are thought down count only where all are: one of them is asked then. A local
+        Those that are thought down count only where all are: one of them is asked then. None that
+        wants to be left alone for a moment is, as a moment can be waited for. A local
         one counts where there is no other: it stands in for others that do not work, not for
         others that are full.
         """
         resting = self.resting(wall)
         left = [one for one in able if not one.drained and one.name not in resting]
         well = [one for one in left if one.well(now)]
-        left = well or left
+        if not left:
+            return None
+        left = well or [one for one in left if not one.pauses(now)]
         others = [one for one in left if one.settings.tier != "local"]
-        return sum(one.spare(now) for one in others or left) if left else None
+        return sum(one.spare(now) for one in others or left)
 
     def number(self) -> int:
         """Of the next call."""

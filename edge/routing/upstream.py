@@ -34,6 +34,8 @@ SPEED_SHARE = 0.05
 """How much one answer counts in the average speed."""
 ROUND_TRIPS = 2.0
 """A new connection's handshakes, as a measure of how far an upstream is that was never asked."""
+PAUSE_S_MAX = 2.0
+"""An upstream that wants to be left alone for no longer is worth waiting for."""
 LANES_MAX = 64
 """Models that are told apart: clients may name any, where the operator did not list them."""
 _LONG_AGO = Instant(0.0)
@@ -120,6 +122,11 @@ class Upstream:
         lanes = self.lanes.values()
         willing = not lanes or any(one.breaker.closed and not one.doubted(now) for one in lanes)
         return willing and self.breaker.closed and now >= self.ejected_until
+
+    def pauses(self, now: Instant) -> bool:
+        """Did it say that it may be asked again, for whatever model, in a moment?"""
+        waits = [lane.breaker.rests_until - now for lane in self.lanes.values()]
+        return bool(waits) and min(waits) > 0 and min(waits) <= PAUSE_S_MAX
 
     def may_be_tried(self, need: Need, now: Instant) -> bool:
         """By one request at a time, to see."""

@@ -11,6 +11,7 @@ from edge.admission.plans import PlanSettings
 from edge.line import AdmissionSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.refresh import REST_S
+from index.decision import DecisionSettings
 from index.entry import Purge
 from tests.edge.test_line import Held
 from tests.fakes.doors import Answer, chat
@@ -294,3 +295,20 @@ async def test_an_upstream_at_its_rate_limit_is_a_reason(tmp_path: Path) -> None
         assert first.headers["cache-status"] == "edge; fwd=stale; ttl=-12; detail=sie"
         assert second.headers["cache-status"] == "edge; hit; ttl=-12; detail=busy"
         assert len(house.upstreams.calls) == 2
+
+
+# Meaning
+
+
+async def test_never_to_who_asks_in_other_words(tmp_path: Path) -> None:
+    """That it still means the same is not known of what has expired."""
+    cache = CacheSettings(ttl_s=TTL_S, stale_while_revalidate_s=LIMIT_S, stale_if_error_s=LIMIT_S)
+    async with indoors(tmp_path, cache, semantic=DecisionSettings()) as house:
+        asked, reworded = "How do I center a div in CSS?", "CSS: how to center a div?"
+        await house.ask(asked)
+        house.answers.flush()
+        assert (await house.ask(reworded)).cache["detail"] == "semantic"
+        house.clock.now += TTL_S + 12
+        assert (await house.ask(asked)).cache["detail"] == "swr"
+        house.upstreams.refusals["one"] = down()
+        assert (await house.ask(reworded)).status == 502

@@ -13,7 +13,7 @@ from index.entry import Instant
 from tests.edge.test_line import Held
 from tests.fakes.doors import Answer, ask, chat, doors
 from tests.fakes.eventually import until
-from tests.fakes.indoors import Exchange, answer, indoors
+from tests.fakes.indoors import Exchange, answer, down, indoors
 from tests.fakes.node import running_node
 from tests.fakes.upstream import Exchange as Call
 from tests.fakes.upstream import ScriptedUpstream
@@ -188,3 +188,49 @@ async def test_who_waits_goes_when_an_upstream_is_well_again(tmp_path: Path) -> 
             held.go.release()
             held.go.release()
         assert waits.result().status == 200
+
+
+async def test_a_moment_in_which_an_upstream_wants_to_be_left_alone_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    async with indoors(tmp_path) as house:
+        (one,) = house.pool.upstreams
+        held = Held()
+
+        async def eight(exchange: Exchange) -> AsyncIterator[bytes]:
+            if one.in_flight > 8:
+                refusal = down(status=429)
+                refusal.retry_after_s, refusal.wait_s = 1, 1.0
+                raise refusal
+            async for piece in held(exchange):
+                yield piece
+
+        house.upstreams.script = eight
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(house.ask(f"number {number}")) for number in range(8)]
+            await house.upstreams.called(8)
+            house.clock.now += 0.1
+            asked += [group.create_task(house.ask(f"later {number}")) for number in range(4)]
+            await until(lambda: len(house.line) == 4)
+            calls = len(house.upstreams.calls)
+            for _ in range(8):
+                held.go.release()
+            await until(lambda: house.line.running == 0)
+            assert len(house.line) == 4
+            assert len(house.upstreams.calls) == calls
+            house.clock.now += 1.1
+            house.line.wake()
+            for _ in range(4):
+                held.go.release()
+        assert {one.result().status for one in asked} == {200}
+
+
+async def test_longer_than_that_is_told_at_once(tmp_path: Path) -> None:
+    async with indoors(tmp_path) as house:
+        refusal = down(status=429)
+        refusal.retry_after_s, refusal.wait_s = 3, 3.0
+        house.upstreams.refusals["one"] = refusal
+        assert (await house.ask("x")).status == 429
+        refused = await house.ask("y")
+        assert (refused.status, refused.headers["retry-after"]) == (503, "3")
+        assert len(house.upstreams.calls) == 1
