@@ -191,6 +191,21 @@ async def test_a_server_that_stands_still_is_not_waited_for(server: RedisServer)
         server.resume()
 
 
+async def test_what_it_does_not_take_is_let_go_of(server: RedisServer) -> None:
+    """Whatever was not sent would stay in memory, with a descriptor, until it runs again."""
+    client = RedisClient(RedisSettings(server.url), None)
+    large = [(str(number), b"x" * 200_000, 60_000) for number in range(64)]  # no socket holds that
+    await client.put([("small", b"x", 60_000)], 20.0)
+    server.pause()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        with pytest.raises(Unreachable):
+            await client.put(large, 0.2)
+    await asyncio.sleep(0)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    await client.close()
+
+
 async def test_one_request_tries_whether_it_is_back(server: RedisServer) -> None:
     clock = Clock()
     async with tier_at(server.url, clock, timeout_s=0.02) as tier:
