@@ -28,6 +28,7 @@ at too, and one more request is expected to wait longer."""
 class Limit:
     most: int
     now: float = LIMIT_FIRST
+    least: float = float(LIMIT_MIN)
     tried: bool = False
     """Whether answers have taken longer because there were many, or some were refused."""
 
@@ -54,4 +55,4 @@ class Limit:
 
     def _move(self, target: float) -> None:
         moved = self.now + SMOOTHING * (target - self.now)
-        self.now = min(float(self.most), max(float(LIMIT_MIN), moved))
+        self.now = min(float(self.most), max(self.least, moved))

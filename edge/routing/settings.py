@@ -48,8 +48,9 @@ class UpstreamSettings:
     """Requests to it at a time; more wait for a connection. What it bears is measured and is a
     limit below this one: past it, others of its tier and the secondary ones are preferred."""
     concurrency: Annotated[int, Ge(1)] | None = None
-    """How many requests at a time it is known to bear, which is where measuring that begins. Unset:
-    no more than 256 until it slows down or refuses some."""
+    """How many requests at a time it is known to bear: so many are sent to it unless it refuses
+    some, and more if that does not slow it down. Unset: up to 256, until it slows down or refuses
+    some, and then as many as are found to be borne."""
     stream_usage: bool = True
     """Ask its streams for their token usage (`stream_options.include_usage`). Turn it off for a
     server that refuses the parameter; cached answers then carry no usage."""

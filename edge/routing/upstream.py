@@ -74,7 +74,7 @@ class Upstream:
 
     def __post_init__(self) -> None:
         most, first = self.settings.connections_max, self.settings.concurrency
-        self.limit = Limit(most) if first is None else Limit(most, first, tried=True)
+        self.limit = Limit(most) if first is None else Limit(most, first, first, tried=True)
 
     def __repr__(self) -> str:
         shut = "" if self.breaker.closed else " shut"

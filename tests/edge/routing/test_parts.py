@@ -67,6 +67,16 @@ def test_without_a_sign_of_trouble_many_may_be_sent_to_it() -> None:
     assert Limit(16).bearable == 16
 
 
+def test_what_it_is_known_to_bear_is_sent_to_it() -> None:
+    limit = Limit(512, 50, 50, tried=True)
+    for _ in range(100):
+        limit.answered(2.5, 0.25, int(limit.now))
+    assert limit.bearable == 50
+    for _ in range(100):
+        limit.answered(0.25, 0.25, int(limit.now))
+    assert limit.bearable > 100
+
+
 # The ceiling
 
 
