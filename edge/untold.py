@@ -51,8 +51,8 @@ class Untold:
             self._answers.restore(map(self._judged, purges), seen)
 
     def _judged(self, purged: Purged) -> Purged:
-        foreign = purged.by not in self._roster and purged.by != self._by
-        return replace(purged, foreign=foreign)
+        ours = purged.by in self._roster or purged.by == self._by
+        return purged if ours else replace(purged, foreign_to=self._roster)
 
     async def purge(self, purge: Purge) -> None:
         """Purge on this node: nothing that it covers is served when this returns. Raises OSError,

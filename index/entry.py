@@ -4,6 +4,7 @@ Two clocks, never mixed: a `Timestamp` may be written down and compared between 
 an `Instant` only measures how long something took here.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import NewType
 
@@ -129,9 +130,9 @@ class Purged:
     """The purge of that node before this one; who has not seen it has a gap."""
     soft: bool = False
     """Mark stale rather than remove."""
-    foreign: bool = False
-    """Of a node of another fleet, whose purges nobody here noted when fetching: what was fetched
-    here well after it, by the clocks, it does not cover."""
+    foreign_to: Container[NodeName] | None = None
+    """The nodes of this fleet, if it is of another: they did not note it when fetching. What they
+    fetched well after it, by the clocks, it does not cover."""
 
     def reaches(self, entry: Entry) -> bool:
         """Does it cover an entry whose node had not applied it when the fetch began?"""

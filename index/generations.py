@@ -31,9 +31,9 @@ things by the same node takes the place of the one before it.
 Versions order the purges of one node alone. They also date them, roughly, and by that purges are
 forgotten, when everything they covered has expired.
 
-A purge that came with a snapshot of another fleet is among nobody's `seen` here, and would kill all
-that this fleet ever fetched. Clocks have to do for those: an answer that notes no purge of that
-node, and was complete ten minutes after this one or later, was fetched after it.
+A purge that came with a snapshot of another fleet was noted by nobody here, and would kill all that
+this fleet ever fetched. Clocks have to do for that: what was complete ten minutes after the purge
+or later was fetched after it. What came from elsewhere is judged by what it notes, as ever.
 
 Not thread-safe: the caller holds one lock over `dead` and the step that follows from it.
 """
@@ -238,12 +238,12 @@ class Generations:
 
 
 def _after(entry: Entry, purged: Purged) -> bool:
-    """Was it fetched after a purge of another fleet, without anybody to note that?"""
-    return (
-        purged.foreign
-        and entry.version > purged.version + at(Timestamp(FOREIGN_S))
-        and purged.by not in dict(entry.seen)
-    )
+    """Was it fetched by this fleet, after a purge of another that nobody here noted?"""
+    ours = purged.foreign_to
+    if ours is None or entry.version <= purged.version + at(Timestamp(FOREIGN_S)):
+        return False
+    by = [label.removeprefix("by:") for label in entry.labels if label.startswith("by:")]
+    return all(name in ours for name in (entry.stored_by, *by))
 
 
 def _place(purge: Purge) -> CacheKey | str | None:

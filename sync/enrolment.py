@@ -177,7 +177,7 @@ class Registrar:
         region = said.region or terms.region or (own.region if own else DEFAULT_REGION)
         check_region(region)
         if terms.region not in (None, region):
-            raise Refused(f"This token is for {terms.region}: join --region {terms.region}")
+            raise Refused(f"This token is for region {terms.region}: join --region {terms.region}")
         if said.address:
             check_address(said.address)
         name = node_name(own_name, public_key)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index.clock import at, wall_of
-from index.entry import Entry, NodeName, Purge, Purged, Scope, Timestamp, Version
+from index.entry import Entry, NodeName, Purge, Purged, Scope, Seen, Timestamp, Version
 from index.generations import AHEAD_MAX, FOREIGN_S, SEEN_KEPT_S, Generations
 from tests.fakes.entries import NOW, SHARED, entry, key
 
@@ -38,20 +38,24 @@ def test_who_knew_of_a_purge_lives_and_who_did_not_is_dead() -> None:
     assert table.dead(knowing((B, 9))), "versions of two nodes are never compared"
 
 
-def test_a_purge_of_another_fleet_covers_what_was_fetched_before_it_by_the_clocks() -> None:
+def test_a_purge_of_another_fleet_covers_what_this_one_fetched_before_it_by_the_clocks() -> None:
     table = Generations()
     moment = at(NOW)
-    table.merge(replace(purged(A, moment), foreign=True))
+    table.merge(replace(purged(A, moment), foreign_to=frozenset((B, NodeName("c")))))
 
-    def fetched(after_s: float, *seen: tuple[NodeName, int]) -> Entry:
-        return replace(knowing(*seen), version=at(Timestamp(NOW + after_s)))
+    def fetched(after_s: float, by: str = "b", *labels: str, seen: Seen = ()) -> Entry:
+        version = at(Timestamp(NOW + after_s))
+        told = replace(knowing(*seen), stored_by=NodeName(by), labels=labels)
+        return replace(told, version=version)
 
     assert table.dead(fetched(-1.0))
     assert table.dead(fetched(FOREIGN_S)), "clocks differ, and fetches take their time"
     assert not table.dead(fetched(FOREIGN_S + 1.0))
-    assert not table.dead(fetched(FOREIGN_S + 1.0, (B, 5)))
-    assert table.dead(fetched(FOREIGN_S + 1.0, (A, 5))), "who notes that node's purges says more"
-    assert not table.dead(fetched(-1.0, (A, moment)))
+    assert not table.dead(fetched(FOREIGN_S + 1.0, "c", "by:b", "news"))
+    assert not table.dead(fetched(FOREIGN_S + 1.0, seen=((A, Version(5)),)))
+    assert not table.dead(fetched(-1.0, seen=((A, moment),)))
+    assert table.dead(fetched(FOREIGN_S + 1.0, "x")), "of that fleet, and it did not note it"
+    assert table.dead(fetched(FOREIGN_S + 1.0, "b", "by:x"))
 
 
 def test_told_twice_is_told_once() -> None:

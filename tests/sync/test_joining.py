@@ -160,7 +160,7 @@ async def test_nobody_answers(host: Member, tmp_path: Path) -> None:
 
 REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "name": ({"name": "ams-9"}, {}, "for a node called ams-9: join --name ams-9"),
-    "region": ({"region": "us"}, {"region": "eu"}, "is for us: join --region us"),
+    "region": ({"region": "us"}, {"region": "eu"}, "is for region us: join --region us"),
     "taken": ({}, {"name": "fra-1"}, "That name is taken, by fra-1.*: join --name ANOTHER"),
     "no name": ({}, {"name": "a b"}, "'a b' is no name of a node: letters"),
     "no region": ({}, {"region": "*"}, r"'\*' is no region: letters"),
