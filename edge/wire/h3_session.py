@@ -541,5 +541,5 @@ class H3Session:
 
     @property
     def peer(self) -> str:
-        address = self._quic.get_peer_address()
+        address = self._quic.proven_address
         return "" if address is None else peer_of(address)

@@ -42,6 +42,7 @@ from aioquic.quic.recovery import QuicPacketPacer, QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
 from edge.wire.quic_writer import QuicWriter
+from edge.wire.udp import Address
 
 AIOQUIC_VERSION: Final = "1.7.2"
 
@@ -115,6 +116,15 @@ class ServerConnection(QuicWriter):
     def closing(self) -> bool:
         """Whether the end has begun, by whomever: nothing more will be answered."""
         return self._close_event is not None or self._state in END_STATES
+
+    @property
+    def proven_address(self) -> Address | None:
+        """Where the client is, as it has shown by answering from there.
+
+        aioquic follows a packet that comes from elsewhere at once, and only then finds out whether
+        the client is there: meanwhile the address may be one that somebody wrote on the packet.
+        """
+        return next((path.addr for path in self._network_paths if path.is_validated), None)
 
     @property
     def streams_seen(self) -> int:

@@ -294,8 +294,9 @@ class QuicEndpoint:
     def _event(self, link: Link, event: QuicEvent, now: float) -> None:
         match event:
             case ConnectionIdIssued():
-                self._by_id[event.connection_id] = link
-                link.ids.append(event.connection_id)
+                if event.connection_id not in self._by_id:  # it is told again when it was lost
+                    self._by_id[event.connection_id] = link
+                    link.ids.append(event.connection_id)
             case ConnectionIdRetired():
                 self._by_id.pop(event.connection_id, None)
                 link.ids.remove(event.connection_id)

@@ -1,6 +1,7 @@
 """The QUIC endpoint: first contact, rebinding, loss, draining and the end."""
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
@@ -132,7 +133,7 @@ async def test_b6_under_pressure_a_client_must_prove_its_address() -> None:
 
 
 async def test_b6_half_open_connections_bring_retry_on_and_are_given_up() -> None:
-    settings = Http3Settings(retry_half_open=3, handshake_timeout_s=0.4)
+    settings = Http3Settings(retry_half_open=3, handshake_timeout_s=2.0)
     async with serving(FakeHandler(), settings) as (wire, address):
         first_flights = [_first_flight() for _ in range(5)]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -211,6 +212,44 @@ async def test_connections_that_shake_hands_at_the_same_time_are_counted_in_the_
         assert wire.refused == 5
 
 
+async def test_a_packet_with_somebody_elses_address_is_not_held_against_them() -> None:
+    """Nor against whoever that is: until it answers from there, it is where it was."""
+    handler = FakeHandler()
+    async with talking(handler) as (_, client):
+        assert (await client.request("GET", "/")).status == 200
+        stream = client.open_raw()
+        client.h3.send_headers(stream.stream_id, _fields("/forged"), end_stream=True)
+        packets = client.quic.datagrams_to_send(asyncio.get_running_loop().time())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
+            forger.bind(("127.0.0.9", 0))
+            for packet, address in packets:
+                forger.sendto(packet, address)
+            await eventually(lambda: len(handler.requests) == 2)
+    assert handler.requests[1].head.path == "/forged"
+    assert handler.requests[1].peer == "127.0.0.1"
+
+
+def _fields(path: str) -> list[tuple[bytes, bytes]]:
+    fixed = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"localhost")]
+    return [*fixed, (b":path", path.encode())]
+
+
+async def test_b6_an_address_that_is_not_proven_is_sent_three_times_as_much_at_most() -> None:
+    settings = Http3Settings(handshake_timeout_s=1.5)
+    async with serving(FakeHandler(), settings) as (wire, address):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            sent = sum(sock.sendto(packet, address) for packet in _first_flight())
+            await eventually(lambda: wire.accepted == 1)
+            await eventually(lambda: wire.half_open == 0)  # it has tried again and again
+            received = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    received.append(len(sock.recv(2048)))
+    assert len(received) > 1
+    assert sum(received) <= 3 * sent
+
+
 def test_who_is_at_the_other_end() -> None:
     assert peer_of(("::ffff:203.0.113.7", 1, 0, 0)) == "203.0.113.7"
     assert peer_of(("::1", 1, 0, 0)) == "::1"
@@ -244,6 +283,19 @@ async def test_a_client_may_change_its_connection_id() -> None:
             assert (await client.request("POST", "/", body=b"%d" % n)).body == b"%d" % n
             client.change_connection_id()
         assert (await client.request("GET", "/")).status == 200
+        wire.check()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_connection_ids_that_are_told_again_are_known_once(seed: int) -> None:
+    async with (
+        serving(FakeHandler()) as (wire, server),
+        _lossy(server, 0.2, seed) as (via, _),
+        h3_connect(via) as client,
+    ):
+        for _ in range(5):
+            assert (await client.request("GET", "/")).status == 200
+            client.change_connection_id()
         wire.check()
 
 
