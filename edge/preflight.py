@@ -174,7 +174,9 @@ def check_values(config: Config) -> None:
     try:
         Networks(config.protection.trusted)
     except ValueError as exc:
-        raise ConfigError(f"protection.trusted: {exc}") from exc
+        raise ConfigError(
+            f"protection.trusted: {exc}; name networks, such as 10.0.0.0/8 or 2001:db8::/32"
+        ) from exc
     named = [one.name for one in config.plans]
     if len(set(named)) < len(named):
         raise ConfigError(f"plans: two have the same name; there are {', '.join(sorted(named))}")

@@ -27,6 +27,8 @@ Found = Counter[str]
 
 
 def ready() -> float:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)  # of connections that were given up
     print("ready", flush=True)
     return time.perf_counter()
 
