@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from edge.line import AdmissionSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.refresh import REST_S
 from index.decision import DecisionSettings
-from index.entry import Purge
+from index.entry import Entry, Purge
 from tests.edge.test_line import Held
 from tests.fakes.doors import Answer, chat
 from tests.fakes.entries import Purger
@@ -158,6 +159,26 @@ async def test_a_soft_purge_leaves_it_for_this_and_has_it_fetched_anew(house: In
     assert (await house.ask("x")).headers["cache-status"] == "edge; hit; ttl=-7; detail=swr"
     await refreshed(house)
     assert (await house.ask("x")).text == "answer 2 to: x"
+
+
+async def test_what_was_put_there_on_purpose_stays_so(house: Indoors) -> None:
+    first = await house.ask("x")
+    decided = house.decisions.of(first.headers["x-request-id"])
+    assert decided is not None
+
+    def held() -> Entry:
+        hot = house.answers.recall(decided.scope, decided.key, house.clock.wall())
+        assert hot is not None
+        return hot.entry
+
+    house.answers.put(replace(held(), labels=("launch",), pinned=True), None)
+    await asyncio.to_thread(house.answers.flush)
+    house.clock.now += TTL_S + 12
+    assert (await house.ask("x")).cache["ttl"] == -12
+    await refreshed(house)
+    assert (held().labels, held().pinned, held().stored_at) == (
+        ("launch",), True, house.clock.now,
+    )  # fmt: skip
 
 
 # When upstreams cannot
