@@ -35,7 +35,14 @@ READ = {
     "an IPv6 address": f"{STAMP} {FAIL} src=2001:db8:1:2::3 key_id=- reason=malformed",
     "the journal": f"host promptedge[12]: {STAMP} {FAIL} src=203.0.113.7 key_id=- reason=unknown",
 }
+JOIN = "WARNING sync event=join_refused"
+READ |= {
+    "a wrong token": f"{STAMP} {JOIN} from=203.0.113.7 why=The token is not known here",
+    "of a node that listens on all addresses": f"{STAMP} {JOIN} from=::ffff:203.0.113.7 why=No",
+}
 NOT_READ = {
+    "a name that looks like one": f"{STAMP} WARNING sync event=joined node=x from=203.0.113.7",
+    "a reason that looks like one": f"{STAMP} INFO sync event=not_linked why={JOIN} from=1.2.3.4 x",
     "no key at all": f"{STAMP} INFO auth event=auth_fail kind=api_key src=203.0.113.7 key_id=-"
     " reason=missing",
     "another event": f"{STAMP} WARNING auth event=lockout kind=api_key src=203.0.113.7 seconds=300",

@@ -79,6 +79,14 @@ async def test_who_is_trusted_is_not_counted(tmp_path: Path) -> None:
             assert [await status(node) for _ in range(3)] == [200] * 3
 
 
+async def test_case_13_where_a_request_says_it_is_from_is_not_believed(tmp_path: Path) -> None:
+    async with guarded(tmp_path, anonymous_requests_per_minute=1) as node:
+        assert await status(node) == 200
+        for claim in ("127.0.0.1", "203.0.113.99"):
+            answer = await node.ask("hello", x_forwarded_for=claim, forwarded=f"for={claim}")
+            assert answer.status == 429
+
+
 # Wrong keys
 
 
