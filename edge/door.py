@@ -96,7 +96,7 @@ class Door:
             self._metrics.turned_away("address")
             if now - self._told_at >= 1.0:
                 self._told_at = now
-                log.warning("event=too_many_requests src=%s", peer)
+                log.warning("event=too_many_requests src=%s see=protection.trusted", peer)
             raise self._refusal("Too many requests came from your address.", wait_s)
         self._rates.spend(source, now)
 

@@ -198,7 +198,7 @@ async def test_who_asks_too_often_is_told_of_once_a_second(
         node.clock.now += 1
         await status(node)
     lines = [one.getMessage() for one in caplog.records if one.name in ("auth", "http")]
-    assert lines == [f"event=too_many_requests src={HOME}"] * 2
+    assert lines == [f"event=too_many_requests src={HOME} see=protection.trusted"] * 2
 
 
 # A whole node
