@@ -25,7 +25,7 @@ refresh    answers fetched anew before or after they expire, while nobody waits
 curate     answers put into the cache on purpose
 snapshots  what is remembered, out and in; imported: the purges that came with it
 untold     purges that hold on this node alone
-advice     what an operator should know of the fleet, and would not notice
+advice     what an operator should know of the fleet, and would not notice; fleet_report: all of it
 status     what happened, as Cache-Status and Server-Timing
 handler    the path of one request
 metrics    counters and histograms

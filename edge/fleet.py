@@ -13,8 +13,7 @@ import datetime as dt
 import logging
 import os
 import socket
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +23,9 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge import listen, membership
-from edge.advice import Standing
 from edge.console.membership import Invitation, Revocation
+from edge.fleet_report import FleetReport
 from edge.neighbours import Neighbours
-from edge.policy import ReachName
 from index.answers import Answers
 from index.clock import HybridClock, Now
 from index.entry import CacheKey, Entry, Instant, NodeName, Purge, Scope, Timestamp, Version
@@ -42,13 +40,11 @@ from sync.listener import Listener
 from sync.messages import Grant, Grants, State
 from sync.outbox import Outbox
 from sync.peer_client import Peer, PeerClient
-from sync.peers import Health
 from sync.popularity import Popularity
 from sync.renewal import keep_renewed
 from sync.replica import PurgeRefused, Replica
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
-from sync.unlinked import REVOKED
 from sync.voice import Own
 
 log = logging.getLogger("fleet")
@@ -169,6 +165,16 @@ class Fleet:
             reader,
             monotonic,
             os.urandom,
+        )
+        self.report = FleetReport(
+            self.replica,
+            self.feed,
+            self.bus,
+            self.neighbours,
+            self.popularity,
+            self._now,
+            has_operator_key=self._own.operator is not None,
+            configured_region=self._settings.region,
         )
         self._wanted: dict[tuple[Scope, CacheKey], None] = {}
         self._news = asyncio.Event()
@@ -441,118 +447,6 @@ class Fleet:
     async def digest(self, peer: Enrolment, salt: bytes, added: int) -> bytes | None:
         return await self.neighbours.digest(peer, salt, added)
 
-    # What operators are shown.
-
-    def facts(self) -> Mapping[str, Any]:
-        """The same for people, ready for JSON."""
-        now = self._now()
-        links = [f"{end.role.value} {end.peer}" for end in self.feed.links]
-        return {
-            "node": self.name,
-            "fleet": self._own.fleet.hex(),
-            "region": self.region,
-            "address": self._address(),
-            "state": self.replica.state.name.lower(),
-            "may_invite": self._own.operator is not None,
-            "links": links,
-            "nats": self.bus and self.bus.facts(),
-            "nodes": [self._told_of(one, now) for one in self.roster if one.name != self.name],
-            "answers_taken": self.replica.taken,
-            "dropped": self.replica.dropped,
-            "offers_waiting": self.popularity.waiting,
-            "offers_dropped": self.popularity.dropped,
-            "asked_of_others": {
-                "found": self.neighbours.counts.found,
-                "in_vain": self.neighbours.counts.in_vain,
-                "late": self.neighbours.counts.late,
-            },
-            "told_to_others": self.neighbours.counts.told,
-            "digests": {
-                "audiences": self.neighbours.audiences,
-                "no_room": self.neighbours.counts.undigested,
-            },
-        }
-
-    def _told_of(self, one: Enrolment, now: Now) -> Mapping[str, Any]:
-        peer = self.replica.peers.get(one.name)
-        return {
-            "node": one.name,
-            "region": one.region,
-            "address": one.address,
-            "state": "revoked" if one.revoked else self._health(one.name),
-            "lag_s": round(self.replica.peers.lag_s(one.name, now), 3),
-            "answers": peer.presence.entries if peer else None,
-            "may_invite": one.may_invite,
-            "same_encoder": peer.presence.encoder == self.replica.own.encoder if peer else None,
-            "not_linked": self.feed.unreached.get(one.name),
-        }
-
-    def standing(self, reaches: frozenset[ReachName]) -> Standing:
-        return Standing(
-            self._member(),
-            [one for one in self.roster if one.name != self.name and not one.revoked],
-            self._own.operator is not None,
-            self._settings.region,
-            reaches,
-            sorted(self._revoked_by()),
-            self.replica.skewed(self._now()),
-            self.neighbours.counts.undigested,
-        )
-
-    def _revoked_by(self) -> set[NodeName]:
-        dialled = {name for name, why in self.feed.unreached.items() if why == REVOKED}
-        return dialled | self.neighbours.revoked_by
-
-    def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
-        """What a monitor should see of it: name, meaning, how to read it."""
-        yield (
-            "sync_links",
-            "Links that are up, with other nodes and with a NATS server.",
-            lambda: len(self.feed.links) + len(self.bus.links if self.bus is not None else ()),
-        )
-        yield "sync_offers_waiting", "Answers to be told.", lambda: self.popularity.waiting
-        yield (
-            "sync_found",
-            "Answers that another node had when they were missed here.",
-            lambda: self.neighbours.counts.found,
-        )
-        yield (
-            "sync_in_vain",
-            "Questions to other nodes that found nothing.",
-            lambda: self.neighbours.counts.in_vain,
-        )
-        yield "sync_told", "Answers given to other nodes.", lambda: self.neighbours.counts.told
-
-    def members(self) -> Mapping[str, Any]:
-        """How the others are, in short."""
-        lags = list(self.lags())
-        states = Counter(health for _, health, _ in lags)
-        return {
-            **{health.value: 0 for health in Health},
-            **states,
-            "lag_s": round(max((lag_s for *_, lag_s in lags), default=0.0), 3),
-        }
-
-    def lags(self) -> Iterator[tuple[NodeName, str, float]]:
-        """Of every other node: its name, how it is, and for how long what it told is missing."""
-        now = self._now()
-        for name in self._others():
-            lag_s = self.replica.peers.lag_s(name, now)
-            on_bus_s = self.bus.lag_s(name) if self.bus is not None else 0.0
-            yield name, self._health(name), max(lag_s, on_bus_s)
-
-    def _health(self, name: NodeName) -> str:
-        health = self.replica.peers.health(name, self._heard_at())
-        unheard = self.bus is not None and self.bus.lost_at is not None
-        return "unheard" if unheard and health in (Health.ALIVE, Health.SUSPECT) else health.value
-
-    def _heard_at(self) -> Now:
-        """Until when others could be heard: now, or when the bus was lost. That it is silent says
-        nothing of the nodes, which may well answer when they are asked."""
-        now = self._now()
-        lost_at = self.bus.lost_at if self.bus is not None else None
-        return now if lost_at is None else Now(now.wall, lost_at)
-
     # Parts.
 
     def _enrol(self, line: bytes) -> None:
@@ -660,7 +554,7 @@ class Fleet:
 
     def _near(self) -> list[tuple[Peer, str]]:
         found = []
-        for peer in self.replica.peers.live(self._heard_at()):
+        for peer in self.replica.peers.live(self.report.heard_at()):
             member = self.roster.member(peer.name)
             address = peer.presence.address or (member.address if member else "")
             if member is not None and address:

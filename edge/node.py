@@ -546,7 +546,7 @@ class Node:
             "semantic": self.meaning.state,
             "local_model": self.models.local,
             "fleet": "ready" if self.fleet.filled.is_set() else "filling",
-            "others": self.fleet.members(),
+            "others": self.fleet.report.members(),
             "keys": "lost" if self._keys.lost else "ready",
             "upstreams": {
                 upstream.name: report.state(upstream, monotonic(), self.pool.resting(wall()))
@@ -574,7 +574,7 @@ class Node:
                 **self._door.facts(),
                 "refused": {name: wire.refused for name, wire in self._wires.items()},
             },
-            "fleet": {**self.fleet.facts(), "advice": self._advice()},
+            "fleet": {**self.fleet.report.facts(), "advice": self._advice()},
             "redis": self._regional.facts() if self._regional is not None else None,
             "routing": report.told(self.pool, monotonic(), wall()),
             "maintenance": report.maintenance(self.pool, wall()),
@@ -582,7 +582,7 @@ class Node:
         }
 
     def _advice(self) -> list[str]:
-        return advice(self.fleet.standing(reaches(self.config, keys=bool(len(self._keys)))))
+        return advice(self.fleet.report.standing(reaches(self.config, keys=bool(len(self._keys)))))
 
     async def purge(
         self, purge: Purge, *, soft: bool = False, dry_run: bool = False, wait_s: float = 0.0
@@ -674,7 +674,7 @@ class Node:
         watch("refuted_pairs", "Pairs proven wrong.", lambda: self.answers.labels.refuted)
         self._metrics.watch_classes(self._insight.gauges)
         shared = self._regional.gauges() if self._regional is not None else ()
-        for name, what, read in (*self.answers.gauges(), *self.fleet.gauges(), *shared):
+        for name, what, read in (*self.answers.gauges(), *self.fleet.report.gauges(), *shared):
             watch(name, what, read)
-        self._metrics.watch_fleet(self.fleet.lags)
+        self._metrics.watch_fleet(self.fleet.report.lags)
         self._metrics.watch_upstreams(lambda: report.facts(self.pool, monotonic(), wall()))

@@ -125,7 +125,7 @@ async def test_more_audiences_than_there_is_room_for_are_told_of_nothing(
     assert await asked.digest(ap, b"", 0) is not None
     assert await asked.digest(us, b"", 0) is not None, "it was let go, and asks"
     assert await asked.digest(eu, b"", 0) is None
-    assert alone.fleet.facts()["digests"] == {"audiences": 2, "no_room": 2}
+    assert alone.fleet.report.facts()["digests"] == {"audiences": 2, "no_room": 2}
 
 
 async def test_tenants_are_no_audiences(alone: Node) -> None:
