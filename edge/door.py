@@ -64,7 +64,9 @@ class Door:
             EdgeError: what the intake refuses.
         """
         source, now = self._source(peer), self._monotonic()
-        key = head.headers.get("authorization") if self._intake.asks_for_key(head) else None
+        key = head.headers.get("authorization")
+        if key is not None and not self._intake.asks_for_key(head):
+            key = None
         if source is not None and key is None:
             self._count(source, peer, now)
         try:

@@ -6,7 +6,7 @@ the /48 around it as well, `WIDER` times as far.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 WIDER = 8
@@ -18,11 +18,13 @@ class Source:
     """An IPv4 address or an IPv6 /64."""
     wider: str = ""
     """The /48 around it; empty for IPv4."""
+    shares: tuple[tuple[str, int], ...] = field(init=False, compare=False)
+    """What it is counted under, and how many times as much each may have; at hand, as each request
+    asks."""
 
-    @property
-    def shares(self) -> tuple[tuple[str, int], ...]:
-        """What it is counted under, and how many times as much each may have."""
-        return ((self.name, 1), (self.wider, WIDER)) if self.wider else ((self.name, 1),)
+    def __post_init__(self) -> None:
+        wider = ((self.wider, WIDER),) if self.wider else ()
+        object.__setattr__(self, "shares", ((self.name, 1), *wider))
 
 
 def source_of(host: str) -> Source:

@@ -25,12 +25,12 @@ class Rates:
 
     def wait_s(self, source: Source, now: float) -> float:
         """How long until there is one for `source`; 0: now."""
-        if not self._limits:
-            return 0.0
-        return max(
-            late_s(self._limits[share], self._full_at.get(name, now), 1, now)
-            for name, share in source.shares
-        )
+        longest_s = 0.0
+        if self._limits:
+            for name, share in source.shares:
+                full_at = self._full_at.get(name, now)
+                longest_s = max(longest_s, late_s(self._limits[share], full_at, 1, now))
+        return longest_s
 
     def spend(self, source: Source, now: float) -> None:
         """Use one up, whether or not it was there."""
