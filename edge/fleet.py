@@ -445,6 +445,8 @@ class Fleet:
         return self.replica.answer(peer.name, held[0], self._now())
 
     async def digest(self, peer: Enrolment, salt: bytes, added: int) -> bytes | None:
+        if not self._member().may_publish:
+            return None  # nobody would take what it names
         return await self.neighbours.digest(peer, salt, added)
 
     # Parts.

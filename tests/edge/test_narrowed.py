@@ -6,6 +6,7 @@ from typing import Any
 
 import aiohttp
 
+from edge.neighbours import Counts
 from edge.node import Node
 from index.entry import Purge
 from sync.invites import Terms
@@ -44,6 +45,18 @@ async def test_who_calls_an_answer_wrong_where_it_may_not_be_purged_elsewhere_is
         assert (await ask(two.at_b, PROMPT, authorization=ALL)).cache["fwd"] == "miss"
         elsewhere = await called_wrong(two.a, two.at_a)
         assert (elsewhere["quarantined"], elsewhere["reach"]) == ("answer", "fleet")
+
+
+async def test_whose_answers_nobody_takes_is_not_asked_for_them(
+    upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    async with fleet_of_two(tmp_path, upstream.base_url, [], Terms(may_publish=False)) as two:
+        await ask(two.at_b, PROMPT)
+        await two.a.fleet.neighbours.ask_around()
+        assert (await ask(two.at_a, PROMPT)).cache["fwd"] == "miss"
+        assert two.a.fleet.neighbours.counts == Counts()
+        await two.b.fleet.neighbours.ask_around()
+        assert (await ask(two.at_b, PROMPT)).cache["hit"] is True
 
 
 async def test_what_was_called_wrong_there_does_not_return_with_a_restart_or_a_snapshot(
