@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from edge.admission.flows import anonymous
 from edge.admission.foreseen import CHARS_A_TOKEN, Foreseen
@@ -43,6 +44,20 @@ class Call:
     """Tokens of a complete answer; 0: it is none, or nobody counted."""
 
 
+class Leave(Protocol):
+    """For one call, from who counts for all nodes."""
+
+    def settle(self, tokens: float, requests: float = 1.0) -> None:
+        """It is over, and took so much. Returns at once."""
+
+
+class Counter(Protocol):
+    """Who counts for all nodes; see `edge.regional.strict`."""
+
+    async def take(self, tenant: str, usage: Usage, tokens: float) -> Leave | Exceeded | None:
+        """Leave for a call, or why there is none; None: it cannot be said now."""
+
+
 class Gate:
     def __init__(
         self,
@@ -55,8 +70,10 @@ class Gate:
         secret: bytes,
         monotonic: Callable[[], Instant],
         chance: Random,
+        counter: Counter | None = None,
     ) -> None:
         self._quotas = quotas
+        self._counter = counter
         self._line = line
         self._queue_s = queue_s
         self.stale_after_s = stale_after_s
@@ -95,15 +112,18 @@ class Gate:
             Busy: there is no room, and will not be in time.
         """
         usage = self._usage(ask)
-        reservation = None if usage is None else self._reserved(ask, usage, self._monotonic())
+        leave = None if usage is None else await self._leave(ask, usage)
+        reservation = None if usage is None else self._reserved(ask, usage, leave)
         flow, weight, queue_s = self._terms(ask, usage)
         call = Call()
+        ran = False
         try:
             if ask.background and not queue_s and not self._line.calm(where):
                 raise LineFull("queue_late", 0.0)
             async with self._line.place(where, flow, weight, queue_s) as waited_s:
                 if waited_s:
                     ask.timings.steps["queue"] = waited_s
+                ran = True
                 yield call
         except LineFull as full:
             self._turned_away(ask, full.reason)
@@ -112,6 +132,8 @@ class Gate:
         finally:
             if reservation is not None:
                 reservation.settle(call.used, self._monotonic())
+            if leave is not None:
+                leave.settle(call.used, float(ran))
             if call.answer:
                 self._foreseen.note(ask.query.route.pattern, call.answer)
 
@@ -148,16 +170,40 @@ class Gate:
             return None
         return self._quotas.usage(caller.tenant, caller.plan, self._monotonic())
 
-    def _reserved(self, ask: Ask, usage: Usage, now: Instant) -> Reservation:
+    async def _leave(self, ask: Ask, usage: Usage) -> Leave | None:
+        """Leave for a call from who counts for all nodes, if anybody does. OverQuota."""
+        if self._counter is None:
+            return None
+        prompt, answer = self._size(ask)
+        tokens = usage.foreseen(prompt, answer)
+        if any(units > limit.units for _, limit, units in usage.limits(tokens)):
+            return None  # it will never fit, as is said below
+        found = await self._counter.take(ask.query.caller.tenant, usage, tokens)
+        if isinstance(found, Exceeded):
+            raise self._over(ask, found, usage, self._monotonic())
+        return found
+
+    def _reserved(self, ask: Ask, usage: Usage, leave: Leave | None) -> Reservation:
         """What a call will take, about: its prompt, and an answer as long as most. OverQuota."""
-        query = ask.query
-        answer = self._foreseen.tokens(query.route.pattern, query.call.answer_tokens_max)
+        now = self._monotonic()
         reserved = usage.reserve(
-            prompt_tokens(ask), answer, self._line.held_s, now, waits=not ask.background
+            *self._size(ask),
+            self._line.held_s,
+            now,
+            waits=not ask.background,
+            granted=leave is not None,
         )
         if isinstance(reserved, Exceeded):
+            if leave is not None:
+                leave.settle(0.0, 0.0)
             raise self._over(ask, reserved, usage, now)
         return reserved
+
+    def _size(self, ask: Ask) -> tuple[int, int]:
+        """About how many tokens prompt and answer will have."""
+        query = ask.query
+        answer = self._foreseen.tokens(query.route.pattern, query.call.answer_tokens_max)
+        return prompt_tokens(ask), answer
 
     def _over(self, ask: Ask, exceeded: Exceeded, usage: Usage, now: Instant) -> OverQuota:
         self._turned_away(ask, exceeded.what)

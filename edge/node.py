@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from random import Random
 from secrets import token_hex
@@ -74,6 +75,8 @@ from edge.protection.connections import Connections
 from edge.refill import Refill
 from edge.refresh import Refresh
 from edge.regional.client import RedisClient
+from edge.regional.health import Health
+from edge.regional.strict import StrictQuotas
 from edge.regional.tier import RegionalTier
 from edge.routing import report
 from edge.routing.pool import Pool
@@ -146,6 +149,8 @@ class Node:
         self._running: set[asyncio.Task[None]] = set()
         self._wires: dict[str, Http1Wire | Http3Wire] = {}
         self._metrics = Metrics()
+        self._regional: RegionalTier | None = None
+        self._strict: StrictQuotas | None = None
 
     async def run(self) -> None:
         """Serve until told to stop, then drain. Returns when everything is closed."""
@@ -200,7 +205,7 @@ class Node:
         )
         stack.push_async_callback(self.fleet.close)
         check_residency(config, self.fleet.region)
-        self._regional = self._regional_tier(stack)
+        self._share_in_region(stack)
         self._keys.follow(self.fleet.roster.keybook, expected=self.fleet.has_keys)
         if self._keys.lost:
             log.error("event=keys_lost fail=closed hint=%s", KEYS_LOST_HINT)
@@ -258,6 +263,7 @@ class Node:
             secret=os.urandom(16),
             monotonic=monotonic,
             chance=Random(os.urandom(16)),
+            counter=self._strict,
         )
         self._hours = Kept(data / board.FILE, Learned)
         self._board = Board(
@@ -389,22 +395,27 @@ class Node:
         )
         self._watch()
 
-    def _regional_tier(self, stack: contextlib.AsyncExitStack) -> RegionalTier | None:
+    def _share_in_region(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self.config.redis
         if not settings.url:
-            return None
+            return
         client = RedisClient(settings, self._redis_password)
         stack.push_async_callback(client.close)
-        return RegionalTier(
+        health = Health(settings.url, monotonic)
+        self._regional = RegionalTier(
             settings,
             client,
+            health,
             self.fleet,
             self._secret,
             self.fleet.filled.is_set,
             wall=wall,
-            monotonic=monotonic,
             chance=os.urandom,
         )
+        if self.config.admission.quotas == "strict":
+            self._strict = StrictQuotas(
+                client, health, self._secret, settings.timeout_s, partial(token_hex, 8)
+            )
 
     def _fill_flight(self, ask: Ask, flight: Flight) -> Coroutine[Any, Any, None]:
         """For who is built before the fill, and is told by it of misses."""
@@ -497,6 +508,8 @@ class Node:
         self._spawn(keep_saying(self._advice), "advice")
         if self._regional is not None:
             self._spawn(self._regional.run(), "redis")
+        if self._strict is not None:
+            self._spawn(self._strict.run(), "strict quotas")
         if self.config.admission.quotas != "node":
             self._spawn(self._limits.run(), "limits")
         self._spawn(self._board.run(self._hours, self._readers), "status")
@@ -673,8 +686,9 @@ class Node:
         watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
         watch("refuted_pairs", "Pairs proven wrong.", lambda: self.answers.labels.refuted)
         self._metrics.watch_classes(self._insight.gauges)
-        shared = self._regional.gauges() if self._regional is not None else ()
-        for name, what, read in (*self.answers.gauges(), *self.fleet.report.gauges(), *shared):
-            watch(name, what, read)
+        watched = (self.answers, self.fleet.report, self._regional, self._strict)
+        for part in [one for one in watched if one is not None]:
+            for name, what, read in part.gauges():
+                watch(name, what, read)
         self._metrics.watch_fleet(self.fleet.report.lags)
         self._metrics.watch_upstreams(lambda: report.facts(self.pool, monotonic(), wall()))

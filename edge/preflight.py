@@ -201,6 +201,8 @@ def check_values(config: Config) -> None:
     _check_upstreams(config)
     if wrong := regional.problem(config.redis):
         raise ConfigError(wrong)
+    if config.admission.quotas == "strict" and not config.redis.url:
+        raise ConfigError('admission.quotas: "strict" counts in Redis; set redis.url, or "shared"')
     for name in ("listen", "plain", "admin"):
         text = getattr(config.node, name)
         try:

@@ -87,10 +87,18 @@ class Usage:
         return None
 
     def reserve(
-        self, prompt: float, answer: float, call_s: float, now: Instant, *, waits: bool = True
+        self,
+        prompt: float,
+        answer: float,
+        call_s: float,
+        now: Instant,
+        *,
+        waits: bool = True,
+        granted: bool = False,
     ) -> "Reservation | Exceeded":
         """Set tokens aside for a call that is about to be made. Calls take about `call_s`. One that
-        nobody `waits` for is none of those that run at a time.
+        nobody `waits` for is none of those that run at a time. `granted`: there is room for it, as
+        somebody knows who counts for all nodes.
 
         If prompt and answer are more than a limit but the prompt is not, all of the limit is: the
         answer may turn out shorter than foreseen.
@@ -101,7 +109,7 @@ class Usage:
         tokens = self.foreseen(prompt, answer)
         for what, meter in self._of_tokens():
             meter.asked(tokens, now)
-            if exceeded := _exceeded(what, meter, tokens, now):
+            if not granted and (exceeded := _exceeded(what, meter, tokens, now)):
                 return exceeded
         self.running += waits
         taken = [(meter, meter.take(tokens, now)) for _, meter in self._of_tokens()]
@@ -111,6 +119,13 @@ class Usage:
         """Tokens to set aside for a call."""
         most = min((meter.limit.units for _, meter in self._of_tokens()), default=0.0)
         return max(prompt, min(prompt + answer, most))
+
+    def limits(self, tokens: float) -> list[tuple[What, Limit, float]]:
+        """All of the plan, with what a call of so many tokens takes of each."""
+        found: list[tuple[What, Limit, float]] = []
+        if self.requests is not None:
+            found.append(("requests", self.requests.limit, 1.0))
+        return found + [(what, meter.limit, tokens) for what, meter in self._of_tokens()]
 
     def _of_tokens(self) -> Iterator[tuple[What, SharedMeter]]:
         if self.tokens is not None:

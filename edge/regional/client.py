@@ -9,6 +9,7 @@ proven apart from that (`edge.regional.sealing`).
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from hashlib import sha1
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import MaxConnectionsError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from edge.regional.settings import RedisSettings
 
@@ -29,7 +30,7 @@ class Unreachable(Exception):  # noqa: N818  a state
 
 
 class Full(Exception):  # noqa: N818  a state
-    """As many calls as there are connections."""
+    """No connection was free in time."""
 
 
 class Declined(Exception):  # noqa: N818  reads as what happened
@@ -49,15 +50,20 @@ class RedisClient:
             password=password,
             protocol=2,
             driver_info=None,
+            # Times are kept here. The library would use asyncio.wait_for, which before Python 3.12
+            # may swallow a cancellation: a node that stops would wait for its own tasks for ever.
+            socket_timeout=None,
+            socket_connect_timeout=None,
             retry=Retry(NoBackoff(), 0),
             **tls,
         )
         pool.connection_class = type("Connection", (_Aborted, pool.connection_class), {})
+        self._room = asyncio.Semaphore(settings.connections)
         self._redis: Redis = Redis.from_pool(pool)
 
     async def get(self, name: str, bytes_max: int, timeout_s: float) -> bytes | None:
         """A value, of which one byte beyond `bytes_max` is never read."""
-        async with _in_time(timeout_s):
+        async with self._in_time(timeout_s):
             value: object = await self._redis.getrange(name, 0, bytes_max)
         if not isinstance(value, bytes):
             raise Declined("not a value")
@@ -65,7 +71,7 @@ class RedisClient:
 
     async def put(self, values: Sequence[Put], timeout_s: float) -> int:
         """How many of them the server took."""
-        async with _in_time(timeout_s), self._redis.pipeline(transaction=False) as pipeline:
+        async with self._in_time(timeout_s), self._redis.pipeline(transaction=False) as pipeline:
             for name, value, ttl_ms in values:
                 pipeline.set(name, value, px=ttl_ms)
             done = await pipeline.execute(raise_on_error=False)
@@ -74,8 +80,43 @@ class RedisClient:
             raise Declined(_words(refused[0]))
         return len(values) - len(refused)
 
+    async def run(
+        self, script: str, name: str, words: Sequence[str | int | float], timeout_s: float
+    ) -> list[Any]:
+        """What a script says of one name; the server keeps scripts that it has seen."""
+        arguments = [str(word) for word in words]
+        digest = sha1(script.encode(), usedforsecurity=False).hexdigest()
+        async with self._in_time(timeout_s):
+            try:
+                found = await self._redis.evalsha(digest, 1, name, *arguments)
+            except NoScriptError:
+                found = await self._redis.eval(script, 1, name, *arguments)
+        if not isinstance(found, list):
+            raise Declined("not what the script says")
+        return found
+
     async def close(self) -> None:
         await self._redis.aclose()
+
+    @asynccontextmanager
+    async def _in_time(self, timeout_s: float) -> AsyncIterator[None]:
+        """Whatever the library raises, as one of ours: what a strange server says may be anything.
+
+        Whoever comes while all connections are in use waits for one as part of its time.
+        """
+        asked = False
+        try:
+            async with asyncio.timeout(timeout_s), self._room:
+                asked = True
+                yield
+        except TimeoutError as exc:
+            if not asked:
+                raise Full from exc
+            raise Unreachable("no answer in time") from exc
+        except ResponseError as exc:
+            raise Declined(_words(exc)) from exc
+        except Exception as exc:
+            raise Unreachable(_words(exc)) from exc
 
 
 class _Aborted(AbstractConnection):
@@ -86,22 +127,6 @@ class _Aborted(AbstractConnection):
         if self._writer is not None:
             self._writer.transport.abort()
         await super().disconnect(*args, **kwargs)
-
-
-@asynccontextmanager
-async def _in_time(timeout_s: float) -> AsyncIterator[None]:
-    """Whatever the library raises, as one of ours: what a strange server says may be anything."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as exc:
-        raise Unreachable("no answer in time") from exc
-    except MaxConnectionsError as exc:
-        raise Full from exc
-    except ResponseError as exc:
-        raise Declined(_words(exc)) from exc
-    except Exception as exc:
-        raise Unreachable(_words(exc)) from exc
 
 
 def _words(error: BaseException) -> str:

@@ -52,6 +52,14 @@ class Place:
             return None
 
 
+def quota_name(secret: bytes, *what: str) -> str:
+    """Where it is counted what one tenant used; no more to be guessed than the others."""
+    mac = blake2b(key=secret[:64], person=b"promptedge quota", digest_size=_NAME_BYTES)
+    for part in what:
+        mac.update(len(part.encode()).to_bytes(4) + part.encode())
+    return f"{PREFIX}quota:{mac.hexdigest()}"
+
+
 def place(secret: bytes, region: str, scope: Scope, key: CacheKey) -> Place:
     """Of an answer in a region."""
     mac = blake2b(key=secret[:64], person=b"promptedge tier1")

@@ -32,7 +32,7 @@ class RedisSettings:
     """How long a request that nothing here answers may wait for it, in seconds. Where that is not
     enough five times in a row, nobody waits for some seconds."""
     connections: Annotated[int, Gt(0)] = 32
-    """To the server, at most; what would need more does without it."""
+    """To the server, at most; who finds none free in time does without it."""
     answer_bytes_max: Annotated[int, Ge(1024)] = 256 * 1024
     """Larger answers are neither put there nor taken from there."""
     queue_bytes_max: Annotated[int, Gt(0)] = 32 * 1024 * 1024

@@ -14,14 +14,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge.regional.client import Declined, Full, Put, RedisClient, Unreachable
+from edge.regional.health import Health
 from edge.regional.sealing import NONCE_BYTES, OVERHEAD_BYTES, place
 from edge.regional.settings import RedisSettings
-from edge.routing.breaker import Breaker
-from index.entry import CacheKey, Entry, Instant, Scope, Timestamp
+from index.entry import CacheKey, Entry, Scope, Timestamp
 
 log = logging.getLogger("redis")
 
@@ -31,8 +32,6 @@ FRAME_BYTES = 8 * 1024
 """What a frame may have besides its body: a long question, many labels."""
 BUG_S = 1.0
 """Before what failed is gone on with."""
-DECLINED_LOG_S = 60.0
-"""How often at most the log says that it declines something."""
 TTL_S_MIN = 1.0
 """What expires sooner is not worth the way."""
 
@@ -69,27 +68,24 @@ class RegionalTier:
         self,
         settings: RedisSettings,
         client: RedisClient,
+        health: Health,
         region: Region,
         secret: bytes,
         ready: Callable[[], bool],
         *,
         wall: Callable[[], Timestamp],
-        monotonic: Callable[[], Instant],
         chance: Callable[[int], bytes],
     ) -> None:
         """`ready`: does this node know what was purged while it was away?"""
         self.counts = Counts()
         self._settings = settings
         self._client = client
+        self._health = health
         self._region = region
         self._secret = secret
         self._ready = ready
         self._wall = wall
-        self._monotonic = monotonic
         self._chance = chance
-        self._breaker = Breaker()
-        self._trouble = ""
-        self._tell_at = Instant(0.0)
         self._queue: deque[Entry] = deque()
         self._queued_bytes = 0
         self._news = asyncio.Event()
@@ -99,7 +95,7 @@ class RegionalTier:
         """The answer to this very request, if it is there."""
         if not self._ready():
             return None
-        if not self._breaker.lets(self._monotonic()):
+        if not self._health.lets():
             self.counts.skipped += 1
             return None
         at = place(self._secret, self._region.region, scope, key)
@@ -141,18 +137,17 @@ class RegionalTier:
     # What operators are shown.
 
     def facts(self) -> Mapping[str, Any]:
-        state = self._breaker.state(self._monotonic())
         return {
             "url": self._settings.url,
-            "state": {"closed": "ready", "open": "lost", "half-open": "trying"}[state],
-            "trouble": self._trouble or None,
+            "state": self._health.state,
+            "trouble": self._health.trouble or None,
             "queued": len(self._queue),
             **{name: getattr(self.counts, name) for name in Counts.__slots__},
         }
 
     def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
         counts = self.counts
-        yield "redis_up", "1 while the region's Redis answers.", lambda: self._breaker.closed
+        yield "redis_up", "1 while the region's Redis answers.", lambda: self._health.good
         yield "redis_found", "Answers found there.", lambda: counts.found
         yield "redis_in_vain", "Questions to it that found nothing.", lambda: counts.in_vain
         yield "redis_failed", "Questions without an answer in time.", lambda: counts.failed
@@ -165,23 +160,16 @@ class RegionalTier:
     # Asking.
 
     async def _ask(self, name: str) -> bytes | None:
-        began = self._begun()
         try:
-            value = await self._client.get(name, self._bytes_max, self._settings.timeout_s)
+            with self._health.asking():
+                value = await self._client.get(name, self._bytes_max, self._settings.timeout_s)
         except Full:
             self.counts.skipped += 1
-            self._breaker.abandoned()
-        except Declined as exc:
-            self._declined(began, exc)
+        except Declined:
             self.counts.refused += 1
-        except Unreachable as exc:
-            self._failed(began, exc)
+        except Unreachable:
             self.counts.failed += 1
-        except asyncio.CancelledError:
-            self._breaker.abandoned()
-            raise
         else:
-            self._answered(began)
             self.counts.in_vain += value is None
             return value
         return None
@@ -206,52 +194,9 @@ class RegionalTier:
     async def _put(self, values: list[Put]) -> None:
         if not values:
             return
-        if not self._breaker.lets(self._monotonic()):
-            self.counts.dropped += len(values)
-            return
-        began = self._begun()
         done = 0
-        try:
-            done = await self._client.put(values, PUT_TIMEOUT_S)
-        except Full:
-            self._breaker.abandoned()
-        except Declined as exc:
-            self._declined(began, exc)
-        except Unreachable as exc:
-            self._failed(began, exc)
-        except asyncio.CancelledError:
-            self._breaker.abandoned()
-            raise
-        else:
-            self._answered(began)
+        if self._health.lets():
+            with suppress(Full, Declined, Unreachable), self._health.asking():
+                done = await self._client.put(values, PUT_TIMEOUT_S)
         self.counts.put += done
         self.counts.dropped += len(values) - done
-
-    # How it is.
-
-    def _begun(self) -> Instant:
-        self._breaker.asked()
-        return self._monotonic()
-
-    def _answered(self, began: Instant) -> None:
-        lost = not self._breaker.closed
-        self._breaker.answers(began, self._monotonic())
-        self._breaker.succeeded(began)
-        if lost and self._breaker.closed:
-            self._trouble = ""
-            log.warning("event=redis_back url=%s", self._settings.url)
-
-    def _declined(self, began: Instant, exc: Exception) -> None:
-        """It is there; that it does not do this may be a full memory, or one value's fault."""
-        self._answered(began)
-        self._trouble = str(exc)
-        if began >= self._tell_at:
-            self._tell_at = Instant(began + DECLINED_LOG_S)
-            log.warning("event=redis_declined url=%s why=%s", self._settings.url, exc)
-
-    def _failed(self, began: Instant, exc: Exception) -> None:
-        was = self._breaker.closed
-        self._breaker.failed(began, self._monotonic())
-        self._trouble = str(exc)
-        if was and not self._breaker.closed:
-            log.warning("event=redis_lost url=%s why=%s", self._settings.url, exc)

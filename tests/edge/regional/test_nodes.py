@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from edge.membership import Wanted, join
-from edge.node import Node, wall
+from edge.node import Node, monotonic, wall
 from edge.regional.tier import RegionalTier
 from index.entry import Purge
 from sync.invites import Terms
 from tests.edge.test_fleet import Two, door_of
-from tests.fakes.doors import Door, ask
+from tests.fakes.doors import Door, ask, chat
 from tests.fakes.eventually import until, until_told
 from tests.fakes.members import free_address
 from tests.fakes.node import running_node
@@ -211,3 +211,53 @@ async def test_a_hit_never_waits_for_it(
             prompt = PROMPT if door is two.at_a else f"{PROMPT} number 1"
             assert (await ask(door, prompt)).cache["hit"] is True
             assert tier(node).counts.failed + tier(node).counts.skipped == asked
+
+
+STRICT: dict[str, Any] = {
+    "environ": {"A_KEY": "key-of-a"},
+    "plans": [{"name": "pro", "tokens_per_day": 1_200}],
+    "keys": [{"tenant": "acme", "key_env": "A_KEY", "plan": "pro"}],
+    "admission": {"quotas": "strict"},
+}
+USED = 12
+"""Tokens that the fake upstream says each answer took."""
+
+
+async def test_two_nodes_grant_to_the_token_what_a_plan_allows(
+    server: RedisServer, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    async with region(tmp_path, upstream.base_url, server, **STRICT) as two:
+        key = {"authorization": "Bearer key-of-a"}
+        statuses: list[int] = []
+
+        async def all_granted() -> bool:
+            for door in (two.at_a, two.at_b):
+                asked = chat(f"what is {len(statuses)}", max_tokens=USED)
+                statuses.append((await ask(door, asked, **key)).status)
+            return statuses[-4:] == [429] * 4
+
+        await until_told(all_granted)
+        # The last call sets aside some tokens more than it will use.
+        assert 1_200 - 3 * USED <= statuses.count(200) * USED <= 1_200
+        hit = await ask(two.at_a, chat("what is 0", max_tokens=USED), **key)
+        assert hit.cache["hit"] is True, "which asks nobody"
+
+
+async def test_when_redis_is_lost_the_nodes_go_on_by_themselves(
+    server: RedisServer, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    async with region(tmp_path, upstream.base_url, server, **STRICT) as two:
+        key = {"authorization": "Bearer key-of-a"}
+        assert (await ask(two.at_a, "what is 0", **key)).status == 200
+        server.kill()
+        for number in range(1, 20):
+            asked = chat(f"what is {number}", max_tokens=USED)
+            assert (await ask(two.at_a, asked, **key)).status == 200
+        strict = two.a._strict
+        assert strict is not None
+        assert strict.fallbacks == 19
+        assert "promptedge_quota_fallbacks 19.0" in two.a._metrics.render().decode()
+        usage = two.a._gate._quotas.usage("acme", "pro", monotonic())
+        assert usage is not None
+        assert usage.day is not None
+        assert usage.day.left(monotonic()) == 1_200 - 20 * USED, "all was counted here as well"

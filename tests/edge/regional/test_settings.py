@@ -65,3 +65,9 @@ async def test_check_says_so_and_is_content(tmp_path: Path) -> None:
     assert (code, out) == (0, "The configuration is good.\n")
     assert "clear text over a network" in told
     assert "rediss://" in told
+
+
+def test_who_counts_in_redis_needs_one() -> None:
+    config = load(None, {}, {"admission": {"quotas": "strict"}})
+    with pytest.raises(ConfigError, match=r"set redis\.url"):
+        check_files(config, {})

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from edge.regional.client import Declined, RedisClient, Unreachable
+from edge.regional.health import Health
 from edge.regional.sealing import place
 from edge.regional.settings import RedisSettings
 from edge.regional.tier import RegionalTier
@@ -66,11 +67,11 @@ async def tier_at(
     tier = RegionalTier(
         settings_,
         client,
+        Health(url, clock.monotonic),
         region or Region(),
         SECRET,
         lambda: True,
         wall=clock.wall,
-        monotonic=clock.monotonic,
         chance=os.urandom,
     )
     running = asyncio.get_running_loop().create_task(tier.run())
