@@ -11,7 +11,7 @@ after one that came to nothing. What comes takes the place of what was there at 
 
 What was put here on purpose and pinned is left alone until it has expired, as was promised. Labels
 stay, as somebody may know the answer by them: the new one is purged by what would have purged the
-old.
+old. And it is found by meaning if the old one was, be it that whoever set it off wants no such one.
 """
 
 import logging
@@ -124,10 +124,11 @@ class Refresh:
     def _again(self, ask: Ask, entry: Entry, why: Why) -> Ask:
         query = ask.query
         labels = entry.labels if len(entry.labels) <= LABELS_KEPT_MAX else ()
+        mode = query.allowed.mode if entry.question is None else query.route.mode
         query = replace(
             query,
             call=replace(query.call, stream=False),
-            allowed=replace(query.allowed, lookup=False),
+            allowed=replace(query.allowed, mode=mode, lookup=False),
             route=replace(query.route, local=False),  # a stand-in's answer is not stored
             curation=Curation(labels, entry.pinned),
         )

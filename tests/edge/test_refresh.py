@@ -11,6 +11,7 @@ from edge.admission.plans import PlanSettings
 from edge.line import AdmissionSettings
 from edge.policy import CacheSettings
 from edge.refresh import RefreshSettings
+from index.decision import DecisionSettings
 from index.entry import Entry, NodeName, Purge, Scope
 from tests.edge.test_line import Held
 from tests.fakes.eventually import until
@@ -162,6 +163,22 @@ async def test_it_is_purged_by_what_would_have_purged_the_old_one(house: Indoors
     assert await calls(house) == 2
     assert (await house.ask("x")).text == "answer 2 to: x"
     assert await house.purge(Purge(label="launch")) == 1
+
+
+async def test_it_is_found_by_meaning_if_the_old_one_was(tmp_path: Path) -> None:
+    cache = CacheSettings(mode="semantic", ttl_s=TTL_S)
+    async with indoors(tmp_path, cache, semantic=DecisionSettings()) as house:
+        text = "Which colours has the flag of Norway?"
+        before = await popular(house, text)
+        await house.ask(text, prompt_cache="exact")
+        assert await calls(house) == 2
+        fresh = await house.ask(text)
+        decided = house.decisions.of(fresh.headers["x-request-id"])
+        assert decided is not None
+        hot = house.answers.recall(decided.scope, decided.key, house.clock.wall())
+        assert hot is not None
+        assert before.question is not None
+        assert hot.entry.question == before.question
 
 
 async def test_what_is_pinned_is_left_until_it_expires(house: Indoors) -> None:
