@@ -118,6 +118,7 @@ class Fleet:
             secret,
             tick=self.stamp,
             tell=self._enrol,
+            had_keys=self.has_keys,
         )
         self._sock: socket.socket | None = None
         self._listener: Listener | None = None

@@ -56,14 +56,17 @@ class Registrar:
         *,
         tick: Callable[[], Version],
         tell: Callable[[bytes], None],
+        had_keys: bool = False,
     ) -> None:
-        """`tell` is given each new line: it is to be merged, kept and told to the others."""
+        """`tell` is given each new line: it is to be merged, kept and told to the others.
+        `had_keys`: if there are no API keys in the roster, they were lost."""
         self._credentials = credentials
         self._roster = roster
         self._invites = invites
         self._secret = secret
         self._tick = tick
         self._tell = tell
+        self._had_keys = had_keys
 
     def settle(self, name: str, region: str, address: str, now: dt.datetime) -> None:
         """Have the roster say of this node what its configuration says, where nobody else has to
@@ -93,6 +96,7 @@ class Registrar:
         own = self._credentials
         if own.operator is None:
             raise Refused(f"{own.name} may not invite others: ask {self._inviting()}", 403)
+        self._check_keys()
         if terms.name is not None:
             check_name(terms.name)
         if terms.region is not None:
@@ -114,6 +118,7 @@ class Registrar:
         """The invite of whoever has that secret. Raises Refused."""
         if self._credentials.operator is None:
             raise Refused("This node may no longer invite others", 403)
+        self._check_keys()
         try:
             return self._invites.find(secret, now)
         except InviteError as exc:
@@ -202,6 +207,15 @@ class Registrar:
         taken = set(others.values())
         numbered = (f"{ANY_NAME}-{number}" for number in count(2))
         return next(one for one in (ANY_NAME, *islice(numbered, len(taken))) if one not in taken)
+
+    def _check_keys(self) -> None:
+        """Raises Refused while nobody knows the API keys: who joined now would ask for none."""
+        if self._had_keys and not self._roster.keybook:
+            raise Refused(
+                "The API keys of this node were lost, and nodes that join it would ask nobody for"
+                " one: put back a copy of fleet.db, or make a key (promptedge keys create) first",
+                409,
+            )
 
     def _check_free(self, name: NodeName, public_key: bytes) -> None:
         """Raises Refused unless a node of this key may be called that."""

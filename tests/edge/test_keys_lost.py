@@ -10,7 +10,9 @@ import pytest
 
 from edge.membership import Wanted, join
 from edge.node import Node, wall
+from sync.application import Refused
 from sync.invites import Terms
+from sync.joining import JoinError
 from tests.edge.test_cli import run
 from tests.fakes.doors import Answer, ask, doors
 from tests.fakes.eventually import until
@@ -112,6 +114,28 @@ async def test_who_joins_a_fleet_that_asks_for_no_keys_asks_for_none(
         await asyncio.to_thread(join, token, tmp_path / "b", None, wanted, wall())
         async with running_node(tmp_path / "b", upstream.base_url) as b, doors(b) as every:
             assert (await ask(every[0], "x")).status == 200
+
+
+@pytest.mark.parametrize("lose", [damage, found_anew])
+async def test_nobody_joins_a_node_that_lost_its_keys_and_asks_for_none(
+    upstream: ScriptedUpstream, tmp_path: Path, lose: Callable[[Path], None]
+) -> None:
+    own = {"sync": {"listen": free_address()}}
+    async with running_node(tmp_path / "a", upstream.base_url, **own) as node:
+        await made(node)
+        token = (await node.fleet.invite(Terms(), 60.0)).token
+    lose(tmp_path / "a")
+    async with running_node(tmp_path / "a", upstream.base_url, **own) as node:
+        with pytest.raises(Refused, match="promptedge keys create"):
+            await node.fleet.invite(Terms(), 60.0)
+        wanted = Wanted(listen=free_address())
+        with pytest.raises(JoinError):
+            await asyncio.to_thread(join, token, tmp_path / "b", None, wanted, wall())
+        await made(node)
+        token = (await node.fleet.invite(Terms(), 60.0)).token
+        await asyncio.to_thread(join, token, tmp_path / "b", None, wanted, wall())
+        async with running_node(tmp_path / "b", upstream.base_url) as b, doors(b) as every:
+            assert (await ask(every[0], "x")).status == 401
 
 
 async def test_damage_while_it_runs_changes_nothing(
