@@ -31,6 +31,9 @@ from sync.messages import Granted
 TURN_S = 2.0
 FLOOR = 0.2
 """Of each limit, what is divided evenly."""
+NEW = 0.5
+"""The same for a node where nobody was heard to ask while others were: more than what is free, so
+that whoever comes there is served, and the others grant somewhat too much until they hear of it."""
 DEMAND_S = 5.0
 """What was asked so long ago counts for about a third."""
 FIRST_TURNS = 2
@@ -182,6 +185,8 @@ class SharedMeter:
         asked = mine + sum(demand for _, demand in self._told.values())
         if asked < _NOTHING or self.fleet.turn <= FIRST_TURNS:
             return 1 / nodes
+        if mine < _NOTHING:  # whoever comes here now, the others have not heard of it
+            return NEW / nodes
         return FLOOR / nodes + (1 - FLOOR) * mine / asked
 
     def _bounded(self, demand: float) -> float:
