@@ -104,6 +104,8 @@ class Hearing:
             message = self._opened(frame, header, now)
             if not isinstance(message, Entries):
                 raise Refused("no answer")
+            if any(entry.version <= self._log.forgot for entry, _ in message.items):
+                raise Refused("of before purges were forgotten")  # it may be one that was purged
             news = self._entries(message, header, now)
         except (MessageError, ClockSkew) as exc:
             self.drop(exc)

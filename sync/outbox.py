@@ -118,6 +118,8 @@ class Outbox:
         """The log is complete from here on."""
         self.latest = _NOTHING
         """Position of the last frame in the log."""
+        self.forgot = _NOTHING
+        """When a file was set aside at the start: purges of what is older may be missing."""
         self.confirmed: Seen = ()
         """What the purges on disk come to."""
         self._seen: Seen = ()
@@ -146,7 +148,9 @@ class Outbox:
     def begin(self, position: Version) -> None:
         """A new log begins after `position`, above any that an earlier one may have given."""
         self.floor = self.latest = position
-        self._write((_STAMP, [("floor", position)]))
+        if self.lost:
+            self.forgot = position
+        self._write((_STAMP, [("floor", position), ("forgot", self.forgot)]))
 
     def told_until(self, run: bytes) -> Version | None:
         """How far the log had come when that run ended, as we remember it; None if we do not.
@@ -350,6 +354,7 @@ class Outbox:
         self.reserved = Version(stamps.get("reserved", 0))
         self.acknowledged = Version(stamps.get("acknowledged", 0))
         self.floor = Version(stamps.get("floor", 0))
+        self.forgot = Version(stamps.get("forgot", 0))
         self._log_bytes, last = file.execute(
             "SELECT ifnull(sum(length(frame)), 0), ifnull(max(position), 0) FROM log"
         ).fetchone()
@@ -415,6 +420,7 @@ class Outbox:
             "reserved": self.reserved,
             "acknowledged": self.acknowledged,
             "floor": self.floor,
+            "forgot": self.forgot,
         }
         return [
             (_STAMP, list(stamps.items())),

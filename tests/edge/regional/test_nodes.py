@@ -261,3 +261,26 @@ async def test_when_redis_is_lost_the_nodes_go_on_by_themselves(
         assert usage is not None
         assert usage.day is not None
         assert usage.day.left(monotonic()) == 1_200 - 20 * USED, "all was counted here as well"
+
+
+async def test_who_forgot_what_was_purged_takes_nothing_older_from_there(
+    server: RedisServer, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"redis": {"url": server.url, "timeout_s": 10.0}}
+    prompts = (PROMPT, "another")
+    async with (
+        running_node(tmp_path, upstream.base_url, **settings) as node,
+        door_of(node) as door,
+    ):
+        for prompt in prompts:
+            await ask(door, prompt)
+        await until(lambda: tier(node).counts.put == 2)
+        await node.purge(Purge())
+    for name in ("fleet.db-wal", "fleet.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "fleet.db").write_bytes(b"garbage" * 4_096)
+    for number, prompt in enumerate(prompts, 3):  # and so after the next restart
+        async with running_node(tmp_path, upstream.base_url, **settings) as node:
+            await asyncio.wait_for(node.fleet.filled.wait(), 20)
+            async with door_of(node) as door:
+                assert (await ask(door, prompt)).text == f"answer {number} to: {prompt}"
