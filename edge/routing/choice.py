@@ -9,7 +9,9 @@
 
 Now and then a request is a *probe*: it goes to one that is not the cheapest but may have become so,
 or that may work again. Probes are a small share of the requests, so they are many where there is a
-crowd to be brought back and few where each would be somebody's only request of the minute.
+crowd to be brought back and few where each would be somebody's only request of the minute. One that
+stands further up in the configuration and was hardly asked gets some more: its first answer, with a
+new connection, may have been its slowest.
 """
 
 from collections.abc import Sequence
@@ -25,6 +27,8 @@ from index.entry import Instant
 TWO_CHOICES_FROM = 10
 PROBE_SHARE = 0.05
 """So many requests may be probes."""
+FIRST_PROBE_SHARE = 0.2
+"""The same for those that were hardly asked, which lasts for a few requests."""
 LOOK_AROUND_S = 60.0
 """How often one that was never nearer is tried, to know it when it is needed."""
 
@@ -35,6 +39,7 @@ class Choice:
     probe_interval_s: float
     chance: Random
     probes: Budget = field(default_factory=lambda: Budget(PROBE_SHARE, balance=1.0))
+    first_probes: Budget = field(default_factory=lambda: Budget(FIRST_PROBE_SHARE))
 
     def among(self, able: Sequence[Upstream], need: Need, now: Instant) -> Upstream | None:
         """The upstream to ask; None if none of `able` may be asked now."""
@@ -72,14 +77,18 @@ class Choice:
     ) -> Upstream | None:
         """One of a tier at least as good as that of the best."""
         tier = TIERS.index(best.settings.tier)
+        further_up = True
         for one in able:
+            further_up = further_up and one is not best
             if one is best or TIERS.index(one.settings.tier) > tier:
                 continue
-            if self._due(one, best, need, now) and self.probes.spend(now):
+            hardly = further_up and one.hardly_asked(need)
+            budget = self.first_probes if hardly else self.probes
+            if self._due(one, best, need, now, soon=hardly) and budget.spend(now):
                 return one
         return None
 
-    def _due(self, one: Upstream, best: Upstream, need: Need, now: Instant) -> bool:
+    def _due(self, one: Upstream, best: Upstream, need: Need, now: Instant, *, soon: bool) -> bool:
         if not one.may_be_tried(need, now):
             return False
         if not (one.breaker.closed and one.lane(need.model).breaker.closed):
@@ -88,4 +97,4 @@ class Choice:
         better = better or one.settings.tier != best.settings.tier
         if one.asked_at is None:
             one.asked_at = now
-        return now - one.asked_at >= (self.probe_interval_s if better else LOOK_AROUND_S)
+        return now - one.asked_at >= (self.probe_interval_s if better or soon else LOOK_AROUND_S)

@@ -71,7 +71,8 @@ class Pool:
         able = self.able(need)
         if not able:
             raise self._unknown(need)
-        for budget in (self.retries, self.hedges, self.choice.probes):
+        choice = self.choice
+        for budget in (self.retries, self.hedges, choice.probes, choice.first_probes):
             budget.earn(now)
         return Trip(self, need, able, self.resting(wall))
 

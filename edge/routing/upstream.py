@@ -22,7 +22,7 @@ from math import ceil, exp2
 from edge.routing.breaker import Breaker
 from edge.routing.ceiling import Ceiling
 from edge.routing.lane import Lane
-from edge.routing.latency import LEAST_S, UNKNOWN_S, Latency
+from edge.routing.latency import LEAST_S, UNKNOWN_S, Latency, length_of
 from edge.routing.limit import IN_USE, Limit
 from edge.routing.maintenance import Drain
 from edge.routing.need import Need, Usual
@@ -36,6 +36,8 @@ ROUND_TRIPS = 2.0
 """A new connection's handshakes, as a measure of how far an upstream is that was never asked."""
 PAUSE_S_MAX = 2.0
 """An upstream that wants to be left alone for no longer is worth waiting for."""
+CHANCE_ANSWERS = 3
+"""So few answers may all have been slow by chance."""
 LANES_MAX = 64
 """Models that are told apart: clients may name any, where the operator did not list them."""
 _LONG_AGO = Instant(0.0)
@@ -134,6 +136,11 @@ class Upstream:
         if lane.doubted(now) and lane.waiting:
             return False
         return self.breaker.lets(now) and lane.breaker.lets(now) and now >= self.ejected_until
+
+    def hardly_asked(self, need: Need) -> bool:
+        """Has it answered, but so rarely that it may have been slow by chance?"""
+        track = self.lane(need.model).latency.tracks[length_of(need.prompt_bytes)]
+        return 0 < track.answers <= CHANCE_ANSWERS
 
     def rests_until(self, need: Need) -> Instant:
         """When it said that it may be asked again."""

@@ -201,6 +201,24 @@ def test_clients_that_give_up_waiting_are_news() -> None:
     assert chosen(pool, now=after(3)) == "far"
 
 
+def test_a_first_answer_that_was_slow_is_soon_forgotten() -> None:
+    """The nearest is slow once, at the very first, and then as far as it is."""
+    near, far = upstream("near"), upstream("far")
+    pool, now, late = pool_of(near, far), NOW, 2.0
+    asked = []
+    for number in range(80):
+        now = after(0.8 * number)
+        _, call = start(pool, now=now)
+        asked.append(call.upstream)
+        ttft_s = 0.4 if call.upstream is far else 0.25 + late
+        late = 0.0
+        answered = Instant(now + ttft_s)
+        call.answers(answered)
+        call.succeeded(answered, 20)
+    assert asked[0] is near
+    assert asked[-20:].count(near) >= 18
+
+
 def test_a_fast_failure_does_not_look_fast() -> None:
     a, b = known(upstream("a"), 0.2), known(upstream("b"), 0.4)
     pool = pool_of(a, b)
