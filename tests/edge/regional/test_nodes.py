@@ -267,7 +267,7 @@ async def test_who_forgot_what_was_purged_takes_nothing_older_from_there(
     server: RedisServer, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     settings: dict[str, Any] = {"redis": {"url": server.url, "timeout_s": 10.0}}
-    prompts = (PROMPT, "another")
+    prompts = (PROMPT, "what is the capital city of spain")
     async with (
         running_node(tmp_path, upstream.base_url, **settings) as node,
         door_of(node) as door,
