@@ -298,8 +298,7 @@ class Fleet:
         frame = await self.neighbours.fetch(scope, key)
         if frame is None:
             return None
-        entry = self.replica.take(frame, self._now())
-        return entry if entry and (entry.scope, entry.key) == (scope, key) else None
+        return self._got(self.replica.take(frame, self._now()), scope, key)
 
     # Answers for the whole region: `edge.regional.tier.Region`.
 
@@ -307,8 +306,14 @@ class Fleet:
         return self.replica.told(entry, self._now())
 
     def taken(self, frame: bytes, scope: Scope, key: CacheKey) -> Entry | None:
-        entry = self.replica.found(frame, self._now())
-        return entry if entry and (entry.scope, entry.key) == (scope, key) else None
+        return self._got(self.replica.found(frame, self._now()), scope, key)
+
+    def _got(self, news: Entry | None, scope: Scope, key: CacheKey) -> Entry | None:
+        """The answer that was asked for; it is no news if somebody else has just got it too."""
+        if news is not None and (news.scope, news.key) == (scope, key):
+            return news
+        hot = self._answers.recall(scope, key, self._wall())
+        return None if hot is None else hot.entry
 
     async def _offer(self) -> None:
         """Have told to others what is asked for often enough, as far as the budget goes."""

@@ -96,6 +96,24 @@ async def test_what_one_fetched_the_other_serves(
         assert "promptedge_redis_found 1.0" in two.b._metrics.render().decode()
 
 
+async def test_two_who_find_it_at_once_are_both_served(
+    server: RedisServer, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    async with region(tmp_path, upstream.base_url, server) as two:
+        await kept(two, two.at_a)
+        server.pause()
+        asking = asyncio.gather(  # who has wishes of its own shares no flight
+            ask(two.at_b, PROMPT), ask(two.at_b, PROMPT, cache_control="max-age=1000")
+        )
+        pool = tier(two.b)._client._redis.connection_pool
+        await until(lambda: len(pool._in_use_connections) == 2)
+        server.resume()
+        for found in await asking:
+            assert found.cache["hit"] is True
+        assert len(upstream.calls) == 1
+        assert tier(two.b).counts.refused == 0
+
+
 async def test_a_node_whose_disk_was_lost_finds_its_own(
     server: RedisServer, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
