@@ -57,7 +57,11 @@ class Breaker:
     def state(self, now: Instant) -> State:
         if self.closed:
             return "closed"
-        return "open" if now < max(self.open_until, self.rests_until) else "half-open"
+        return "open" if now < self.shut_until else "half-open"
+
+    @property
+    def shut_until(self) -> Instant:
+        return max(self.open_until, self.rests_until)
 
     def lets(self, now: Instant) -> bool:
         state = self.state(now)

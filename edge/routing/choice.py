@@ -11,7 +11,8 @@ Now and then a request is a *probe*: it goes to one that is not the cheapest but
 or that may work again. Probes are a small share of the requests, so they are many where there is a
 crowd to be brought back and few where each would be somebody's only request of the minute. One that
 stands further up in the configuration and was hardly asked gets some more: its first answer, with a
-new connection, may have been its slowest.
+new connection, may have been its slowest. And one of a better tier that was shut for a while is
+tried by the first request after that, even where few come: what stands in for it is second best.
 """
 
 from collections.abc import Sequence
@@ -84,7 +85,10 @@ class Choice:
                 continue
             hardly = further_up and one.hardly_asked(need)
             budget = self.first_probes if hardly else self.probes
-            if self._due(one, best, need, now, soon=hardly) and budget.spend(now):
+            if not self._due(one, best, need, now, soon=hardly):
+                continue
+            first_again = TIERS.index(one.settings.tier) < tier and one.not_asked_since_shut(need)
+            if first_again or budget.spend(now):
                 return one
         return None
 

@@ -139,10 +139,14 @@ class Pool:
 
     def _unknown(self, need: Need) -> ClientError:
         names = sorted({name for one in self.upstreams for name in one.models})
-        where = "" if need.regions is None else f" in {', '.join(need.regions) or 'no region'}"
+        said = f"The model {need.model!r} does not exist on this node."
+        if need.regions is not None and any(one.serves(need.model) for one in self.upstreams):
+            where = ", ".join(need.regions) or "no region"
+            said = (
+                f"No upstream in {where} has the model {need.model!r}, and it may go nowhere else."
+            )
         return ClientError(
-            f"The model {need.model!r} does not exist on this node{where}."
-            f" Models here: {', '.join(names)}.",
+            f"{said} Models here: {', '.join(names)}.",
             status=404,
             code="model_not_found",
             param="model",

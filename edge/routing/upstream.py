@@ -137,6 +137,11 @@ class Upstream:
             return False
         return self.breaker.lets(now) and lane.breaker.lets(now) and now >= self.ejected_until
 
+    def not_asked_since_shut(self, need: Need) -> bool:
+        """Has nothing been sent to it after the time for which its breakers were shut last?"""
+        opened = max(one.shut_until for one in (self.breaker, self.lane(need.model).breaker))
+        return self.asked_at is not None and self.asked_at < opened
+
     def hardly_asked(self, need: Need) -> bool:
         """Has it answered, but so rarely that it may have been slow by chance?"""
         track = self.lane(need.model).latency.tracks[length_of(need.prompt_bytes)]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edge.errors import ClientError, Overloaded, UpstreamError
 from edge.routing import report
+from edge.routing.breaker import OPEN_S_MAX
 from edge.routing.call import Call
 from edge.routing.choice import TWO_CHOICES_FROM
 from edge.routing.headers import Allowance, Told
@@ -19,7 +20,7 @@ from edge.routing.need import Need
 from edge.routing.outliers import EJECTED_S
 from edge.routing.pool import RETRIES_FIRST, Pool, Trip
 from edge.routing.settings import MaintenanceSettings, RoutingSettings, UpstreamSettings
-from edge.routing.upstream import LANES_MAX, Upstream
+from edge.routing.upstream import CHANCE_ANSWERS, LANES_MAX, Upstream
 from index.entry import Instant, Timestamp
 
 NOW = Instant(1000.0)
@@ -90,7 +91,7 @@ def test_where_a_prompt_may_go_is_no_preference() -> None:
     assert chosen(pool, Need("m", 1, regions=("eu",))) == "eu"
     with pytest.raises(ClientError, match="in ap"):
         pool.trip(Need("m", 1, regions=("ap",)), NOW, WALL)
-    with pytest.raises(ClientError, match="in no region"):
+    with pytest.raises(ClientError, match="in no region has"):
         pool.trip(Need("m", 1, regions=()), NOW, WALL)
 
 
@@ -143,6 +144,31 @@ def test_the_local_one_answers_what_the_others_failed_to() -> None:
         following.failed(NOW, error())
         following = trip.next(following, error(), NOW)
     assert names == ["primary", "secondary", "local"]
+
+
+def test_after_an_outage_the_next_request_tries_the_better_tier() -> None:
+    primary, secondary, local = tiers()
+    pool = pool_of(primary, secondary, local)
+    for one, ttft_s in ((primary, 5.0), (secondary, 1.0)) * CHANCE_ANSWERS:
+        known(one, ttft_s)
+    pool.choice.probes.balance = 0.0  # and few requests fill it
+    need, now = Need("m", 1_000, local=True), NOW
+    for _ in range(3):
+        for one in (primary, secondary):
+            for _ in range(5):
+                one.breaker.failed(now, now)
+        assert chosen(pool, need, now) == "local"
+        now = Instant(now + OPEN_S_MAX)
+        _, call = start(pool, need, now)
+        assert call.upstream is primary
+        assert start(pool, need, now)[1].upstream is secondary  # one request at a time
+        call.failed(now, error())
+    now = Instant(now + OPEN_S_MAX)
+    hangs = start(pool, need, now)[1]
+    assert hangs.upstream is primary
+    hangs.abandoned(now)
+    now = Instant(now + 1)
+    assert chosen(pool, need, now) != "primary"  # nobody else is to hang for it
 
 
 # Cost
