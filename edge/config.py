@@ -256,6 +256,10 @@ def _explain(error: Any, layers: _Layers) -> str:
     shown = "" if isinstance(given, Mapping | list | tuple) else f", is {given!r}"
     message = error["msg"].replace("Input should be", "must be")
     message = message.replace("a dictionary or an instance of", "a table:")
+    message = message.replace("a valid dictionary", "a table")
+    message = message.replace("a valid boolean, unable to interpret input", "true or false")
+    if error["type"] == "timezone_aware":
+        message, shown = "must have its offset from UTC, such as 2026-11-01T02:00:00Z", ""
     return f"{_source(layers, place)}: {_spelt(place)}: {message[:1].lower()}{message[1:]}{shown}"
 
 

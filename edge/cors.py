@@ -17,6 +17,7 @@ _EXPOSED = (
 )
 _REQUEST_HEADERS = ("authorization", "content-type", "cache-control", "prompt-cache", "traceparent")
 _TOKEN = re.compile(r"[a-z0-9-]{1,64}")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z*]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class CorsSettings:
     """Origins such as `https://chat.example`, or `*` for any. Empty: none."""
     max_age_s: Annotated[int, Ge(0)] = 600
     """How long a browser may remember the answer to its preflight, in seconds."""
+
+
+def wrong(origin: str) -> bool:
+    """Would no browser ever send it as its `Origin`: a scheme, a host and perhaps a port?"""
+    return origin not in ("*", "null") and not _ORIGIN.fullmatch(origin)
 
 
 class Cors:

@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -60,6 +61,7 @@ from edge.negative import Negative
 from edge.outlook import board
 from edge.outlook.board import Board
 from edge.outlook.history import History, Learned
+from edge.policy import expired_served_s
 from edge.preflight import (
     check_residency,
     check_values,
@@ -188,7 +190,9 @@ class Node:
         config = self.config
         self._embedding_worker = ThreadPoolExecutor(1, "embedding")
         self._readers = ThreadPoolExecutor(2, "store")
-        self.answers = Answers.open(data, config.store, config.memory, config.semantic)
+        kept_s = max(config.store.expired_kept_s, expired_served_s(config.cache, config.routes))
+        store = replace(config.store, expired_kept_s=kept_s)
+        self.answers = Answers.open(data, store, config.memory, config.semantic)
         stack.callback(self.answers.close)
         stack.callback(self._readers.shutdown)
         stack.callback(self._embedding_worker.shutdown)

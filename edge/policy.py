@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from fnmatch import fnmatchcase
+from itertools import chain
 from math import inf
 from typing import Annotated, Literal, assert_never
 
@@ -93,7 +94,7 @@ class CacheSettings:
     stale_if_error_s: Annotated[float, Ge(0)] = 0
     """How long after it expired an answer may be served while no upstream answers, in seconds; 0:
     never. The same while too many wait for upstreams (`admission.stale_after_s`). Expired answers
-    are kept for `store.expired_kept_s`. Never: purged ones, and those to prompts that speak of
+    are kept so long, while there is room. Never: purged ones, and those to prompts that speak of
     now."""
     stale_while_revalidate_s: Annotated[float, Ge(0)] = 0
     """How long after it expired an answer is served at once, while the node fetches a new one, in
@@ -116,6 +117,13 @@ class Route:
     stale_while_revalidate_s: float = 0.0
     regions: tuple[str, ...] = ()
     local: bool = False
+
+
+def expired_served_s(cache: CacheSettings, routes: tuple[RouteSettings, ...]) -> float:
+    """How long after it expired an answer may still be served, of whatever route."""
+    of_routes = ((one.stale_if_error_s, one.stale_while_revalidate_s) for one in routes)
+    said = (cache.stale_if_error_s, cache.stale_while_revalidate_s, *chain.from_iterable(of_routes))
+    return max(seconds or 0.0 for seconds in said)
 
 
 def route(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from edge import identity, listen
+from edge import cors, identity, listen
 from edge.admission import key_format
 from edge.admission.keys import KEY_CHARS_MAX, KeyRing
 from edge.admission.source import Networks
@@ -177,6 +177,12 @@ def check_values(config: Config) -> None:
         raise ConfigError(
             f"protection.trusted: {exc}; name networks, such as 10.0.0.0/8 or 2001:db8::/32"
         ) from exc
+    for origin in config.cors.allow_origins:
+        if cors.wrong(origin):
+            raise ConfigError(
+                f"cors.allow_origins: {origin!r} is no origin; write it as browsers do, such as"
+                " https://chat.example or http://localhost:3000, without a path, or *"
+            )
     named = [one.name for one in config.plans]
     if len(set(named)) < len(named):
         raise ConfigError(f"plans: two have the same name; there are {', '.join(sorted(named))}")

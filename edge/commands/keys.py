@@ -88,12 +88,12 @@ def listed(options: argparse.Namespace) -> int:
     found = call(options, "/admin/keys")
     if found is None:
         return EXIT_FAILED
-    print(f"{'ID':<13}{'STATE':<9}{'TENANT':<20}{'PLAN':<10}{'ENDS':<6}{'EXPIRES':<12}SCOPES")
+    print(f"{'ID':<13}{'STATE':<9}{'TENANT':<20}{'PLAN':<10}{'ENDS':<6}{'EXPIRES':<19}SCOPES")
     for one in found["keys"]:
-        until = _day(one["expires_at"]) if one["expires_at"] else "never"
+        until = _moment(one["expires_at"]) if one["expires_at"] else "never"
         print(
             f"{one['id']:<13}{one['state']:<9}{one['tenant']:<20}{one['plan'] or '-':<10}"
-            f"{one['last']:<6}{until:<12}{','.join(one['scopes']) or 'all'}"
+            f"{one['last']:<6}{until:<19}{','.join(one['scopes']) or 'all'}"
         )
     return EXIT_OK
 
@@ -101,7 +101,7 @@ def listed(options: argparse.Namespace) -> int:
 def _print_key(made: Any) -> int:
     if made is None:
         return EXIT_FAILED
-    until = f", until {_day(made['expires_at'])}" if made["expires_at"] else ""
+    until = f", until {_moment(made['expires_at'])}" if made["expires_at"] else ""
     print(f"Key {made['id']} for {made['tenant']}{until}. It is shown once:\n", file=sys.stderr)
     print(made["key"])
     return _ended(made)
@@ -121,8 +121,8 @@ def _ended(done: Any) -> int:
     return EXIT_OK
 
 
-def _day(timestamp: float) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(timestamp))
+def _moment(timestamp: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(timestamp))
 
 
 def _names(text: str) -> list[str]:

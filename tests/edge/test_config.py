@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config import Config, ConfigError, KeySettings, NodeSettings, TlsSettings, load
+from edge.cors import CorsSettings
 from edge.node import Node
 from edge.policy import CacheSettings, RouteSettings
 from edge.preflight import check_files, check_values, upstreams
@@ -285,7 +286,7 @@ def test_upstreams_are_named_after_their_host_and_names_are_their_own() -> None:
         ),
         (
             'upstream = "a"\nbegins = 2026-11-01T02:00:00\nends = 2026-11-01T03:00:00',
-            "maintenance[0].begins: input should have timezone info",
+            "maintenance[0].begins: must have its offset from UTC, such as 2026-11-01T02:00:00Z",
         ),
     ],
 )
@@ -295,6 +296,14 @@ def test_maintenance_that_cannot_be(file: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError) as raised:
         check_values(load(file, {}))
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("origin", ["chat.example", "https://chat.example/", "https://*.example"])
+def test_an_origin_that_no_browser_would_send(origin: str) -> None:
+    good = ("https://chat.example", "http://localhost:3000", "tauri://localhost", "*")
+    check_values(Config(cors=CorsSettings(good)))
+    with pytest.raises(ConfigError, match=r"cors\.allow_origins: .* is no origin"):
+        check_values(Config(cors=CorsSettings((origin,))))
 
 
 def test_regions_that_no_upstream_is_in() -> None:

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ClientError
-from edge.policy import Allowed, CacheSettings, Mode, RouteSettings, allowed, kind_of, route
+from edge.policy import (
+    Allowed,
+    CacheSettings,
+    Mode,
+    RouteSettings,
+    allowed,
+    expired_served_s,
+    kind_of,
+    route,
+)
 from index.eligibility import PromptClass
 from index.entry import Scope
 
@@ -147,6 +156,14 @@ def test_a_routes_classes_count_over_those_of_all() -> None:
     }
     everybodys = {"personal": PromptClass.SEMANTIC, "creative": PromptClass.BYPASS}
     assert route("n", routes, cache).classes == route("other", routes, cache).classes == everybodys
+
+
+def test_expired_answers_are_served_as_long_as_any_route_says() -> None:
+    assert expired_served_s(CacheSettings(), ()) == 0
+    default = CacheSettings(stale_if_error_s=60, stale_while_revalidate_s=90)
+    assert expired_served_s(default, (RouteSettings("a"),)) == 90
+    longer = RouteSettings("a", stale_if_error_s=86_400, stale_while_revalidate_s=0)
+    assert expired_served_s(default, (longer, RouteSettings("b"))) == 86_400
 
 
 def test_records_are_kept_apart_by_scope_route_and_class() -> None:
