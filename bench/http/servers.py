@@ -23,7 +23,7 @@ from bench.http.work import HEADERS, PATH, Scratch
 Wire = Literal["h1", "tls", "h3"]
 Connection = http.client.HTTPConnection
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 PEERS_HINT = "pip install -r requirements/bench.txt"
 
 

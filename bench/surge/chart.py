@@ -76,7 +76,12 @@ def draw(runs: Sequence[tuple[str, Ran]], times: Times, to: Path) -> None:
         column[0].annotate(
             _headline(ran, times), (0.5, 1.05), xycoords="axes fraction", ha="center", fontsize=11
         )
+        used, lacked = ran.cores
         column[-1].set_xlabel("seconds")
+        column[-1].annotate(
+            f"CPU: {used:.2f} of a core used, {lacked:.2f} wanted and not had", (0.5, -0.34),
+            xycoords="axes fraction", ha="center", fontsize=9.5, color="#666666",
+        )  # fmt: skip
     top = SURGE * CAPACITY * 1.4
     for row, (title, unit), limit in zip(table, TITLES, (top, 100, PATIENCE_S, top), strict=True):
         row[0].set_ylabel(f"$\\bf{{{title}}}$\n{unit}".replace(" ", "\\ ", title.count(" ")))

@@ -39,7 +39,8 @@ CALLS = Goal("upstream calls, to different prompts answered", 1.1, "at most", "x
 ALL = Goal("answered of 1,000 equal requests at once", 1_000, "at least", "")
 ONCE = Goal("upstream calls for them", 1, "at most", "")
 LOST = Goal("lost to a dead upstream, without a first token", 0, "at most", "")
-FOLLOWS = Goal("share of an upstream that got 3x as slow, after 10 s", 20, "at most")
+NEAREST = Goal("share of the nearer of two upstreams", 80, "at least")
+FOLLOWS = Goal("its share once it got 3x as slow, after 10 s", 20, "at most")
 WRONG = Goal("answers to something else", 0, "at most", "")
 
 
@@ -181,7 +182,7 @@ def of_killed(ran: Ran) -> dict[Goal, float]:
 
 
 def of_slower(ran: Ran) -> dict[Goal, float]:
-    return {FOLLOWS: near(part(ran, "after"))}
+    return {NEAREST: near(part(ran, "before")), FOLLOWS: near(part(ran, "after"))}
 
 
 def near(outcomes: Sequence[Outcome]) -> float:

@@ -191,13 +191,16 @@ def killed(stage: Stage, system: System) -> Ran:
 
 
 def slower(stage: Stage, system: System) -> Ran:
-    """Parts `before`, `change` (the next `FOLLOWS_S`), `after`."""
+    """Parts `first`, in which it is learned who is nearer; `before`, `change` (the next
+    `FOLLOWS_S`), `after`."""
     chance, prompts = Random(6), Prompts(6)
-    before = stage.times.pair
+    first, long = FOLLOWS_S, stage.times.pair
+    slow = first + long
     bounds = {
-        "before": (0.0, before),
-        "change": (before, before + FOLLOWS_S),
-        "after": (before + FOLLOWS_S, before + FOLLOWS_S + stage.times.pair),
+        "first": (0.0, first),
+        "before": (first, slow),
+        "change": (slow, slow + FOLLOWS_S),
+        "after": (slow + FOLLOWS_S, slow + FOLLOWS_S + long),
     }
     askings = [
         asking
@@ -209,7 +212,7 @@ def slower(stage: Stage, system: System) -> Ran:
         async def slow_down() -> None:
             await asyncio.to_thread(upstreams[0].slow_down, 3.0)
 
-        return [(before, slow_down)]
+        return [(slow, slow_down)]
 
     return stage.play(system, askings, meanwhile, _two())
 
