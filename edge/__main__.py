@@ -40,6 +40,7 @@ from edge.commands.calling import (
     read_request,
 )
 from edge.commands.calling import config as configured
+from edge.commands.compact import compact
 from edge.config import ConfigError
 
 
@@ -107,7 +108,7 @@ def status(options: argparse.Namespace) -> int:
     facts = call(options, "/admin/status")
     if facts is None:
         return EXIT_FAILED
-    print(json.dumps(facts, indent=2))
+    print(compact(facts))
     return EXIT_OK if facts.get("state") == "ready" else EXIT_FAILED
 
 
@@ -178,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("explain", help="say why an answer was served by meaning, or not")
     add_admin(one)
     add = one.add_argument
-    add("request_id", nargs="?", metavar="REQUEST_ID", help="the X-Request-Id of a late answer")
+    add("request_id", nargs="?", metavar="REQUEST_ID", help="the X-Request-Id of a recent answer")
     add(
         "--request", metavar="FILE", help="or a chat request, decided as of now (JSON; - for stdin)"
     )

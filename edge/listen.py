@@ -1,5 +1,6 @@
 """Listening sockets: bound early, so that a port in use is said before anything else is done."""
 
+import errno
 import socket
 from dataclasses import dataclass
 
@@ -71,5 +72,6 @@ def _bind(address: Address, kind: socket.SocketKind) -> socket.socket:
     except OSError as exc:
         sock.close()
         name = "TCP" if kind == socket.SOCK_STREAM else "UDP"
-        raise ListenError(f"{address} ({name}): {exc.strerror}") from exc
+        hint = ": is a node running there already?" if exc.errno == errno.EADDRINUSE else ""
+        raise ListenError(f"{address} ({name}): {exc.strerror}{hint}") from exc
     return sock

@@ -75,7 +75,7 @@ def invite(options: argparse.Namespace) -> int:
     made = call(options, "/admin/invite", asked)
     if made is None:
         return EXIT_FAILED
-    until = time.strftime("%H:%M:%S on %d %b", time.localtime(made["until"]))
+    until = time.strftime("%Y-%m-%d %H:%MZ", time.gmtime(made["until"]))
     print(f"On the new node, before it is started, until {until}:\n", file=sys.stderr)
     print(f"promptedge join {made['token']}")
     if membership.is_loopback(made["address"]):

@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_admin, call, read_request
+from edge.commands.calling import EXIT_FAILED, EXIT_OK, EXIT_USAGE, add_admin, call, read_request
 
 EXIT_PARTLY = 3
 """Purged here, and not confirmed by all other nodes."""
@@ -41,6 +41,13 @@ def purge(options: argparse.Namespace) -> int:
     for name in ("everything", "tenant", "label", "model", "route"):
         if value := getattr(options, name):
             asked[name] = value
+    if not (options.request or asked.keys() & {"everything", "tenant", "label", "model", "route"}):
+        print(
+            "promptedge: say what to purge: --everything, --tenant, --label, --model, --route or"
+            " --request",
+            file=sys.stderr,
+        )
+        return EXIT_USAGE
     if options.request:
         asked["request"] = read_request(options.request)
     done = call(options, "/admin/purge", asked)

@@ -64,7 +64,7 @@ async def test_status_and_purge_of_a_running_node(node: Node, tmp_path: Path) ->
     assert await run(*soft) == (0, "1 answer stale on this node\n", "")
     for narrow in (("--label", "news"), ("--route", "gpt*")):
         assert await run("purge", *admin, *narrow) == (0, "0 answers purged on this node\n", "")
-    code, _, err = await run("purge", *admin)
+    code, _, err = await run("purge", *admin, "--everything", "--model", "test-model")
     assert code == 1
     assert "Either everything or a part" in err
     code, _, err = await run(*asked, str(tmp_path / "absent.json"))
@@ -98,9 +98,15 @@ async def test_upstreams_are_listed_drained_and_resumed(node: Node) -> None:
     assert f"There are: {upstream.name}" in err
 
 
-@pytest.mark.parametrize("command", ["status", "purge"])
-async def test_without_a_node_there_is_an_error_and_no_trace(command: str) -> None:
-    code, out, err = await run(command, "--admin", "127.0.0.1:1")
+async def test_a_purge_of_nothing_in_particular_is_refused() -> None:
+    code, out, err = await run("purge")
+    assert (code, out) == (2, "")
+    assert err.startswith("promptedge: say what to purge: --everything, ")
+
+
+@pytest.mark.parametrize("command", [("status",), ("purge", "--everything")])
+async def test_without_a_node_there_is_an_error_and_no_trace(command: tuple[str, ...]) -> None:
+    code, out, err = await run(*command, "--admin", "127.0.0.1:1")
     assert (code, out) == (1, "")
     assert err.startswith("promptedge: no node answers at 127.0.0.1:1: ")
 
@@ -108,8 +114,9 @@ async def test_without_a_node_there_is_an_error_and_no_trace(command: str) -> No
 async def test_a_port_in_use_and_a_directory_in_use(node: Node, tmp_path: Path) -> None:
     free = ("--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "127.0.0.1:0")
     taken = str(node.addresses["plain"])
+    asked = "is a node running there already?"
     code, _, err = await run("serve", *free, "--plain", taken, "--data", str(tmp_path / "other"))
-    assert (code, err) == (1, f"promptedge: {taken} (TCP): Address already in use\n")
+    assert (code, err) == (1, f"promptedge: {taken} (TCP): Address already in use: {asked}\n")
     code, _, err = await run("serve", *free, "--data", str(node.config.node.data))
     assert code == 1
     assert str(node.config.node.data) in err
