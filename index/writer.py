@@ -73,8 +73,8 @@ class StoreSettings:
     """Size of the log at which it is copied into the file even while answers are waiting. They wait
     for the disk meanwhile, so it is small: 4 MiB took up to 45 ms on a busy machine, 16 MiB 100."""
     expired_kept_s: Annotated[float, Interval(gt=0, le=86_400)] = 3600.0
-    """Expired answers are deleted this much later: a wrong clock must not empty the cache, and one
-    may be served when no upstream answers (`cache.stale_if_error_s`)."""
+    """Expired answers are deleted this much later: a wrong clock must not empty the cache. Later
+    still where they may be served for longer (`cache.stale_if_error_s`)."""
     retry_s: Annotated[float, Interval(gt=0, le=5)] = 2.0
     """How often a store that cannot write tries again."""
     tick_s: Annotated[float, Gt(0)] = 5.0
