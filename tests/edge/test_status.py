@@ -45,7 +45,7 @@ async def test_it_says_how_the_node_is(door: Door) -> None:
     assert (told["object"], told["node"], told["time_zone"]) == ("status", "edge", "UTC")
     assert datetime.fromisoformat(told["generated_at"]).tzinfo is UTC
     assert told["load"] == {"level": "idle", "utilisation": 0.0}
-    no_plan = {"plan": None, "weight": 1.0, "predicted_wait_s": 0.0, "wait_s_max": 12.0}
+    no_plan = {"plan": None, "weight": 1.0, "predicted_wait_s": 0.0, "wait_s_max": 7.5}
     assert told["queue"] == {"waiting": 0, "plans": [no_plan]}
     (one,) = told["upstreams"]
     assert (one["name"], one["tier"], one["state"]) == ("upstream 1", "primary", "healthy")
