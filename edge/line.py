@@ -27,8 +27,8 @@ LOOK_S = 0.5
 _HELD_S_LEAST = 1e-3
 PRUDENCE = 0.5
 """Who is foreseen to wait longer than this share of what it may wait is not let wait: of those who
-would just make it many do not, and who is refused had better know at once. A half leaves fewer than
-one of a hundred refusals to come late, at any load, and costs no answers; 0.8 leaves five of them."""
+would just make it many do not, and who is refused had better know at once. With a half fewer than
+one of a hundred refusals come late, at any load, and no answer is lost; with 0.8 it is five."""
 _SMOOTHING = 0.1
 
 Where = tuple[Upstream, ...]
