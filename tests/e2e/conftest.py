@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.ports import free_address
+
 PATIENCE_S = 60.0
 """Nothing here takes so long, unless it will never come."""
 
@@ -24,7 +25,7 @@ class NodeProcess:
 
     def __init__(self, data: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.data = data
-        self.listen, self.plain, self.admin = (f"127.0.0.1:{port}" for port in _free_ports(3))
+        self.listen, self.plain, self.admin = (free_address() for _ in range(3))
         self.base_url = f"http://{self.plain}/v1"
         self.log = data / "log"
         data.mkdir(exist_ok=True)
@@ -75,14 +76,6 @@ class NodeProcess:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE_S)
-
-
-def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(one.getsockname()[1]) for one in held]
-    for one in held:
-        one.close()
-    return ports
 
 
 @pytest.fixture(scope="module")

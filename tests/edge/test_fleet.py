@@ -14,9 +14,9 @@ from edge.node import Node, wall
 from index.entry import Entry, Instant, Purge
 from sync.invites import Terms
 from tests.fakes.doors import Door, ask, doors
-from tests.fakes.members import free_address
 from tests.fakes.nats import BINARIES, nats_server
 from tests.fakes.node import running_node
+from tests.fakes.ports import free_address
 from tests.fakes.upstream import ScriptedUpstream
 
 PROMPT = "what is the capital city of france"
@@ -70,7 +70,7 @@ async def fleet_of_two(
     settings["sync"] = {"nats": {"urls": urls}}
     own = {
         "node": {"name": "fra-1"},
-        "sync": {**settings["sync"], "listen": "127.0.0.1:0", "region": "eu"},
+        "sync": {**settings["sync"], "listen": free_address(), "region": "eu"},
     }
     async with running_node(data / "a", base_url, **{**settings, **own}) as a:
         invitation = await a.fleet.invite(terms or Terms(), 60.0)

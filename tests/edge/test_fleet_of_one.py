@@ -20,8 +20,8 @@ from sync.invites import Terms
 from sync.peer_client import Peer
 from sync.roster import enrol
 from tests.fakes.entries import entry
-from tests.fakes.members import free_address
 from tests.fakes.node import running_node, url
+from tests.fakes.ports import free_address
 
 
 def listens_on(data: Path, address: str) -> None:

@@ -31,6 +31,7 @@ from tests.fakes.doors import ask, doors
 from tests.fakes.fleet import OPERATOR
 from tests.fakes.indoors import Indoors, indoors
 from tests.fakes.node import running_node
+from tests.fakes.ports import free_address
 from tests.fakes.upstream import ScriptedUpstream
 
 NOW = Timestamp(1_800_000_000.0)
@@ -313,7 +314,7 @@ async def test_a_node_that_joins_knows_the_keys_before_it_serves(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
     """Also if nobody is there to tell it when it starts: else it would serve everybody."""
-    listening = {"listen": "127.0.0.1:0", "region": "eu"}
+    listening = {"listen": free_address(), "region": "eu"}
     async with running_node(tmp_path / "a", upstream.base_url, sync=listening) as one:
         key = (await run("keys", "create", *admin_of(one), "--tenant", "acme"))[1].strip()
         invitation = await one.fleet.invite(InviteTerms(), 60.0)

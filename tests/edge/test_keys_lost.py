@@ -16,8 +16,8 @@ from sync.joining import JoinError
 from tests.edge.test_cli import run
 from tests.fakes.doors import Answer, ask, doors
 from tests.fakes.eventually import until
-from tests.fakes.members import free_address
 from tests.fakes.node import running_node
+from tests.fakes.ports import free_address
 from tests.fakes.upstream import ScriptedUpstream
 
 
@@ -105,7 +105,7 @@ async def test_a_node_that_never_had_keys_serves_as_before(
 async def test_who_joins_a_fleet_that_asks_for_no_keys_asks_for_none(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
-    own = {"sync": {"listen": "127.0.0.1:0"}}
+    own = {"sync": {"listen": free_address()}}
     async with running_node(tmp_path / "b", upstream.base_url) as node:
         await made(node)
     async with running_node(tmp_path / "a", upstream.base_url, **own) as node:

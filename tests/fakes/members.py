@@ -30,6 +30,7 @@ from sync.peers import Peers
 from sync.replica import End, Role
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
+from tests.fakes.ports import free_address
 
 SECRET = bytes(range(32))
 NOW = Timestamp(time.time())  # noqa: TID251  certificates are compared with the real clock
@@ -180,8 +181,8 @@ async def listening(
     one: Member, settings: SyncSettings | None = None, feed: Feed | None = None
 ) -> AsyncIterator[Member]:
     """Reached by others while this lasts; at the same address as before, if there was one."""
-    sock = listen.bind_tcp(listen.parse(one.address or "127.0.0.1:0"))
-    one.address = str(listen.bound(sock))
+    one.address = one.address or free_address()
+    sock = listen.bind_tcp(listen.parse(one.address))
     listener = Listener(
         sock,
         one.credentials.server_tls(),
@@ -232,8 +233,3 @@ def fleet(data: Path, *names: str) -> list[Member]:
         for line in founder.roster.lines():
             one.roster.merge(line)
     return members
-
-
-def free_address() -> str:
-    with listen.bind_tcp(listen.parse("127.0.0.1:0")) as sock:
-        return str(listen.bound(sock))

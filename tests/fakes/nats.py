@@ -1,4 +1,4 @@
-"""A real nats-server, in a process of its own, on a port that the kernel chose."""
+"""A real nats-server, in a process of its own, on a port that nobody has."""
 
 import os
 import shutil
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.fakes.ports import free_port
 
 NEWEST = Path(sys.executable).parent / "nats-server"
 """From the development requirements."""
@@ -33,7 +35,7 @@ class NatsServer:
         self._command = (*within, binary)
         self._host = host
         self._file = directory / "nats-server.conf"
-        self._port = -1  # any
+        self._port = free_port()
         self._process: subprocess.Popen[str] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self.configure(configuration)
@@ -63,8 +65,6 @@ class NatsServer:
         lines = []
         for line in self._process.stderr:
             lines.append(line)
-            if "Listening for client connections on" in line:
-                self._port = int(line.rpartition(":")[2])
             if wanted in line:
                 return
         raise AssertionError(f"nats-server ended:\n{''.join(lines)}")

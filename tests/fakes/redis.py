@@ -1,4 +1,4 @@
-"""A real redis-server, in a process of its own, on a port that the kernel chose."""
+"""A real redis-server, in a process of its own, on a port that nobody has."""
 
 import shutil
 import signal
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.fakes.ports import free_port
+
 BINARIES = {name: shutil.which(f"{name}-server") for name in ("redis", "valkey")}
 """Whichever is installed: Debian has redis-server, and later ones valkey-server as well."""
 
@@ -16,7 +18,7 @@ class RedisServer:
     """`start`, `kill` and `start` again: same port, nothing kept. `pause` stops it dead."""
 
     def __init__(self, binary: str, directory: Path, *options: str) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory
         self._options = options
         self._binary = binary
@@ -98,10 +100,3 @@ def redis_server(binary: str, directory: Path, *options: str) -> Iterator[RedisS
 def _written(words: tuple[str | bytes, ...]) -> bytes:
     parts = [word.encode() if isinstance(word, str) else word for word in words]
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(p), p) for p in parts)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port

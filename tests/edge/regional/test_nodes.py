@@ -16,8 +16,8 @@ from sync.invites import Terms
 from tests.edge.test_fleet import Two, door_of
 from tests.fakes.doors import Door, ask, chat
 from tests.fakes.eventually import until, until_told
-from tests.fakes.members import free_address
 from tests.fakes.node import running_node
+from tests.fakes.ports import free_address
 from tests.fakes.redis import BINARIES, RedisServer, redis_server
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -47,7 +47,7 @@ async def region(
     settings["redis"] = {"url": server.url, "timeout_s": 10.0, **settings.get("redis", {})}
     own = {
         "node": {"name": "fra-1"},
-        "sync": {"listen": "127.0.0.1:0", "region": "eu", "threshold": 1_000_000},
+        "sync": {"listen": free_address(), "region": "eu", "threshold": 1_000_000},
     }
     async with running_node(data / "a", base_url, **{**settings, **own}) as a:
         invitation = await a.fleet.invite(Terms(), 60.0)

@@ -1,0 +1,43 @@
+"""Ports for servers of other processes, and for those that are told where they will listen.
+
+What the kernel gives out for port 0 it gives to the next socket as well once that one is closed,
+outgoing connections among them. These are below the ports it chooses from, and none is given twice.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import count
+
+FIRST, LAST = 10_000, 32_000
+"""Linux chooses from 32768, and the IANA would have everybody choose from 49152."""
+
+
+def free_port() -> int:
+    """A port that nobody has on 127.0.0.1, neither of TCP nor of UDP."""
+    return next(port for port in _PORTS if _is_free(port))
+
+
+def free_address() -> str:
+    return f"127.0.0.1:{free_port()}"
+
+
+def _all_once() -> Iterator[int]:
+    """From a place that another process which does the same has hardly begun at."""
+    many = LAST - FIRST
+    for number in count(os.getpid() * 101):
+        yield FIRST + number % many
+
+
+def _is_free(port: int) -> bool:
+    with ExitStack() as bound:
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            try:
+                bound.enter_context(socket.socket(type=kind)).bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
+
+
+_PORTS = _all_once()
