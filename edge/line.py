@@ -30,6 +30,9 @@ PRUDENCE = 0.5
 would just make it many do not, and who is refused had better know at once. With a half fewer than
 one of a hundred refusals come late, at any load, and no answer is lost; with 0.8 it is five."""
 _SMOOTHING = 0.1
+PACES_MAX = 256
+"""Sets of upstreams that serve the same of which a pace is kept. There are fewer, but a local model
+that was started again is another upstream."""
 
 Where = tuple[Upstream, ...]
 """The upstreams that a call may go to."""
@@ -89,8 +92,8 @@ class Line:
         self._monotonic = monotonic
         self._queues: OrderedDict[Where, Queue] = OrderedDict()
         self._running: Counter[Where] = Counter()
-        self._paces: dict[Where, Pace] = {}
-        """As many as there are sets of upstreams that serve the same."""
+        self._paces: OrderedDict[Where, Pace] = OrderedDict()
+        """The one that was used longest ago first."""
         self._granted = 0
         """Places handed out to who has not begun, so that upstreams do not know of them yet."""
         self._ended = False
@@ -179,6 +182,7 @@ class Line:
     def check(self) -> None:
         """Audit; for tests, O(n)."""
         assert self._granted >= 0
+        assert len(self._paces) <= PACES_MAX
         for where, queue in self._queues.items():
             queue.check()
             assert len(queue)
@@ -241,6 +245,9 @@ class Line:
     def _take(self, where: Where, weight: float) -> None:
         self._running[where] += 1
         self._paces.setdefault(where, Pace()).took(weight, self._monotonic())
+        self._paces.move_to_end(where)
+        if len(self._paces) > PACES_MAX:
+            self._paces.popitem(last=False)
 
     def _turn_s(self, where: Where) -> float:
         """How often a place becomes free: as often as one is taken, in the long run."""

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from edge.admission.plans import PlanSettings
-from edge.line import AdmissionSettings, Line, LineFull
+from edge.line import PACES_MAX, AdmissionSettings, Line, LineFull
 from edge.metrics import Metrics
 from edge.policy import CacheSettings
+from edge.routing.settings import UpstreamSettings
+from edge.routing.upstream import Upstream
 from tests.fakes.doors import Answer, chat
 from tests.fakes.eventually import until
 from tests.fakes.indoors import Clock, Exchange, Indoors, answer, indoors
@@ -246,3 +248,12 @@ async def test_without_a_limit_nobody_waits(tmp_path: Path) -> None:
             assert (house.line.running, len(house.line)) == (50, 0)
             for _ in range(50):
                 held.go.release()
+
+
+async def test_no_more_is_known_of_upstreams_that_are_gone_than_fits() -> None:
+    """Each start of a local model is another upstream."""
+    line = Line(AdmissionSettings(), lambda _: None, Metrics(), Clock().monotonic)
+    for _ in range(PACES_MAX + 2):
+        local = Upstream(UpstreamSettings("http://local/v1"), "local", frozenset())
+        async with line.place((local,), "a", 1.0, 10.0):
+            line.check()
