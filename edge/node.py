@@ -610,7 +610,7 @@ class Node:
         done = await self.fleet.purge(purge, soft=soft, wait_s=wait_s)
         log.warning(
             "event=purged entries=%d scope=%s label=%s soft=%s confirmed=%d unconfirmed=%s",
-            done.matched, purge.scope, purge.label, soft,
+            done.matched, purge.scope or "-", purge.label or "-", soft,
             len(done.confirmed), ",".join(done.unconfirmed) or "-",
         )  # fmt: skip
         return done

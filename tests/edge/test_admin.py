@@ -129,6 +129,15 @@ async def test_what_was_purged_is_a_miss_and_the_rest_a_hit(
         assert hit is (key not in gone)
 
 
+async def test_the_log_says_what_a_purge_was_narrowed_to(
+    admin: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    await purge(admin, everything=True)
+    await purge(admin, tenant="acme", label="launch")
+    assert "event=purged entries=0 scope=- label=- soft=False" in caplog.text
+    assert "event=purged entries=0 scope=tenant:acme label=launch soft=False" in caplog.text
+
+
 async def test_a_soft_purge_makes_stale(plain: Door, admin: aiohttp.ClientSession) -> None:
     await ask(plain, "x")
     soft = {"model": "test-model", "soft": True}
