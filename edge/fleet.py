@@ -75,6 +75,8 @@ class Purging:
     unconfirmed: tuple[NodeName, ...] = ()
     """Nodes that have not said so by the deadline. They apply it when they hear of it, before they
     are told anything else."""
+    revoked: bool = False
+    """This node is of the fleet no more, as far as it knows: none of them will hear of it."""
 
 
 class Fleet:
@@ -355,6 +357,7 @@ class Fleet:
             count,
             tuple(name for name, applied in told.items() if applied),
             tuple(name for name, applied in told.items() if not applied),
+            self.report.revoked,
         )
 
     def _others(self) -> list[NodeName]:

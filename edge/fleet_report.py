@@ -100,6 +100,11 @@ class FleetReport:
             self._neighbours.counts.undigested,
         )
 
+    @property
+    def revoked(self) -> bool:
+        """Is this node of the fleet no more, as far as it knows?"""
+        return bool(self._revoked_by())
+
     def _revoked_by(self) -> set[NodeName]:
         dialled = {name for name, why in self._feed.unreached.items() if why == REVOKED}
         return dialled | self._neighbours.revoked_by

@@ -60,6 +60,10 @@ def purge(options: argparse.Namespace) -> int:
         print(f"confirmed by {', '.join(done['confirmed'])}")
     if done["unconfirmed"]:
         names = ", ".join(done["unconfirmed"])
-        print(f"NOT YET by {names}: told before anything else when reached", file=sys.stderr)
+        if done["revoked"]:
+            said = f"NOT by {names}: this node was revoked and can tell nobody; purge on another"
+        else:
+            said = f"NOT YET by {names}: told before anything else when reached"
+        print(said, file=sys.stderr)
         return EXIT_PARTLY
     return EXIT_OK

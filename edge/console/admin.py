@@ -39,6 +39,8 @@ class Purged(Protocol):
     def confirmed(self) -> Sequence[str]: ...
     @property
     def unconfirmed(self) -> Sequence[str]: ...
+    @property
+    def revoked(self) -> bool: ...
 
 
 class Operated(Protocol):
@@ -131,6 +133,7 @@ class AdminServer:
             "purged": 0 if dry_run or soft else done.matched,
             "confirmed": list(done.confirmed),
             "unconfirmed": list(done.unconfirmed),
+            "revoked": done.revoked,
         }
         return _json(200, told)
 

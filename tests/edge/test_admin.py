@@ -29,7 +29,7 @@ async def plain(node: Node) -> AsyncIterator[Door]:
         yield every[0]
 
 
-NOBODY: dict[str, Any] = {"confirmed": [], "unconfirmed": []}
+NOBODY: dict[str, Any] = {"confirmed": [], "unconfirmed": [], "revoked": False}
 """There are no other nodes."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from edge.__main__ import main
 from edge.membership import Wanted, join
 from edge.node import Node, wall
 from index.entry import Entry, Instant, Purge
@@ -224,6 +225,17 @@ async def test_a_node_that_was_revoked_learns_it_from_those_it_asks(two: Two) ->
     await two.b.fleet.neighbours.ask_around()
     (said, *_) = two.b.status()["fleet"]["advice"]
     assert said.startswith(f"This node was revoked, says {two.a.fleet.name}")
+
+
+async def test_a_node_that_was_revoked_does_not_say_that_it_will_tell_of_a_purge(
+    two: Two, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await two.a.fleet.revoke("sfo-1")
+    await two.b.fleet.neighbours.ask_around()
+    purge = ("purge", "--everything", "--wait", "0", "--admin", str(two.b.addresses["admin"]))
+    assert await asyncio.to_thread(main, purge) == 3
+    said = capsys.readouterr().err
+    assert said.startswith(f"NOT by {two.a.fleet.name}: this node was revoked")
 
 
 async def test_age_counts_from_where_it_was_fetched_and_no_copy_lives_longer(two: Two) -> None:
