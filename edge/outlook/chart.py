@@ -24,7 +24,8 @@ def chart(hours: Sequence[Expected]) -> str:
     most = max([1.0, *(one.utilisation or 0.0 for one in hours)])
     place = 100 / len(hours)
     bars = "".join(_bar(one, at * place, place, most) for at, one in enumerate(hours))
-    labels = "".join(_label(one, (at + 0.5) * place, at) for at, one in enumerate(hours))
+    # The last one's would stick out of a page that is as narrow as a telephone.
+    labels = "".join(_label(one, (at + 0.5) * place, at) for at, one in enumerate(hours[:-1]))
     return (
         f'<svg class="chart" width="100%" height="{HEIGHT:.0f}" role="img" '
         'aria-labelledby="chart-title chart-text">'

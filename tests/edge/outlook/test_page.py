@@ -1,5 +1,6 @@
 """The page for people: what is on it, and what cannot get onto it."""
 
+import re
 from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
@@ -7,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from edge.outlook.chart import chart
 from edge.outlook.facts import Facts, Wait
 from edge.outlook.health import Health
 from edge.outlook.history import HOUR_S, Expected
@@ -123,6 +125,15 @@ def test_nothing_is_loaded_and_no_script_may_run() -> None:
     assert POLICY.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
     assert "url(http" not in seen.style
     assert "@import" not in seen.style
+
+
+@pytest.mark.parametrize("first", range(24))
+def test_no_hour_sticks_out_on_a_telephone(first: int) -> None:
+    """Of a page 390 pixels wide the chart has 316, and half of `00:00` takes 17."""
+    hours = [Expected(Timestamp(HOUR + (first + at) * HOUR_S), 0.5) for at in range(24)]
+    middles = re.findall(r'<text x="([0-9.]+)%" [^>]*"middle"', chart(hours))
+    assert len(middles) >= 6
+    assert all(316 * float(middle) / 100 + 17 <= 316 for middle in middles)
 
 
 def test_it_can_be_read_without_seeing_it() -> None:
