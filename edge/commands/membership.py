@@ -137,7 +137,8 @@ def revoke(options: argparse.Namespace) -> int:
     if done is None:
         return EXIT_FAILED
     kept = done["purged"] is None
-    became = "what it fetched stays" if kept else f"{done['purged']} answers of it purged here"
+    count = "1 answer" if done["purged"] == 1 else f"{done['purged']} answers"
+    became = "what it fetched stays" if kept else f"{count} of it purged here"
     print(f"{done['node']} is revoked; {became}")
     if done["had_operator_key"]:
         print(

@@ -38,7 +38,8 @@ class Estimate:
         time = "" if self.seconds is None else f", {self.seconds:.0f} s at least"
         over = "" if self.affordable else "; that is more than the budget"
         return (
-            f"would ask {self.calls} times: about {self.prompt_tokens} tokens of prompts and"
+            f"would ask {counted(self.calls, 'time')}: about"
+            f" {counted(self.prompt_tokens, 'token')} of prompts and"
             f" {self.answer_tokens} of answers{cost}{time}{over}"
         )
 
@@ -107,21 +108,23 @@ class Report:
         stored, present = self.outcomes.get("stored", 0), self.outcomes.get("present", 0)
         again = f"; {self.resumed} were done by earlier runs" if self.resumed else ""
         lines = [
-            f"{_lines(self.survey.lines)}: {stored} stored, {present} there already,"
+            f"{counted(self.survey.lines, 'line')}: {stored} stored, {present} there already,"
             f" {sum(self.refused.values())} not cacheable, {self.failed_count} failed,"
             f" {self.left} left{again}"
         ]
         lines += [f"  not cacheable: {count} for {why}" for why, count in self.refused.items()]
         lines += _some(f"  line {one['line']}: {one['reason']}" for one in self.failed)
         if self.survey.bad:
-            lines.append(f"{_lines(self.survey.bad)} cannot be used")
+            lines.append(f"{counted(self.survey.bad, 'line')} cannot be used")
             lines += _some(f"  line {one.number}: {one.reason}" for one in self.survey.flaws)
         if self.survey.repeated:
-            lines.append(f"{_lines(self.survey.repeated)} said again what an earlier one had")
+            repeated = counted(self.survey.repeated, "line")
+            lines.append(f"{repeated} said again what an earlier one had")
         if self.estimate:
             return "\n".join([*lines, self.estimate.text()])
         lines.append(
-            f"the upstream was asked {self.asked} times: {self.prompt_tokens} tokens of prompts,"
+            f"the upstream was asked {counted(self.asked, 'time')}:"
+            f" {counted(self.prompt_tokens, 'token')} of prompts,"
             f" {self.answer_tokens} of answers{self._cost()}; {self.seconds:.1f} s"
         )
         if self.stopped:
@@ -177,8 +180,9 @@ def _estimate(job: Job) -> Estimate:
     )
 
 
-def _lines(count: int) -> str:
-    return "1 line" if count == 1 else f"{count} lines"
+def counted(number: int, noun: str) -> str:
+    """`1 line`, `2 lines`."""
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _some(lines: Any) -> list[str]:

@@ -17,7 +17,7 @@ from sync.warmup.journal import Journal
 from sync.warmup.lines import Batch, Defaults
 from sync.warmup.nodes import NodeClient, NodeError
 from sync.warmup.plan import Budget, QuietHours, Rate
-from sync.warmup.report import Report, report
+from sync.warmup.report import Report, counted, report
 from sync.warmup.source import Flaw, Source, Survey, batch_of, opened
 
 
@@ -163,7 +163,7 @@ def _tell(flaws: list[Flaw], where: str, err: TextIO) -> None:
 
 def _bad(survey: Survey) -> str:
     first = survey.flaws[0]
-    return f"{survey.bad} lines cannot be used; line {first.number}: {first.reason}"
+    return f"{counted(survey.bad, 'line')} cannot be used; line {first.number}: {first.reason}"
 
 
 @contextlib.contextmanager

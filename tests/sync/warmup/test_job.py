@@ -15,6 +15,7 @@ from index.entry import Purge
 from sync.warmup.job import Order
 from sync.warmup.journal import JournalError
 from sync.warmup.plan import Budget, Prices, QuietHours, Rate
+from sync.warmup.report import Estimate
 from sync.warmup.run import WarmupError
 from tests.fakes.clocks import SleepersClock
 from tests.fakes.doors import chat
@@ -125,7 +126,7 @@ async def test_the_input_of_a_batch_is_asked(bench: Bench) -> None:
 
 async def test_bad_lines_are_told_and_stop_nothing_unless_strict(bench: Bench) -> None:
     bench.write(SKY, {"messages": 3}, SEA)
-    with pytest.raises(WarmupError, match="1 lines cannot be used; line 2: "):
+    with pytest.raises(WarmupError, match="1 line cannot be used; line 2: "):
         await bench.warm(strict=True)
     assert bench.upstream.calls == []
     done = await bench.warm()
@@ -288,9 +289,14 @@ async def test_a_dry_run_tells_what_it_would_come_to_and_asks_nothing(bench: Ben
     assert done.estimate is not None
     assert (done.estimate.calls, done.estimate.seconds) == (2, 4.0)
     assert (done.estimate.answer_tokens, done.estimate.affordable) == (600, False)
-    assert "would ask 2 times" in done.text()
+    assert "would ask 2 times: about" in done.text()
     assert len(bench.upstream.calls) == 1
     assert sorted(path.name for path in bench.path.parent.glob("lines*")) == ["lines.jsonl"]
+
+
+def test_one_is_one_and_not_several() -> None:
+    one = Estimate(1, 1, 300, None, None, affordable=True)
+    assert one.text() == "would ask 1 time: about 1 token of prompts and 300 of answers"
 
 
 # Going on.
