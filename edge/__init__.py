@@ -31,7 +31,8 @@ handler    the path of one request
 metrics    counters and histograms
 wire       HTTP/1.1 (aiohttp), HTTP/3 (aioquic) and the upstream client
 console    the operator's API, on its own listener
-config     every setting: file, then environment, then flags; preflight: could a node start so
+config     every setting: file, then environment, then flags; coherence: do they go together;
+           preflight: could a node start so
 meaning    loads what answers by meaning need; models: which there are, the node's own among them
 local_model, identity, listen, log: the demonstration model, secret and certificate, sockets, lines
 limits     of plans: what other nodes granted of them, and what they are told

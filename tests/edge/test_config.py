@@ -258,10 +258,12 @@ def test_base_urls(url: str) -> None:
 
 
 def test_a_password_in_a_base_url_is_refused_and_not_shown() -> None:
-    with pytest.raises(ConfigError) as raised:
-        upstreams((UpstreamSettings("https://user:canary@x/v1"),))
-    assert "holds a user or password" in str(raised.value)
-    assert "canary" not in str(raised.value)
+    one = UpstreamSettings("https://user:canary@x/v1", api_key_env="NOT_SET")
+    for check in (lambda: upstreams((one, one)), lambda: check_files(Config(upstreams=(one,)), {})):
+        with pytest.raises(ConfigError) as raised:
+            check()
+        assert "holds a user or password" in str(raised.value)
+        assert "canary" not in str(raised.value)
 
 
 def test_upstreams_are_named_after_their_host_and_names_are_their_own() -> None:
@@ -315,6 +317,35 @@ def test_regions_that_no_upstream_is_in() -> None:
     with pytest.raises(ConfigError, match=r"keys\[0\]\.regions: no upstream is in us"):
         check_values(config)
     check_values(Config(upstreams=(eu,), routes=(RouteSettings("*", regions=("us", "eu")),)))
+
+
+def test_all_that_does_not_go_together_is_told_at_once(file: Path) -> None:
+    file.write_text(
+        """
+        node = { name = "-", listen = "", plain = "", admin = "here" }
+        tls = { certificate = "pem" }
+        cache = { classes = { weather = "bypass" } }
+        admission = { quotas = "strict" }
+        fleet = { secret_file = "/none" }
+        routes = [{ model = "*", regions = ["eu"] }]
+        keys = [
+            { tenant = "a" },
+            { tenant = "b", key_env = "NOT_SET", plan = "gold" },
+        ]
+        upstreams = [
+            { base_url = "ftp://a" },
+            { base_url = "http://b", api_key_env = "NOT_SET" },
+            { base_url = "http://b", name = "c", api_key_env = "NOT_SET" },
+        ]
+        """
+    )
+    with pytest.raises(ConfigError) as raised:
+        check_files(load(file, {}), {})
+    assert [one.split(" ", 1)[0].rstrip(":") for one in str(raised.value).splitlines()] == [
+        *("node.name", "tls", "node", "node.admin", "keys[1].plan", "cache.classes"),
+        *("upstreams[0].base_url", "routes[0].regions", "admission.quotas"),
+        *("keys[0]", "keys[1].key_env", "upstreams", "upstreams", "fleet.secret_file"),
+    ]
 
 
 def test_files_that_a_node_would_need(tmp_path: Path) -> None:
