@@ -12,7 +12,6 @@ import logging
 import os
 import resource
 import socket
-import ssl
 import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -88,6 +87,7 @@ from edge.snapshots import Snapshots
 from edge.untold import Untold
 from edge.wire.http1 import Http1Wire
 from edge.wire.http3 import Http3Wire
+from edge.wire.tls import ServerTls
 from edge.wire.upstream import UpstreamClient
 from index.answers import Answers
 from index.entry import (
@@ -477,11 +477,12 @@ class Node:
         self,
         name: str,
         sock: socket.socket,
-        tls: ssl.SSLContext | None = None,
+        tls: ServerTls | None = None,
         alt_svc: str | None = None,
     ) -> None:
-        settings = self.config.http1
-        wire = Http1Wire(sock, tls, self._handler, settings, alt_svc, self._connections)
+        settings, plain = self.config.http1, self.addresses.get("plain")
+        port = plain.port if plain else None
+        wire = Http1Wire(sock, tls, self._handler, settings, alt_svc, self._connections, port)
         await self._open_wire(name, wire)
 
     async def _open_wire(self, name: str, wire: Http1Wire | Http3Wire) -> None:

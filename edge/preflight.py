@@ -18,17 +18,18 @@ from edge.policy import ReachName
 from edge.regional import settings as regional
 from edge.routing.settings import UpstreamSettings
 from edge.routing.upstream import Upstream
+from edge.wire.tls import ServerTls
 from edge.wire.upstream import key_of
 from sync.enrolment import DEFAULT_REGION
 
 
-def server_tls(certificate: Path, key: Path) -> ssl.SSLContext:
+def server_tls(certificate: Path, key: Path) -> ServerTls:
     """TLS for HTTP/1.1. ALPN names what is spoken on TCP and nothing else (no h2 yet).
 
     Raises:
         ConfigError: the files are not a certificate and its key.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerTls(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:

@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import logging
 import socket
-import ssl
 from http import HTTPStatus
 from typing import cast
 
 from aiohttp import HttpVersion11, StreamReader, web
 from multidict import CIMultiDict
 
-from edge.errors import EdgeError, Overloaded, StreamCut, body_too_large, body_too_slow
+from edge.errors import ClientError, EdgeError, Overloaded, StreamCut, body_too_large, body_too_slow
 from edge.protection.connections import Connections, Place
 from edge.protection.settings import ProtectionSettings
 from edge.request import EventStream, Fields, Handler, Head, Reply, Request, Response
@@ -27,6 +26,7 @@ from edge.wire.http1_settings import Http1Settings
 from edge.wire.http_date import HttpDate
 from edge.wire.limits import ByteBudget
 from edge.wire.log_lines import Repeats
+from edge.wire.tls import ServerTls
 
 __all__ = ["Http1Settings", "Http1Wire"]
 
@@ -34,6 +34,8 @@ log = logging.getLogger("http")
 
 WRITE_BUFFER_BYTES = 64 * 1024
 UNWIND_S = 5.0
+_SERVER: Fields = (("server", "promptedge"),)
+"""Without its version: that is for operators."""
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -43,15 +45,17 @@ class Http1Wire:
     def __init__(
         self,
         sock: socket.socket,
-        tls: ssl.SSLContext | None,
+        tls: ServerTls | None,
         handler: Handler,
         settings: Http1Settings,
         alt_svc: str | None = None,
         connections: Connections | None = None,
+        plain_port: int | None = None,
     ) -> None:
         """`alt_svc` is the whole value of the field, or None when HTTP/3 is not to be had.
 
-        `connections` are counted together with those of other wires."""
+        `connections` are counted together with those of other wires. `plain_port` is where clear
+        text is spoken, if anywhere, for those who speak it to the port for TLS."""
         self.draining = False
         self.settings = settings
         self.date = HttpDate()
@@ -59,6 +63,9 @@ class Http1Wire:
         self._address = sock.getsockname()
         self._handler = handler
         self._alt_svc = alt_svc
+        self._plain_port = plain_port
+        if tls is not None:
+            tls.in_clear_text = self._in_clear_text
         self._heads = HeadReader(settings.header_section_max_bytes)
         self._bodies = ByteBudget(max(settings.bodies_total_max_bytes, handler.body_bytes_max))
         self._open: set[Connection] = set()
@@ -142,6 +149,12 @@ class Http1Wire:
     def farewell(self, error: EdgeError) -> bytes:
         response = self._handler.refuse(None, error)
         return self._head(response, "close") + response.body
+
+    def _in_clear_text(self) -> bytes:
+        other = f", or http:// on port {self._plain_port}" if self._plain_port else ""
+        said = f"This port speaks HTTPS, and the request came in clear text: use https://{other}."
+        response = self._handler.refuse(None, ClientError(said, code="https_required"))
+        return self._head(response, "close", _SERVER) + response.body
 
     # One request.
 
@@ -234,10 +247,10 @@ class Http1Wire:
     def _says_goodbye(self, request: web.BaseRequest) -> bool:
         return self.draining or _connection(request).last
 
-    def _head(self, response: Response, connection: str) -> bytes:
+    def _head(self, response: Response, connection: str, own: Fields = ()) -> bytes:
         lines = [f"HTTP/1.1 {response.status} {_REASONS.get(response.status, '')}"]
         lines += [f"{name}: {value}" for name, value in response.fields]
-        lines += [f"{name}: {value}" for name, value in self._own_fields()]
+        lines += [f"{name}: {value}" for name, value in own or self._own_fields()]
         # RFC 9110, 8.6: no content-length with 204, and with 304 only that of the 200.
         if response.status != 204 and (response.status != 304 or response.body):
             lines.append(f"content-length: {len(response.body)}")
@@ -251,11 +264,10 @@ class Http1Wire:
         return head.encode("latin-1", "replace")
 
     def _own_fields(self) -> Fields:
-        """What this wire has to say itself. `server` names no version: that is for operators."""
-        own = (("server", "promptedge"),)
+        """What this wire has to say itself."""
         if self._alt_svc is None:
-            return own
-        return (*own, ("alt-svc", "clear" if self.draining else self._alt_svc))
+            return _SERVER
+        return (*_SERVER, ("alt-svc", "clear" if self.draining else self._alt_svc))
 
     async def _stream(self, request: web.BaseRequest, stream: EventStream) -> web.StreamResponse:
         fields = CIMultiDict((*stream.fields, *self._own_fields()))

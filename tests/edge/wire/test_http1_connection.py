@@ -27,6 +27,7 @@ from edge.protection.settings import ProtectionSettings
 from edge.request import EventStream, Reply, Request, Response
 from edge.wire.http1 import Http1Settings, Http1Wire
 from edge.wire.http1_head import MEMO_BYTES_MAX, HeadReader
+from edge.wire.tls import ServerTls
 from tests.edge.wire.http3_harness import (
     JSON,
     SSE,
@@ -126,8 +127,8 @@ async def place(
         assert wire.connections == 0
 
 
-def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+def _contexts() -> tuple[ServerTls, ssl.SSLContext]:
+    server = ServerTls(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(*certificate())
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
@@ -414,10 +415,13 @@ async def test_nothing_but_a_handshake() -> None:
         late = Peer(*await asyncio.open_connection(*here.address))
         assert await late.rest() == b""
         late.writer.close()
-        wrong = Peer(*await asyncio.open_connection(*here.address))
-        wrong.writer.write(GET)
-        assert b"HTTP" not in await wrong.rest()
-        wrong.writer.close()
+        for wrong in (b"SSH-2.0-OpenSSH_9.9\r\n", b"\x16\x03\x01", b"get / HTTP/1.1\r\n\r\n"):
+            peer = await here.connect(plain=True)
+            peer.writer.write(wrong)
+            assert b"HTTP" not in await peer.rest()
+        told = await here.connect(plain=True)
+        told.writer.write(GET)
+        assert (await told.rest()).startswith(b"HTTP/1.1 400 ")  # and then it is no longer there
 
 
 async def test_a_slow_body_has_a_rate_and_not_only_pauses() -> None:
@@ -616,6 +620,17 @@ async def test_row_80_alt_svc_is_on_every_answer_over_tls() -> None:
 async def test_alt_svc_is_not_said_in_clear_text() -> None:
     async with place(FakeHandler()) as here:
         assert "alt-svc" not in (await (await here.connect()).ask(GET))[1]
+
+
+@Rows("method", ["GET", "POST", "PUT", "HEAD", "CONNECT"])
+async def test_clear_text_on_the_port_for_tls_is_answered_in_clear_text(method: str) -> None:
+    async with place(FakeHandler(), tls=True) as here:
+        peer = await here.connect(plain=True)
+        status, fields, _ = await peer.ask(f"{method} / HTTP/1.1\r\nHost: edge\r\n\r\n".encode())
+        assert (status, fields["connection"], "alt-svc" in fields) == (400, "close", False)
+        peer.writer.close()
+        await eventually(lambda: here.wire.connections == 0)
+        assert (await (await here.connect()).ask(GET))[0] == 200
 
 
 async def test_a_204_has_no_length() -> None:

@@ -266,6 +266,16 @@ async def test_the_same_within_tls(node: Node, upstream: ScriptedUpstream, name:
         assert await gone(client)
 
 
+async def test_clear_text_on_the_port_for_tls_is_told_where_to_go(node: Node) -> None:
+    at, plain = node.addresses["listen"], node.addresses["plain"]
+    client = Line(*await asyncio.open_connection(at.host, at.port))
+    await client.send(post())
+    answer = await client.answer()
+    assert (answer.status, answer.code) == (400, "https_required")
+    assert f"use https://, or http:// on port {plain.port}." in answer.body.decode()
+    client.writer.close()
+
+
 async def test_a_good_request_before_a_bad_one_is_answered(
     node: Node, upstream: ScriptedUpstream
 ) -> None:
