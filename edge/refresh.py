@@ -9,9 +9,10 @@ cost of whoever asked, but behind all who wait; one that is ahead of time is not
 upstreams have as much room left as is in use. There is one at a time for each prompt, and none soon
 after one that came to nothing. What comes takes the place of what was there at once, or not at all.
 
-What was put here on purpose and pinned is left alone until it has expired, as was promised. Labels
-stay, as somebody may know the answer by them: the new one is purged by what would have purged the
-old. And it is found by meaning if the old one was, be it that whoever set it off wants no such one.
+What was put here on purpose and pinned is left alone until it has expired, as was promised, and
+stays where it was put: nothing comes of it for all tenants (`edge.sharing`). Labels stay, as
+somebody may know the answer by them: the new one is purged by what would have purged the old. And
+it is found by meaning if the old one was, be it that whoever set it off wants no such one.
 """
 
 import logging
@@ -130,7 +131,8 @@ class Refresh:
             call=replace(query.call, stream=False),
             allowed=replace(query.allowed, mode=mode, lookup=False),
             route=replace(query.route, local=False),  # a stand-in's answer is not stored
-            curation=Curation(labels, entry.pinned),
+            shared_key=None if entry.pinned else query.shared_key,
+            curation=Curation(labels, entry.pinned and entry.scope == query.scope),
         )
         again = Ask(query, self._monotonic(), self._new_id(), ask.client, background=True)
         if why == "ahead":

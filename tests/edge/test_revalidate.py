@@ -9,18 +9,21 @@ from typing import Any
 import pytest
 
 from edge.admission.plans import PlanSettings
+from edge.dialects.openai_chat import OpenAiChat
 from edge.line import AdmissionSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.refresh import REST_S
 from index.decision import DecisionSettings
-from index.entry import Entry, Purge
+from index.entry import SHARED, Entry, Purge, Scope
+from index.prompt import exact_key
 from tests.edge.test_line import Held
-from tests.fakes.doors import Answer, chat
+from tests.fakes.doors import Answer, chat, request_body
 from tests.fakes.entries import Purger
 from tests.fakes.eventually import until
-from tests.fakes.indoors import Indoors, down, indoors
+from tests.fakes.indoors import SECRET, Indoors, down, indoors
 
 TTL_S, LIMIT_S = 100, 60
+SHAREABLE = "what is the capital city of france"
 CACHE = CacheSettings(mode="exact", ttl_s=TTL_S, stale_while_revalidate_s=LIMIT_S)
 
 
@@ -38,6 +41,12 @@ async def expired(house: Indoors, prompt: Any = "x", late_s: int = 12) -> None:
 
 async def refreshed(house: Indoors) -> None:
     await until(house.at_rest)
+
+
+async def kept(house: Indoors) -> list[Entry]:
+    """What is fresh."""
+    await asyncio.to_thread(house.answers.flush)
+    return [entry for entry, _ in house.answers.everything(house.clock.wall())]
 
 
 def count(house: Indoors, why: str, result: str) -> float:
@@ -179,6 +188,39 @@ async def test_what_was_put_there_on_purpose_stays_so(house: Indoors) -> None:
     assert (held().labels, held().pinned, held().stored_at) == (
         ("launch",), True, house.clock.now,
     )  # fmt: skip
+
+
+async def test_what_was_pinned_for_one_tenant_is_not_shared_with_all(tmp_path: Path) -> None:
+    keys = {f"key-{tenant}": tenant for tenant in "abc"}
+    routes = (RouteSettings("test-model", shared=True),)
+    async with indoors(tmp_path, CACHE, routes=routes, keys=keys) as house:
+        for key in keys:
+            await house.ask(SHAREABLE, authorization=f"Bearer {key}")
+        every = {one.scope: one for one in await kept(house)}
+        assert every.keys() == {"shared", "tenant:a", "tenant:b", "tenant:c"}
+        own = every[Scope("tenant:a")]
+        house.answers.put(replace(own, labels=("launch",), pinned=True), None)
+        house.clock.now += TTL_S + 12
+        stale = await house.ask(SHAREABLE, authorization="Bearer key-a")
+        assert stale.cache["detail"] == "swr"
+        await refreshed(house)
+        (again,) = await kept(house)
+        assert (again.scope, again.pinned, again.has("launch")) == ("tenant:a", True, True)
+
+
+async def test_what_was_pinned_for_all_is_pinned_for_no_tenant(tmp_path: Path) -> None:
+    routes = (RouteSettings("test-model", shared=True),)
+    async with indoors(tmp_path, CACHE, routes=routes, keys={"key": "a"}) as house:
+        await house.ask(SHAREABLE, authorization="Bearer key")
+        (own,) = await kept(house)
+        everybodys = exact_key(OpenAiChat().parse(request_body(SHAREABLE)).prompt, SHARED, SECRET)
+        house.answers.put(replace(own, scope=SHARED, key=everybodys, pinned=True), None)
+        await house.purge(Purge(scope=own.scope))
+        house.clock.now += TTL_S + 12
+        assert (await house.ask(SHAREABLE, authorization="Bearer key")).cache["detail"] == "swr"
+        await refreshed(house)
+        (own,) = await kept(house)
+        assert (own.scope, own.pinned) == ("tenant:a", False)
 
 
 # When upstreams cannot
