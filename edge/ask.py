@@ -9,7 +9,7 @@ from edge.dialects import Call, Dialect
 from edge.policy import Allowed, Mode, Route
 from edge.request import Fields, Head
 from edge.status import Timings
-from index.entry import CacheKey, Instant, NodeName, Reach, Scope, Seen, Timestamp
+from index.entry import CacheKey, Entry, Instant, NodeName, Reach, Scope, Seen, Timestamp
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +90,8 @@ class Ask:
     """The address of whoever waits; None: nobody, the node asks of its own accord."""
     background: bool = False
     """Nobody waits: it is asked anew for whoever was served what was there."""
+    expired: Entry | None = None
+    """What was there, if another node's fresh answer may take its place as well."""
     queue_s_max: float = inf
     """How long it may wait for room at most, whatever its plan says."""
     timings: Timings = field(default_factory=Timings)

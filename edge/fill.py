@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
-from edge import sharing
+from edge import refresh, sharing
 from edge.admission.foreseen import CHARS_A_TOKEN
 from edge.ask import Ask, Curation, Given, Query
 from edge.batcher import Batcher, Vector
@@ -281,7 +281,7 @@ class Fill:
 
     async def _from_elsewhere(self, ask: Ask, memo: _Memo) -> Match | None:
         """From what the region shares, or else from another node."""
-        if not ask.query.allowed.lookup or memo.bypass:
+        if memo.bypass or not (ask.query.allowed.lookup or ask.expired):
             return None
         if self._regional is not None:
             entry = await self._asked(ask, "redis", self._regional.find)
@@ -298,7 +298,10 @@ class Fill:
     ) -> Entry | None:
         query, began = ask.query, self._monotonic()
         entry = await find(query.scope, query.key)
-        if entry is None or not young_enough(query, entry, self._wall()):
+        now = self._wall()
+        if entry is None or not young_enough(query, entry, now):
+            return None
+        if ask.expired is not None and not refresh.replaces(entry, ask.expired, now):
             return None
         ask.timings.steps[whom] = self._monotonic() - began
         return entry

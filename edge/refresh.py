@@ -9,6 +9,9 @@ cost of whoever asked, but behind all who wait; one that is ahead of time is not
 upstreams have as much room left as is in use. There is one at a time for each prompt, and none soon
 after one that came to nothing. What comes takes the place of what was there at once, or not at all.
 
+Somebody else may have fetched anew by now what has expired: what the region shares and other nodes
+are asked before an upstream is. Before it expires they are not: they would mostly have the same.
+
 What was put here on purpose and pinned is left alone until it has expired, as was promised, and
 stays where it was put: nothing comes of it for all tenants (`edge.sharing`). Labels stay, as
 somebody may know the answer by them: the new one is purged by what would have purged the old. And
@@ -19,12 +22,12 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, assert_never
 
 from annotated_types import Ge, Gt, Interval
 
 from edge.ask import Ask, Curation
-from edge.collapse import Collapse, Flight, Spawn, Whole
+from edge.collapse import Collapse, Flight, Found, Spawn, Whole
 from edge.errors import EdgeError, Overloaded, OverQuota
 from edge.metrics import Metrics
 from edge.routing.budget import BALANCE_MAX, Budget
@@ -137,14 +140,14 @@ class Refresh:
         again = Ask(query, self._monotonic(), self._new_id(), ask.client, background=True)
         if why == "ahead":
             again.queue_s_max = 0.0
+        elif not entry.pinned:
+            again.expired = entry
         return again
 
     async def _ended(self, name: _Name, flight: Flight, why: Why) -> None:
         result = "failed"
         try:
-            outcome = await flight.whole()
-            assert isinstance(outcome, Whole), "it was not looked up"
-            result = "stored" if outcome.stored else "unfit"
+            result = _result(await flight.whole())
         except (Overloaded, OverQuota):
             result = "refused"
         except EdgeError as error:
@@ -153,7 +156,23 @@ class Refresh:
             flight.release()
             self._running.discard(name)
         self._metrics.refreshed(why, result)
-        if result != "stored":
+        if result not in ("stored", "found"):
             self._rests[name] = Instant(self._monotonic() + REST_S)
             if len(self._rests) > RESTING_MAX:
                 self._rests.popitem(last=False)
+
+
+def replaces(found: Entry, old: Entry, now: Timestamp) -> bool:
+    """May another node's answer take the place of one that has expired? Only if it is fresh, and is
+    found by all that the old one was found by."""
+    by_meaning = found.question is not None or old.question is None
+    return found.expires_at > now and by_meaning and {*old.labels} <= {*found.labels}
+
+
+def _result(outcome: Found | Whole) -> str:
+    match outcome:
+        case Found():
+            return "found"
+        case Whole(stored=stored):
+            return "stored" if stored else "unfit"
+    assert_never(outcome)

@@ -14,7 +14,7 @@ from edge.line import AdmissionSettings
 from edge.policy import CacheSettings, RouteSettings
 from edge.refresh import REST_S
 from index.decision import DecisionSettings
-from index.entry import SHARED, Entry, Purge, Scope
+from index.entry import SHARED, Entry, PartitionKey, Purge, Question, Scope, Timestamp, Version
 from index.prompt import exact_key
 from tests.edge.test_line import Held
 from tests.fakes.doors import Answer, chat, request_body
@@ -24,6 +24,7 @@ from tests.fakes.indoors import SECRET, Indoors, down, indoors
 
 TTL_S, LIMIT_S = 100, 60
 SHAREABLE = "what is the capital city of france"
+QUESTION = Question(PartitionKey(b"p" * 32), "x")
 CACHE = CacheSettings(mode="exact", ttl_s=TTL_S, stale_while_revalidate_s=LIMIT_S)
 
 
@@ -221,6 +222,44 @@ async def test_what_was_pinned_for_all_is_pinned_for_no_tenant(tmp_path: Path) -
         await refreshed(house)
         (own,) = await kept(house)
         assert (own.scope, own.pinned) == ("tenant:a", False)
+
+
+# What other nodes have
+
+
+@pytest.mark.parametrize("lacks", ["", "label", "question", "freshness"])
+async def test_what_another_node_fetched_anew_is_taken_from_there(
+    house: Indoors, lacks: str
+) -> None:
+    await house.ask("x")
+    (old,) = await kept(house)
+    house.clock.now += TTL_S + 12
+    if lacks == "label":
+        house.answers.put(replace(old, labels=(*old.labels, "zz")), None)
+    if lacks == "question":
+        house.answers.put(replace(old, question=QUESTION), None)
+    await asyncio.to_thread(house.answers.flush)
+    left_s = 0 if lacks == "freshness" else 5
+    expires_at = Timestamp(house.clock.now + left_s)
+    fresh = replace(old, expires_at=expires_at, version=Version(old.version + 1))
+    house.others.elsewhere[old.scope, old.key] = fresh
+    assert (await house.ask("x")).cache["ttl"] == -12
+    await refreshed(house)
+    assert len(house.upstreams.calls) == (2 if lacks else 1)
+    assert count(house, "swr", "stored" if lacks else "found") == 1
+
+
+async def test_what_is_pinned_is_fetched_for_it_to_stay_so(house: Indoors) -> None:
+    await house.ask("x")
+    (old,) = await kept(house)
+    house.answers.put(replace(old, pinned=True), None)
+    await asyncio.to_thread(house.answers.flush)
+    house.clock.now += TTL_S + 12
+    fresh = replace(old, expires_at=Timestamp(house.clock.now + 5))
+    house.others.elsewhere[old.scope, old.key] = fresh
+    assert (await house.ask("x")).cache["ttl"] == -12
+    await refreshed(house)
+    assert [one.pinned for one in await kept(house)] == [True]
 
 
 # When upstreams cannot

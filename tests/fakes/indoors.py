@@ -201,6 +201,7 @@ class Indoors:
     quotas: Quotas
     line: Line
     board: Board
+    others: Alone
     running: set[asyncio.Task[None]] = field(default_factory=set)
     peer: str = "127.0.0.1"
     """The address that requests come from."""
@@ -452,6 +453,7 @@ async def indoors(
                 quotas,
                 line,
                 board,
+                others,
                 running,
             )
             for task in (*running, *beside):

@@ -114,6 +114,22 @@ async def test_two_who_find_it_at_once_are_both_served(
         assert tier(two.b).counts.refused == 0
 
 
+async def test_what_one_fetched_anew_the_other_does_not_fetch_again(
+    server: RedisServer, upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
+    cache = {"stale_while_revalidate_s": 600}
+    async with region(tmp_path, upstream.base_url, server, cache=cache) as two:
+        await kept(two, two.at_a)
+        assert str((await ask(two.at_b, PROMPT)).cache["detail"]) == "redis"
+        await two.a.purge(Purge(), soft=True, wait_s=20.0)
+        await kept(two, two.at_a, cache_control="no-cache")
+        assert str((await ask(two.at_b, PROMPT)).cache["detail"]) == "swr"
+        await until(lambda: tier(two.b).counts.found == 2)
+        fresh = await ask(two.at_b, PROMPT)
+        assert (fresh.cache["hit"], fresh.text) == (True, f"answer 2 to: {PROMPT}")
+        assert len(upstream.calls) == 2
+
+
 async def test_a_node_whose_disk_was_lost_finds_its_own(
     server: RedisServer, upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:
