@@ -72,6 +72,10 @@ class Flight:
         self.outcome: Outcome | None = None
         self.opened = False
         """Has the first event been published? From then on no other upstream may be tried."""
+        self.called = False
+        """Has it had its turn, so that an upstream is asked?"""
+        self.followed = False
+        """Whether it had its answer from another flight, which fetched it anew already."""
         self.storable = True
         self.decided: Decided | None = None
         """What meaning had to say, once that is known: before there is an event or an outcome."""
@@ -260,8 +264,8 @@ class Collapse:
         self, key: Hashable | None, fill: Callable[[Flight], Coroutine[Any, Any, None]]
     ) -> tuple[Flight, bool]:
         """The flight for `key`, and whether this call started it. None joins nobody's."""
-        flight = None if key is None else self._joinable.get(key)
-        if flight is not None and flight.joinable:
+        flight = None if key is None else self.find(key)
+        if flight is not None:
             return flight, False
         flight = Flight(self._held_bytes_max)
         flight._task = self._spawn(fill(flight), f"fill {id(flight):x}")
@@ -269,6 +273,11 @@ class Collapse:
             self._joinable[key] = flight
             flight._task.add_done_callback(lambda _: self._forget(key, flight))
         return flight, True
+
+    def find(self, key: Hashable) -> Flight | None:
+        """The flight for `key`, if there is one that may be joined."""
+        flight = self._joinable.get(key)
+        return flight if flight is not None and flight.joinable else None
 
     def renew(self) -> None:
         """What is asked from now on is filled anew: what is in flight may be out of date."""

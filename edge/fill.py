@@ -20,7 +20,7 @@ from edge import refresh, sharing
 from edge.admission.foreseen import CHARS_A_TOKEN
 from edge.ask import Ask, Curation, Given, Query
 from edge.batcher import Batcher, Vector
-from edge.collapse import Failed, Flight, Found, Whole
+from edge.collapse import Collapse, Failed, Flight, Found, Whole
 from edge.decisions import Decided
 from edge.dialects import Assembly
 from edge.dialects.events import DONE, EventReader
@@ -155,6 +155,7 @@ class Fill:
         *,
         answers: Answers,
         batcher: Batcher,
+        collapse: Collapse,
         dispatch: Dispatch,
         fetch: Fetch,
         reader: Executor,
@@ -172,6 +173,7 @@ class Fill:
     ) -> None:
         self._answers = answers
         self._batcher = batcher
+        self._collapse = collapse
         self._dispatch = dispatch
         self._fetch = fetch
         self._reader = reader
@@ -204,7 +206,7 @@ class Fill:
                     status=504,
                     code="not_cached",
                 )
-            else:
+            elif not await self._follow(ask, flight):
                 await self._forward_or_stale(ask, memo, flight)
         except EdgeError as error:
             flight.settle(Failed(error))
@@ -322,6 +324,27 @@ class Fill:
 
     # Upstreams
 
+    async def _follow(self, ask: Ask, flight: Flight) -> bool:
+        """Wait for the answer that is fetched anew already, if an upstream is at it. That flight
+        would have had to wait behind this one, and may fail where this one does not. Its answer
+        comes in one piece: who wants a stream has its first words sooner from a call of its own."""
+        query = ask.query
+        if query.call.stream or not query.allowed.plain:
+            return False
+        other = self._collapse.find(refresh.name_of(query, self._answers.purges))
+        if other is None or not other.called:
+            return False
+        other.hold()
+        try:
+            outcome = await other.whole()
+        except EdgeError:
+            return False
+        finally:
+            other.release()
+        flight.followed = True
+        flight.settle(outcome)
+        return True
+
     async def _forward_or_stale(self, ask: Ask, memo: _Memo, flight: Flight) -> None:
         """When no upstream answers, or none soon, an expired answer may do (RFC 5861, 4)."""
         limit_s = ask.query.route.stale_if_error_s
@@ -368,6 +391,7 @@ class Fill:
         """Have an upstream answer; which one, and what if it fails, is `edge.dispatch`'s."""
         exchange = partial(self._exchange, ask, memo, flight)
         async with self._gate.call(ask, able) as call:
+            flight.called = True
             try:
                 await self._dispatch(need, exchange, ask.request_id, stream=ask.query.call.stream)
             finally:

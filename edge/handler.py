@@ -195,7 +195,7 @@ class PromptHandler:
                 decided = None if why else flight.decided
                 return self._hit(ask, hot, match.kind, self._wall(), decided, why)
             case Whole():
-                return self._filled(ask, flight, outcome, led=led)
+                return self._filled(ask, flight, outcome, led=led and not flight.followed)
         assert_never(outcome)
 
     # Deliver.

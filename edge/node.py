@@ -288,6 +288,7 @@ class Node:
         self._fill = Fill(
             answers=self.answers,
             batcher=self._batcher,
+            collapse=self._collapse,
             dispatch=Dispatch(self.pool, self._metrics, wall, monotonic),
             fetch=self._client.fetch,
             reader=self._readers,

@@ -11,6 +11,7 @@ after one that came to nothing. What comes takes the place of what was there at 
 
 Somebody else may have fetched anew by now what has expired: what the region shares and other nodes
 are asked before an upstream is. Before it expires they are not: they would mostly have the same.
+Whoever has to wait, as it expired for good meanwhile, waits for the call that runs (`edge.fill`).
 
 What was put here on purpose and pinned is left alone until it has expired, as was promised, and
 stays where it was put: nothing comes of it for all tenants (`edge.sharing`). Labels stay, as
@@ -26,7 +27,7 @@ from typing import Annotated, Any, Literal, assert_never
 
 from annotated_types import Ge, Gt, Interval
 
-from edge.ask import Ask, Curation
+from edge.ask import Ask, Curation, Query
 from edge.collapse import Collapse, Flight, Found, Spawn, Whole
 from edge.errors import EdgeError, Overloaded, OverQuota
 from edge.metrics import Metrics
@@ -43,7 +44,7 @@ LABELS_KEPT_MAX = 32
 """One with more has them from an upstream that may name others each time: they would pile up."""
 
 Why = Literal["swr", "ahead"]
-_Name = tuple[Scope, CacheKey, int]
+Name = tuple[Literal["refresh"], Scope, CacheKey, tuple[str, ...] | None, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,8 @@ class Refresh:
         self._new_id = new_id
         saved_up = BALANCE_MAX if settings.per_s else 0.0
         self._budget = Budget(0.0, settings.per_s, balance=saved_up)
-        self._running: set[_Name] = set()
-        self._rests: OrderedDict[_Name, Instant] = OrderedDict()
+        self._running: set[Name] = set()
+        self._rests: OrderedDict[Name, Instant] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Refresh {len(self._running)} run, {len(self._rests)} rest>"
@@ -105,22 +106,19 @@ class Refresh:
         due = entry.expires_at - now <= share * (entry.expires_at - entry.stored_at)
         if not due or hot.served < self._settings.hits_min or entry.pinned:
             return
-        name = self._name(ask)
+        name = name_of(ask.query, self._purges())
         if ask.query.allowed.plain and self._may(name) and self._budget.spend(self._monotonic()):
             self._start(ask, entry, "ahead")
 
-    def _name(self, ask: Ask) -> _Name:
-        return ask.query.scope, ask.query.key, self._purges()
-
-    def _may(self, name: _Name) -> bool:
+    def _may(self, name: Name) -> bool:
         return name not in self._running and self._monotonic() >= self._rests.get(name, 0.0)
 
     def _start(self, ask: Ask, entry: Entry, why: Why) -> None:
-        name = self._name(ask)
+        name = name_of(ask.query, self._purges())
         if not self._may(name):
             return
         again = self._again(ask, entry, why)
-        flight, _ = self._collapse.join(None, lambda one: self._fill(again, one))
+        flight, _ = self._collapse.join(name, lambda one: self._fill(again, one))
         flight.hold()
         self._running.add(name)
         self._spawn(self._ended(name, flight, why), f"refresh {again.request_id}")
@@ -144,7 +142,7 @@ class Refresh:
             again.expired = entry
         return again
 
-    async def _ended(self, name: _Name, flight: Flight, why: Why) -> None:
+    async def _ended(self, name: Name, flight: Flight, why: Why) -> None:
         result = "failed"
         try:
             result = _result(await flight.whole())
@@ -160,6 +158,12 @@ class Refresh:
             self._rests[name] = Instant(self._monotonic() + REST_S)
             if len(self._rests) > RESTING_MAX:
                 self._rests.popitem(last=False)
+
+
+def name_of(query: Query, purges: int) -> Name:
+    """Under which a flight is found that fetches its answer anew. After a purge it is another, and
+    for a key of the tenant whose prompts may not go to the same regions."""
+    return "refresh", query.scope, query.key, query.regions, purges
 
 
 def replaces(found: Entry, old: Entry, now: Timestamp) -> bool:

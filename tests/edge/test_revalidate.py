@@ -20,7 +20,7 @@ from tests.edge.test_line import Held
 from tests.fakes.doors import Answer, chat, request_body
 from tests.fakes.entries import Purger
 from tests.fakes.eventually import until
-from tests.fakes.indoors import SECRET, Indoors, down, indoors
+from tests.fakes.indoors import SECRET, Exchange, Indoors, Script, answer, down, indoors
 
 TTL_S, LIMIT_S = 100, 60
 SHAREABLE = "what is the capital city of france"
@@ -86,6 +86,81 @@ async def test_after_that_whoever_asks_waits(house: Indoors) -> None:
     await expired(house, late_s=LIMIT_S + 1)
     assert (await house.ask("x")).cache["fwd"] == "miss"
     assert len(house.upstreams.calls) == 2
+
+
+async def under_way(house: Indoors, script: Script) -> None:
+    """It is being fetched anew, and has expired for good meanwhile."""
+    await expired(house)
+    house.upstreams.script = script
+    await house.ask("x")
+    await house.upstreams.called(2)
+    house.clock.now += LIMIT_S
+
+
+def followed(house: Indoors) -> bool:
+    return "interests=2" in repr(list(house.collapse._joinable.values()))
+
+
+async def test_who_has_to_wait_then_waits_for_the_call_that_runs(house: Indoors) -> None:
+    held = Held()
+    await under_way(house, held)
+    asking = asyncio.get_running_loop().create_task(house.ask("x"))
+    await until(lambda: followed(house))
+    held.go.release()
+    answer = await asking
+    assert "fwd=miss; collapsed" in answer.headers["cache-status"]
+    assert answer.text == "answer 2 to: x"
+    assert house.metrics.totals()["collapsed"] == 1
+
+
+async def test_if_that_call_fails_there_is_one_of_its_own(house: Indoors) -> None:
+    go = asyncio.Event()
+
+    async def second_fails(exchange: Exchange) -> AsyncIterator[bytes]:
+        await go.wait()
+        if exchange.number == 2:
+            raise down()
+        async for piece in answer(exchange):
+            yield piece
+
+    await under_way(house, second_fails)
+    asking = asyncio.get_running_loop().create_task(house.ask("x"))
+    await until(lambda: followed(house))
+    go.set()
+    got = await asking
+    assert "fwd=miss; stored" in got.headers["cache-status"]
+    assert got.text == "answer 3 to: x"
+
+
+@pytest.mark.parametrize("cache_control", ["", "no-cache", "max-age=1000"])
+async def test_not_who_wants_a_stream_or_has_wishes(house: Indoors, cache_control: str) -> None:
+    held = Held()
+    await under_way(house, held)
+    fields = {"cache_control": cache_control} if cache_control else {}
+    prompt = chat("x", stream=not cache_control)
+    asking = asyncio.get_running_loop().create_task(house.ask(prompt, **fields))
+    await house.upstreams.called(3)
+    held.go.release()
+    held.go.release()
+    assert (await asking).status == 200
+
+
+async def test_nor_who_would_wait_behind_all_others_with_it(tmp_path: Path) -> None:
+    limit = AdmissionSettings(concurrency=1, queue_s=600)
+    async with indoors(tmp_path, CACHE, admission=limit) as house:
+        await expired(house)
+        held = house.upstreams.script = Held()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(house.ask("first"))
+            await house.upstreams.called(2)
+            await house.ask("x")
+            await until(lambda: len(house.line) == 1)
+            house.clock.now += LIMIT_S
+            asking = group.create_task(house.ask("x"))
+            await until(lambda: len(house.line) == 2)
+            for _ in range(3):
+                held.go.release()
+        assert "fwd=miss; stored" in asking.result().headers["cache-status"]
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,7 @@ async def indoors(
             fill = Fill(
                 answers=answers,
                 batcher=batcher,
+                collapse=collapse,
                 dispatch=Dispatch(pool, metrics, clock.wall, clock.monotonic),
                 fetch=exchanges.fetch,
                 reader=reader,
