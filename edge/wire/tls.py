@@ -23,21 +23,26 @@ class ServerTls(ssl.SSLContext):
     ) -> ssl.SSLObject:
         made = super().wrap_bio(incoming, outgoing, *args, **kwargs)
         assert isinstance(made, _Connection)
-        made.outgoing = outgoing
+        made.outgoing, made.answer = outgoing, self.in_clear_text
         return made
+
+
+_do_handshake = ssl.SSLObject.do_handshake
 
 
 class _Connection(ssl.SSLObject):
     outgoing: ssl.MemoryBIO
+    answer: Callable[[], bytes] | None
 
     def do_handshake(self) -> None:
         try:
-            super().do_handshake()
+            _do_handshake(self)
+        except ssl.SSLWantReadError:  # as in any handshake: no more is looked at
+            raise
         except ssl.SSLError as exc:
-            answer = self.context.in_clear_text if isinstance(self.context, ServerTls) else None
-            if exc.reason not in _IN_CLEAR_TEXT or answer is None:
+            if exc.reason not in _IN_CLEAR_TEXT or self.answer is None:
                 raise
-            self.outgoing.write(answer())
+            self.outgoing.write(self.answer())
             raise ssl.SSLWantReadError from exc
 
 
