@@ -421,7 +421,10 @@ class Fill:
                 flight.stand_in = upstream.name if memo.stand_in else None
 
             if reply.is_stream:
-                return await self._stream(ask, memo, flight, reply, begins)
+                try:
+                    return await self._stream(ask, memo, flight, reply, begins)
+                finally:
+                    call.tokens = flight.events
             whole = await reply.read(JSON_ANSWER_BYTES_MAX)
             answer = _json_object(whole)
             dialect.check(answer)

@@ -1,4 +1,4 @@
-"""Which upstream, beside other ways to choose it: a simulation.
+"""Which upstream, and how many requests at a time, beside other ways to choose: simulations.
 
     python -m bench.routing [--seeds 5] [--rate 40]
 
@@ -9,6 +9,11 @@ connections. A figure is the middle and the 99th of a hundred waits for the firs
 retries, in seconds, and in parentheses the share of requests that were sent to the nearest first.
 
 What the simulation is and what it leaves out: tests/fakes/regions.py.
+
+Then single servers of several kinds, which do about four to fifty answers a second and are asked
+for calm numbers in the first minute and too many in the next two. A figure is whole answers a
+second, in time, from half a minute into the crowd on; in parentheses, within that half minute. See
+tests/fakes/crowd.py.
 """
 
 import argparse
@@ -16,11 +21,14 @@ import datetime as dt
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from bench.routing.policies import POLICIES
+from edge.routing.knee import Knee
 from edge.routing.settings import RoutingSettings
+from index.entry import Instant
+from tests.fakes.crowd import Crowd, Server, alone, batches, shares, thrashes
 from tests.fakes.regions import Asked, Chooser, Ours, Region, Trouble, World, part, quantile, share
 
 REGIONS = (Region("a", 0.25), Region("b", 0.40), Region("c", 0.55), Region("d", 0.80))
@@ -39,6 +47,22 @@ PHASES = {
     "down": (350, 400),
     "back": (410, 430),
 }
+
+
+def slow_later(now: float) -> float:
+    return 1.0 if now < 60 else 3.0
+
+
+SERVERS = {
+    "more than 5 at a time get less done": (Server(thrashes(5)), 50.0),
+    "the same, and it refuses the 21st": (Server(thrashes(5), takes=20), 50.0),
+    "more than 5 get as much done": (Server(shares(5)), 25.0),
+    "it computes 8, the others wait there": (Server(alone, lanes=8), 25.0),
+    "more always get more done, each slower": (Server(batches(32)), 40.0),
+    "it computes any number": (Server(alone), 50.0),
+    "it does, 3 times as slow in the crowd": (Server(alone, slower=slow_later), 20.0),
+}
+NUMBERS = (4, 5, 6, 8, 10, 16, 32, 64, 128, 256)
 
 
 @dataclass
@@ -89,6 +113,43 @@ def main() -> None:
         simulate(partial(Ours, REGIONS, settings=hedging), seed, options.rate) for seed in seeds
     ]
     print(row("ours, hedged (2 %)", runs))
+    crowds(seeds)
+
+
+class Boundless(Knee):
+    """As many as come, or as many as were said."""
+
+    def observe(
+        self, number: float, speed: float, began: Instant, now: Instant, *, full: bool
+    ) -> None:
+        pass
+
+
+def crowds(seeds: Sequence[int]) -> None:
+    print()
+    print("whole answers a second in a crowd, once it has been there for 30 s (before that)")
+    head = "".join(f"{name:<18}" for name in ("all that come", "at best", "as many", "ours"))
+    print(f"{'':<44}{head}")
+    for name, (server, after) in SERVERS.items():
+        played = partial(play, server, after, seeds)
+        best = max(NUMBERS, key=lambda number: played(Boundless(number))[0])
+        cells = [played(Boundless()), played(Boundless(best)), None, played(None)]
+        texts = [f"{best}" if one is None else f"{one[0]:.1f} ({one[1]:.1f})" for one in cells]
+        print(f"{name:<44}" + "".join(f"{text:<18}" for text in texts), flush=True)
+
+
+def play(
+    server: Server, after: float, seeds: Sequence[int], knee: Knee | None
+) -> tuple[float, float]:
+    found = []
+    for seed in seeds:
+        crowd = Crowd(server, lambda now: 3 if now < 60 else after, seed, spread=0.3)
+        if knee is not None:
+            crowd.upstream.knee = replace(knee)
+        crowd.run(180)
+        found.append((crowd.goodput(90, 170), crowd.goodput(60, 90)))
+    late, soon = (sum(column) / len(found) for column in zip(*found, strict=True))
+    return late, soon
 
 
 if __name__ == "__main__":

@@ -52,11 +52,8 @@ def _allowed(calls: Calls) -> float:
 
 def _borne(upstreams: list[Upstream], queued: int, now: Instant) -> float:
     """Whoever is queued would be there if there were room."""
-    waiting = queued + sum(len(one.waiting) for one in upstreams)
     in_flight = queued + sum(one.in_flight for one in upstreams)
-    bears = sum(one.bears_any(now) for one in upstreams)
-    takes = sum(one.at_once(now) for one in upstreams)
-    return max(waiting / max(bears, 1), in_flight / max(takes, 1))
+    return in_flight / max(1, sum(one.at_once(now) for one in upstreams))
 
 
 def level(load: float | None) -> Level:

@@ -5,12 +5,13 @@ A call ends exactly once: `succeeded`, `failed`, `declined` (the request was at 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from edge.errors import UpstreamError
 from edge.routing import outliers
 from edge.routing.headers import Told
+from edge.routing.knee import Since
 from edge.routing.need import Need, Usual
 from edge.routing.upstream import Upstream
 from index.entry import Instant
@@ -35,10 +36,13 @@ class Call:
     first_at: Instant | None = None
     whole: bool = False
     """Whether all of it came with the first token."""
+    tokens: int = 0
+    """Of the answer, about, as far as it has come."""
     result: str = ""
+    _since: Since = field(init=False)
 
     def __post_init__(self) -> None:
-        self.upstream.begins(self.number, self.need, self.began)
+        self._since = self.upstream.begins(self.number, self.need, self.began)
 
     def __repr__(self) -> str:
         state = self.result or ("waiting" if self.first_at is None else "streaming")
@@ -76,17 +80,18 @@ class Call:
         if self.ttft_s is None:
             self._tell_apart(now, tokens)
         elif self.first_at is not None and tokens >= SPEED_TOKENS_MIN and now > self.first_at:
-            self.upstream.speaks(tokens / (now - self.first_at))
+            self.upstream.speaks(self.need, tokens, now - self.first_at, now)
+        self._over(now, tokens, left=False)
         self.usual.answered(tokens)
         self.upstream.breaker.succeeded(self.began)
-        self._end("answered")
+        self._end("answered", now)
 
     def _tell_apart(self, now: Instant, tokens: int) -> None:
         """Of an answer that came in one piece, what its tokens do not explain was the wait."""
         took_s = now - self.began
         writing_s = tokens / self.upstream.speed(self.usual)
         if 0 < took_s < writing_s:
-            self.upstream.speaks(tokens / took_s)
+            self.upstream.speaks(self.need, tokens, took_s, now)
             writing_s = took_s
         self.upstream.answers(self.number, self.need, took_s - writing_s, self.began, now)
 
@@ -94,13 +99,13 @@ class Call:
         upstream = self.upstream
         if error.status == 429 or (error.status == 503 and error.retry_after_s is not None):
             error.crowded = upstream.refused(self.need, self.began, now, error.wait_s)
-            self._end("limited")
+            self._end("limited", now)
         else:
             upstream.breaker.failed(self.began, now)
             upstream.record.note(now, good=False)
             if upstream.breaker.closed:  # else it is down, and out already
                 outliers.eject(upstream, self.everybody, now)
-            self._end("failed")
+            self._end("failed", now)
 
     def declined(self, now: Instant) -> None:
         """It works; the request was at fault."""
@@ -108,15 +113,19 @@ class Call:
         for breaker in (self.upstream.breaker, lane.breaker):
             breaker.answers(self.began, now)
         self.upstream.breaker.succeeded(self.began)
-        self._end("declined")
+        self._end("declined", now)
 
     def abandoned(self, now: Instant) -> None:
         """There was no outcome. Does nothing to a call that has ended."""
         if not self.result:
             self.upstream.abandoned(self.number, self.need, now - self.began, now)
-            self._end("abandoned")
+            self._over(now, self.tokens, left=True)
+            self._end("abandoned", now)
 
-    def _end(self, result: str) -> None:
+    def _over(self, now: Instant, tokens: int, *, left: bool) -> None:
+        self.upstream.over(self.need, tokens, self.usual, self._since, now, left=left)
+
+    def _end(self, result: str, now: Instant) -> None:
         assert not self.result, self
         self.result = result
-        self.upstream.ends(self.number, self.need, result)
+        self.upstream.ends(self.number, self.need, result, now)

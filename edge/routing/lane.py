@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from edge.routing.allowances import Allowances
 from edge.routing.breaker import Breaker
 from edge.routing.latency import Latency, Track
+from edge.routing.norm import Norm
 from index.entry import Instant
 
 OLD_NEWS_S = 3.0
@@ -18,6 +19,7 @@ class Lane:
     allowances: Allowances = field(default_factory=Allowances)
     breaker: Breaker = field(default_factory=Breaker)
     """Shut while the model's rate limit is reached."""
+    norm: Norm = field(default_factory=Norm)
     waiting: int = 0
     """Requests without a first token."""
     news: Track | None = None

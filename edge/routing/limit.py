@@ -1,4 +1,4 @@
-"""How many requests at a time may wait for an upstream's first token.
+"""How many requests at a time may wait for an upstream's first token before others are preferred.
 
 Gradient2 of Netflix's concurrency-limits: while first tokens take about as long as they usually
 do, the limit grows by the square root of itself (the queue that is put up with); as they take
@@ -13,9 +13,6 @@ from math import sqrt
 from edge.routing.settings import LIMIT_MIN
 
 LIMIT_FIRST = 32.0
-UNTRIED = 256.0
-"""So many may be sent to one that has shown no sign of trouble: to let requests wait on suspicion,
-where a model thinks for a minute before each answer, would refuse what it could well answer."""
 TOLERANCE = 1.6
 """So much longer than usual is not yet a queue."""
 SMOOTHING = 0.2
@@ -29,28 +26,19 @@ class Limit:
     most: int
     now: float = LIMIT_FIRST
     least: float = float(LIMIT_MIN)
-    tried: bool = False
-    """Whether answers have taken longer because there were many, or some were refused."""
 
     def __post_init__(self) -> None:
         self.now = min(self.now, self.most)
-
-    @property
-    def bearable(self) -> float:
-        """How many may wait at a time, while there is no better place to send them."""
-        return self.now if self.tried else min(float(self.most), max(self.now, UNTRIED))
 
     def answered(self, ttft_s: float, usual_s: float, waiting: int) -> None:
         """After `ttft_s`, with so many `waiting`, it itself included."""
         if waiting < IN_USE * self.now:
             return
         gradient = min(1.0, max(0.5, TOLERANCE * usual_s / ttft_s))
-        self.tried = self.tried or gradient < 1
         self._move(self.now * gradient + sqrt(self.now))
 
     def refused(self) -> None:
         """It said that this is too much."""
-        self.tried = True
         self._move(self.now / 2)
 
     def _move(self, target: float) -> None:

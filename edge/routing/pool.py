@@ -14,11 +14,10 @@ from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
 from edge.routing.budget import Budget
 from edge.routing.call import Call
 from edge.routing.choice import Choice
-from edge.routing.limit import UNTRIED
 from edge.routing.maintenance import Drain, Window, refusal, windows
 from edge.routing.need import Need, Usual
 from edge.routing.settings import MaintenanceSettings, RoutingSettings
-from edge.routing.upstream import Upstream
+from edge.routing.upstream import UNTRIED, Upstream
 from index.entry import Instant, Timestamp
 
 RETRIES_PER_S_MIN = 1.0

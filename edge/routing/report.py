@@ -53,7 +53,7 @@ def told(pool: Pool, now: Instant, wall: Timestamp) -> list[dict[str, Any]]:
             "drained_since": None if one.drain is None else round(one.drain.since),
             "drained_by": None if one.drain is None else one.drain.by,
             "in_flight": one.in_flight,
-            "limit": round(one.limit.now),
+            "limit": int(one.at_once(now)),
             "ttft_s": _ttft_s(one, now),
             "tokens_per_s": None if one.tokens_per_s is None else round(one.tokens_per_s, 1),
             "connect_s": None if one.connect_s is None else round(one.connect_s, 4),
@@ -83,7 +83,7 @@ def _facts(one: Upstream, now: Instant, drained: bool) -> UpstreamFacts:
     gauges = {
         "in_flight": float(one.in_flight),
         "waiting": float(len(one.waiting)),
-        "limit": one.limit.now,
+        "limit": one.at_once(now),
         "expected_ttft_seconds": _ttft_s(one, now) or 0.0,
         "breaker_state": float(STATES.index(one.breaker.state(now))),
         "ejected": float(now < one.ejected_until),

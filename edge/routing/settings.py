@@ -45,12 +45,12 @@ class UpstreamSettings:
     idle_timeout_s: Annotated[float, Gt(0)] = 120.0
     """How long it may be silent once its answer has begun."""
     connections_max: Annotated[int, Ge(1)] = 512
-    """Requests to it at a time; more wait for a connection. What it bears is measured and is a
-    limit below this one: past it, others of its tier and the secondary ones are preferred."""
+    """Requests to it at a time. What it bears is measured and is a limit below this one: past it,
+    others of its tier and the secondary ones are preferred, and then requests wait."""
     concurrency: Annotated[int, Ge(1)] | None = None
-    """How many requests at a time it is known to bear: so many are sent to it unless it refuses
-    some, and more if that does not slow it down. Unset: up to 256, until it slows down or refuses
-    some, and then as many as are found to be borne."""
+    """How many requests at a time it is known to bear: so many are sent to it at first. Unset: as
+    many as there are connections. Either way fewer once it refuses some or is found to get more
+    done with fewer, and more once it is found to get more done with more."""
     stream_usage: bool = True
     """Ask its streams for their token usage (`stream_options.include_usage`). Turn it off for a
     server that refuses the parameter; cached answers then carry no usage."""

@@ -17,10 +17,11 @@ a choice need not wait for the slow answers to arrive to learn that they are slo
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import islice
-from math import ceil, exp2
+from math import ceil, exp2, inf
 
 from edge.routing.breaker import Breaker
 from edge.routing.ceiling import Ceiling
+from edge.routing.knee import Knee, Since, steady
 from edge.routing.lane import Lane
 from edge.routing.latency import LEAST_S, UNKNOWN_S, Latency, length_of
 from edge.routing.limit import IN_USE, Limit
@@ -40,6 +41,15 @@ CHANCE_ANSWERS = 3
 """So few answers may all have been slow by chance."""
 LANES_MAX = 64
 """Models that are told apart: clients may name any, where the operator did not list them."""
+UNTRIED = 256
+"""So many may wait for a first token at a time while nothing speaks against it: to hold requests
+back on suspicion, where a model thinks for a minute first, would refuse what it could bear."""
+FULL = 0.9
+"""From this share of what it takes on, it has as many requests as it takes."""
+LEFT_EARLY = 0.8
+"""Who left while it was faster than this, as usual is 1, did not leave because it was slow..."""
+NOBODY_WAITS = 32
+"""...unless so many did in a row: then nobody knows what is usual."""
 _LONG_AGO = Instant(0.0)
 
 
@@ -53,6 +63,7 @@ class Upstream:
     """Shut while it is down."""
     limit: Limit = field(init=False)
     ceiling: Ceiling = field(default_factory=Ceiling)
+    knee: Knee = field(default_factory=Knee)
     record: Record = field(default_factory=Record)
     lanes: dict[str, Lane] = field(default_factory=dict)
     """By model, the one used last at the end."""
@@ -63,6 +74,11 @@ class Upstream:
     ejected_until: Instant = _LONG_AGO
     ejections: int = 0
     in_flight: int = 0
+    busy_s: float = 0.0
+    """`in_flight`, summed over the time until `counted_at`."""
+    counted_at: Instant = _LONG_AGO
+    unanswered: int = 0
+    """So many in a row were not waited for."""
     asked_at: Instant | None = None
     """When it was last asked, or first thought of."""
     waiting: dict[int, float] = field(default_factory=dict)
@@ -76,7 +92,8 @@ class Upstream:
 
     def __post_init__(self) -> None:
         most, first = self.settings.connections_max, self.settings.concurrency
-        self.limit = Limit(most) if first is None else Limit(most, first, first, tried=True)
+        self.limit = Limit(most) if first is None else Limit(most, first, first)
+        self.knee = Knee() if first is None else Knee(first)
 
     def __repr__(self) -> str:
         shut = "" if self.breaker.closed else " shut"
@@ -172,16 +189,13 @@ class Upstream:
 
     def spare(self, now: Instant) -> int:
         """How many more requests it bears, of whatever model, if it is well."""
-        by_waiting = self.bears_any(now) - len(self.waiting)
-        return max(0, min(by_waiting, int(self.at_once(now)) - self.in_flight))
-
-    def bears_any(self, now: Instant) -> int:
-        """How many requests, of whatever model, may wait for a first token at a time."""
-        return ceil(min(self.limit.bearable, LIMIT_MIN * exp2(self.breaker.recovered_for(now))))
+        untried = UNTRIED if self.knee.most == inf else inf
+        begin = min(untried, LIMIT_MIN * exp2(self.breaker.recovered_for(now)))
+        return max(0, ceil(min(begin - len(self.waiting), int(self.at_once(now)) - self.in_flight)))
 
     def at_once(self, now: Instant) -> float:
-        """How many it takes."""
-        return min(self.settings.connections_max, self.ceiling.now(now))
+        """How many it takes, as far as is known."""
+        return min(self.settings.connections_max, self.knee.most, self.ceiling.now(now))
 
     # What it would cost.
 
@@ -218,7 +232,7 @@ class Upstream:
         """A new connection took so long, TLS included."""
         self.connect_s = connect_s
 
-    def begins(self, call: int, need: Need, now: Instant) -> None:
+    def begins(self, call: int, need: Need, now: Instant) -> Since:
         """A request to it begins, under a number of its own."""
         lane = self.lanes.pop(need.model, None) or self.lane(need.model)
         self.lanes[need.model] = lane  # at the end
@@ -227,17 +241,20 @@ class Upstream:
         lane.waiting += 1
         lane.breaker.asked()
         self.breaker.asked()
+        self.count(now)
         self.in_flight += 1
         self.asked_at = now
         load = self._load(self.limit.now)
         expected_s = max(lane.latency.of(need.prompt_bytes).expect(now), LEAST_S)
         self.silent[call] = (now, expected_s * load)
         self.waiting[call] = load
+        return Since(now, self.in_flight, self.busy_s)
 
     def answers(self, call: int, need: Need, ttft_s: float, began: Instant, now: Instant) -> None:
         """Its first token, after so long; any request older than this one is no news any more."""
         lane, waiting = self.lane(need.model), len(self.waiting)
         lane.news = lane.latency.observe(need.prompt_bytes, ttft_s, self.waiting[call], now)
+        lane.norm.begun(need.prompt_bytes, ttft_s, now)
         self.limit.answered(max(ttft_s, LEAST_S), lane.news.usual_s, waiting)
         while call in self.silent:
             del self.silent[next(iter(self.silent))]
@@ -249,9 +266,34 @@ class Upstream:
         self.breaker.answers(began, now)
         lane.breaker.answers(began, now)
 
-    def speaks(self, tokens_per_s: float) -> None:
-        before = self.tokens_per_s or tokens_per_s
-        self.tokens_per_s = before + SPEED_SHARE * (tokens_per_s - before)
+    def speaks(self, need: Need, tokens: int, took_s: float, now: Instant) -> None:
+        """It wrote so many tokens in that time."""
+        self.lane(need.model).norm.written(tokens, took_s, now)
+        before = self.tokens_per_s or tokens / took_s
+        self.tokens_per_s = before + SPEED_SHARE * (tokens / took_s - before)
+
+    def count(self, now: Instant) -> float:
+        """How busy it has been until now, in requests times seconds."""
+        self.busy_s += self.in_flight * (now - self.counted_at)
+        self.counted_at = now
+        return self.busy_s
+
+    def over(
+        self, need: Need, tokens: int, usual: Usual, since: Since, now: Instant, *, left: bool
+    ) -> None:
+        """An answer has come to its end, or with so many tokens to that of its client's patience.
+        Were there too many at a time?"""
+        took_s = max(now - since.at, LEAST_S)
+        norm = self.lane(need.model).norm
+        speed = norm.of(need.prompt_bytes, tokens, 1 / self.speed(usual)) / took_s
+        self.unanswered = self.unanswered + 1 if left else 0
+        if left and speed > LEFT_EARLY and self.unanswered < NOBODY_WAITS:
+            return
+        if not left and not (speed and steady(since.number, self.in_flight)):
+            return
+        number = (self.count(now) - since.busy_s) / took_s
+        full = number >= FULL * self.at_once(now)
+        self.knee.observe(number, 0.0 if left else speed, since.at, now, full=full)
 
     def refused(self, need: Need, began: Instant, now: Instant, wait_s: float | None) -> bool:
         """The model's rate limit is reached, for so long if it said so; or it has more requests at
@@ -263,7 +305,8 @@ class Upstream:
         self.limit.refused()
         return not used_up_s and self.ceiling.refused(self.in_flight - 1, began, now)
 
-    def ends(self, call: int, need: Need, result: str) -> None:
+    def ends(self, call: int, need: Need, result: str, now: Instant) -> None:
+        self.count(now)
         self.in_flight -= 1
         self._no_longer_waits(call, need)
         self.silent.pop(call, None)

@@ -9,6 +9,7 @@ from aiohttp import web
 from edge.line import AdmissionSettings
 from edge.routing.maintenance import Drain
 from edge.routing.settings import UpstreamSettings
+from edge.routing.upstream import UNTRIED
 from index.entry import Instant
 from tests.edge.test_line import Held
 from tests.fakes.doors import Answer, ask, chat, doors
@@ -79,12 +80,13 @@ async def test_what_is_known_of_it_needs_no_learning(tmp_path: Path) -> None:
                 held.go.release()
 
 
-async def test_a_first_token_makes_room_before_the_answer_ends(tmp_path: Path) -> None:
-    async with indoors(tmp_path, upstreams=[EIGHT]) as house:
-        go = asyncio.Event()
+async def test_of_what_is_not_known_only_so_many_wait_for_a_first_token(tmp_path: Path) -> None:
+    async with indoors(tmp_path) as house:
+        begin, go = asyncio.Event(), asyncio.Event()
 
         async def begun(exchange: Exchange) -> AsyncIterator[bytes]:
             first = True
+            await begin.wait()
             async for piece in answer(exchange):
                 yield piece
                 if first:
@@ -93,34 +95,40 @@ async def test_a_first_token_makes_room_before_the_answer_ends(tmp_path: Path) -
 
         house.upstreams.script = begun
         async with asyncio.TaskGroup() as group:
-            for number in range(20):
+            for number in range(UNTRIED + 10):
                 group.create_task(house.ask(chat(f"number {number}", stream=True)))
-            await house.upstreams.called(20)
+            await house.upstreams.called(UNTRIED)
+            await until(lambda: len(house.line) == 10)
+            begin.set()
+            await house.upstreams.called(UNTRIED + 10)
             go.set()
 
 
-async def test_a_slow_upstream_is_sent_less(tmp_path: Path) -> None:
-    async with indoors(tmp_path) as house:
+async def test_more_than_get_something_done_are_not_sent_to_it(tmp_path: Path) -> None:
+    async with indoors(tmp_path, upstreams=[EIGHT]) as house:
         (one,) = house.pool.upstreams
 
-        async def ten(seconds: float) -> None:
+        async def take(number: int, each_s: float) -> None:
+            """So many at a time."""
             held = house.upstreams.script = Held()
             calls = len(house.upstreams.calls)
             async with asyncio.TaskGroup() as group:
-                for number in range(10):
-                    group.create_task(house.ask(f"{calls} {number}"))
-                await house.upstreams.called(calls + 10)
-                house.clock.now += seconds
-                for _ in range(10):
+                for each in range(number):
+                    group.create_task(house.ask(f"{calls} {each}"))
+                await house.upstreams.called(calls + number)
+                house.clock.now += each_s
+                for _ in range(number):
                     held.go.release()
 
-        await ten(1)
-        before = house.pool.spare((one,), house.clock.monotonic(), house.clock.wall())
-        await ten(30)
-        after = house.pool.spare((one,), house.clock.monotonic(), house.clock.wall())
-        assert before is not None
-        assert after is not None
-        assert after < 32 < before
+        for _ in range(9):
+            await take(4, 1)
+        assert one.spare(house.clock.monotonic()) == 8
+        rounds = 0
+        while one.spare(house.clock.monotonic()) == 8:
+            rounds += 1
+            await take(8, 4)
+        assert one.spare(house.clock.monotonic()) == 4
+        assert rounds < 9
 
 
 async def test_one_models_full_upstream_does_not_hold_up_another_models(tmp_path: Path) -> None:

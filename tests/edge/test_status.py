@@ -235,14 +235,14 @@ def office_hours(hour: int) -> int:
 async def test_tomorrow_is_told_as_the_load_of_the_last_weeks_was(tmp_path: Path) -> None:
     async with indoors(tmp_path) as house:
         (one,) = house.pool.upstreams
-        one.limit.tried = True  # what it bears is known: 32
+        one.knee.most = 32  # what it bears is known
         need, calls = Need("test-model", 100), 0
         first = int(house.clock.now // HOUR_S)
         for minute in range(15 * 24 * 60):
             for _ in range(calls, office_hours(first + minute // 60)):
                 one.begins(calls := calls + 1, need, house.clock.monotonic())
             for _ in range(office_hours(first + minute // 60), calls):
-                one.ends(calls, need, "abandoned")
+                one.ends(calls, need, "abandoned", house.clock.monotonic())
                 calls -= 1
             house.board.look()
             house.clock.now += 60

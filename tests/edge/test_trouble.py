@@ -12,8 +12,8 @@ from edge.errors import UpstreamError
 from edge.line import AdmissionSettings
 from edge.policy import CacheSettings
 from edge.routing.breaker import FAILURES_TO_OPEN
-from edge.routing.limit import UNTRIED
 from edge.routing.pool import RETRIES_FIRST
+from edge.routing.upstream import UNTRIED
 from tests.edge.test_line import Held
 from tests.fakes.doors import Answer, CutError, chat
 from tests.fakes.eventually import until

@@ -22,7 +22,7 @@ NEED = Need("m", 100)
 def upstream(name: str, tier: Tier = "primary", connections: int = 512) -> Upstream:
     settings = UpstreamSettings(f"http://{name}/v1", name, tier=tier, connections_max=connections)
     one = Upstream(settings, name, frozenset())
-    one.limit.tried = True  # what it bears is known: 32 that wait for a first token
+    one.knee.most = 32  # what it bears is known
     return one
 
 
@@ -37,7 +37,7 @@ def load(of: Pool, running: int = 0, waiting: int = 0, most: int | None = None) 
 def limited(one: Upstream) -> Upstream:
     one.begins(1, NEED, NOW)
     one.refused(NEED, NOW, NOW, 60.0)
-    one.ends(1, NEED, "limited")
+    one.ends(1, NEED, "limited", NOW)
     return one
 
 

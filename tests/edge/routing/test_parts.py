@@ -12,7 +12,7 @@ from edge.routing.allowances import Allowances
 from edge.routing.budget import BALANCE_MAX, Budget
 from edge.routing.ceiling import Ceiling
 from edge.routing.headers import Allowance
-from edge.routing.limit import IN_USE, LIMIT_FIRST, UNTRIED, Limit
+from edge.routing.limit import IN_USE, LIMIT_FIRST, Limit
 from edge.routing.maintenance import windows, wrong
 from edge.routing.recent import Recent
 from edge.routing.settings import LIMIT_MIN, MaintenanceSettings
@@ -57,24 +57,6 @@ def test_a_refusal_lowers_it_and_the_operator_bounds_it() -> None:
     small = Limit(2)
     small.answered(0.25, 0.25, 2)
     assert small.now == 2
-
-
-def test_without_a_sign_of_trouble_many_may_be_sent_to_it() -> None:
-    limit = Limit(512)
-    assert limit.bearable == UNTRIED
-    limit.answered(0.5, 0.25, int(limit.now))
-    assert limit.bearable == limit.now
-    assert Limit(16).bearable == 16
-
-
-def test_what_it_is_known_to_bear_is_sent_to_it() -> None:
-    limit = Limit(512, 50, 50, tried=True)
-    for _ in range(100):
-        limit.answered(2.5, 0.25, int(limit.now))
-    assert limit.bearable == 50
-    for _ in range(100):
-        limit.answered(0.25, 0.25, int(limit.now))
-    assert limit.bearable > 100
 
 
 # The ceiling
