@@ -19,13 +19,13 @@ A text is read once: `read` gives its tokens and says whether meaning may be com
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-import onnxruntime
 from annotated_types import Gt, Len
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
@@ -33,6 +33,10 @@ from tokenizers import Tokenizer
 from index import model_files
 from index.model_files import DEFAULT_MODEL, ModelError, ModelFiles, Pooling
 from index.onnx_export import VERSION, Precision, exported
+
+# It would tell its maker what runs here, by files in the home directory, from the import on.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 __all__ = ["Embedder", "EmbeddingSettings", "Encoder", "ModelError", "Tokens", "load"]
 

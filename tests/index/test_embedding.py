@@ -132,7 +132,9 @@ def test_pooling_leaves_padding_out() -> None:
     assert pool(tokens, mask, "max").tolist() == [[3, 8], [7, 9]]
 
 
-def test_the_node_never_meets_torch_nor_onnx_and_stays_small(minilm: Encoder, cache: Path) -> None:
+def test_the_node_never_meets_torch_nor_onnx_stays_small_and_tells_nobody(
+    minilm: Encoder, cache: Path, tmp_path: Path
+) -> None:
     script = (
         "import sys; from pathlib import Path; from index.embedding import *\n"
         "load(EmbeddingSettings(), Path(sys.argv[1])).embed(['hello there'])\n"
@@ -145,7 +147,9 @@ def test_the_node_never_meets_torch_nor_onnx_and_stays_small(minilm: Encoder, ca
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
+        env=os.environ | {"HOME": str(tmp_path)},
     )
+    assert not list(tmp_path.iterdir()), "ONNX Runtime keeps there what it will report"
     imported, resident_kib = done.stdout.splitlines()
     assert imported == "[]"
     assert int(resident_kib) < 150 * 1024
