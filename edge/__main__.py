@@ -25,10 +25,10 @@ import signal
 import sys
 import urllib.parse
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
-from edge.commands import keys, membership, nats, purging, snapshot, upstreams, warm
 from edge.commands.calling import (
     EXIT_FAILED,
     EXIT_OK,
@@ -41,21 +41,37 @@ from edge.commands.calling import (
 )
 from edge.commands.calling import config as configured
 from edge.commands.compact import compact
-from edge.config import ConfigError
+
+HERE = ("serve", "check", "status", "explain")
+ELSEWHERE = {
+    "purge": "purging",
+    **dict.fromkeys(("invite", "join", "revoke"), "membership"),
+    "keys": "keys",
+    **dict.fromkeys(("nats-permissions", "nats-streams"), "nats"),
+    "warm": "warm",
+    **dict.fromkeys(("export", "import"), "snapshot"),
+    "upstream": "upstreams",
+}
+"""Commands, and the modules of `edge.commands` that they are in."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(*arguments[:1]).parse_args(arguments)
     try:
         return int(options.run(options))
-    except ConfigError as exc:
-        print(f"promptedge: configuration:\n{exc}", file=sys.stderr)
-        return EXIT_USAGE
     except UsageError as exc:
         print(f"promptedge: {exc}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
         return EXIT_FAILED
+    except Exception as exc:
+        from edge.config import ConfigError  # and every part of a node, which most do without
+
+        if not isinstance(exc, ConfigError):
+            raise
+        print(f"promptedge: configuration:\n{exc}", file=sys.stderr)
+        return EXIT_USAGE
 
 
 def serve(options: argparse.Namespace) -> int:
@@ -153,7 +169,8 @@ def _told(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str = "") -> argparse.ArgumentParser:
+    """Of one command, or of all if that is none: to import them all takes a second."""
     parser = argparse.ArgumentParser(
         prog="promptedge", description="A CDN node for LLM prompts.", epilog="See docs/ for more."
     )
@@ -174,8 +191,6 @@ def _parser() -> argparse.ArgumentParser:
     add_admin(one)
     one.set_defaults(run=status)
 
-    purging.add(commands)
-
     one = commands.add_parser("explain", help="say why an answer was served by meaning, or not")
     add_admin(one)
     add = one.add_argument
@@ -186,12 +201,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--tenant", metavar="NAME", help="whose request that is")
     add("--json", action="store_true", help="everything, as JSON")
     one.set_defaults(run=explain)
-    membership.add(commands)
-    keys.add(commands)
-    nats.add(commands)
-    warm.add(commands)
-    snapshot.add(commands)
-    upstreams.add(commands)
+    if command not in HERE:
+        found = ELSEWHERE.get(command)
+        for module in (found,) if found else dict.fromkeys(ELSEWHERE.values()):
+            import_module(f"edge.commands.{module}").add(commands)
     return parser
 
 

@@ -8,9 +8,10 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.config import Config, load
+if TYPE_CHECKING:
+    from edge.config import Config
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 CALL_TIMEOUT_S = 30
@@ -50,8 +51,10 @@ def add_admin(command: argparse.ArgumentParser) -> None:
     )
 
 
-def config(options: argparse.Namespace) -> Config:
+def config(options: argparse.Namespace) -> "Config":
     """The configuration, with the flags of `add_settings` over it. Raises ConfigError."""
+    from edge.config import load  # and every part of a node
+
     names = ("listen", "plain", "admin", "data")
     node = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     flags: dict[str, Any] = {"node": node}

@@ -9,7 +9,6 @@ from typing import Any
 
 from edge import membership
 from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_admin, add_config, call, seconds
-from edge.config import NodeSettings, load
 from edge.identity import IdentityError
 from edge.listen import ListenError
 from index.database import DirectoryInUse
@@ -88,6 +87,8 @@ def invite(options: argparse.Namespace) -> int:
 
 
 def join(options: argparse.Namespace) -> int:
+    from edge.config import NodeSettings, load  # and every part of a node
+
     flags = {"node": {"data": options.data}} if options.data else {}
     config = load(options.config, os.environ, flags)
     place = config.sync

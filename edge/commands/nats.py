@@ -7,10 +7,9 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_config
-from edge.config import Config, load
 from index.entry import NodeName
 from sync import outbox
 from sync.credentials import Credentials, CredentialsError, fleet_file
@@ -19,6 +18,9 @@ from sync.jetstream.client import Login, NatsError, connect, login_from, shown
 from sync.jetstream.permissions import configuration, user
 from sync.jetstream.subjects import Subjects, inbox
 from sync.roster import Enrolment, Roster
+
+if TYPE_CHECKING:
+    from edge.config import Config
 
 OPERATOR = NodeName("operator")
 
@@ -78,7 +80,7 @@ def make_streams(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-async def _made(config: Config, own: Credentials, login: Login) -> list[str]:
+async def _made(config: "Config", own: Credentials, login: Login) -> list[str]:
     settings = config.sync.nats
     subjects = Subjects.of(settings.prefix, own.fleet)
     problems = []
@@ -103,12 +105,14 @@ def _operator(own: Credentials) -> Login:
     return Login(own.operator_public_key.public_bytes_raw(), own.operator.sign)
 
 
-def _config(options: argparse.Namespace) -> Config:
+def _config(options: argparse.Namespace) -> "Config":
+    from edge.config import load  # and every part of a node
+
     flags = {"node": {"data": options.data}} if options.data else {}
     return load(options.config, os.environ, flags)
 
 
-def _credentials(config: Config) -> Credentials:
+def _credentials(config: "Config") -> Credentials:
     """Raises CredentialsError."""
     data = config.node.data
     if not fleet_file(data).exists():
@@ -117,7 +121,7 @@ def _credentials(config: Config) -> Credentials:
     return Credentials.load(data, config.node.name, now)
 
 
-def _roster(config: Config, own: Credentials) -> Roster:
+def _roster(config: "Config", own: Credentials) -> Roster:
     """As it is on disk, whether or not the node runs. Raises CredentialsError."""
     roster = Roster(own.operator_public_key)
     try:
