@@ -1,8 +1,9 @@
 """A small document that outlives the process: one JSON file, written whole or not at all."""
 
 import logging
+from functools import cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,10 +14,15 @@ log = logging.getLogger("node")
 T = TypeVar("T")
 
 
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 class Kept(Generic[T]):
     def __init__(self, path: Path, kind: type[T]) -> None:
         self._path = path
-        self._kind = TypeAdapter(kind)
+        self._kind: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
 
     def load(self) -> T | None:
         """None: nothing was kept yet, or it is damaged and was set aside. Blocks for the disk."""
