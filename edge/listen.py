@@ -27,7 +27,12 @@ def parse(text: str) -> Address:
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdecimal() or int(port) > 65535:
         raise ListenError(f"{text!r} is not HOST:PORT")
-    return Address(host.strip("[]") or "::", int(port))
+    return Address(host.strip("[]") or _every(), int(port))
+
+
+def _every() -> str:
+    """Without IPv6 in the kernel there is no `::` to listen on."""
+    return "::" if socket.has_dualstack_ipv6() else "0.0.0.0"
 
 
 def bind_tcp(address: Address) -> socket.socket:

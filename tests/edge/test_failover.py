@@ -1,5 +1,6 @@
 """What one upstream lacks the next may have; what was stored in the future is not fresh."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ def test_two_listeners_on_one_port_are_seen() -> None:
     first = listen.bind_tcp(listen.Address("127.0.0.1", 0))
     with first, pytest.raises(listen.ListenError, match="Address already in use"):
         listen.bind_tcp(listen.bound(first))
+
+
+def test_every_address_is_one_that_there_is_with_and_without_ipv6() -> None:
+    with listen.bind_tcp(listen.parse(":0")) as every:
+        socket.create_connection(("127.0.0.1", listen.bound(every).port)).close()
 
 
 async def test_case_15_trace_is_allowed_nowhere(tmp_path: Path) -> None:
