@@ -1,5 +1,6 @@
 """Disks that are thrown away."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ _MEMORY = Path("/dev/shm")
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """In memory, where there is such a thing."""
-    made = Path(tempfile.mkdtemp(prefix="sim-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    """In memory, where there is such a thing that we may use."""
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    made = Path(tempfile.mkdtemp(prefix="sim-", dir=place))
     yield made
     shutil.rmtree(made)

@@ -48,6 +48,8 @@ class Fetch:
     began: float
     knew: dict[Act, None]
     """What its node had applied when it began."""
+    unreached: dict[Act, None] = field(default_factory=dict)
+    """Acts that are known not to reach it, whatever is forgotten."""
     published_at: float = NEVER
     """When it was told to others, or was about to be until the power failed."""
 
@@ -70,10 +72,13 @@ class Fetch:
 
     def ignorant_of(self, act: Act) -> bool:
         """Does the act reach it: was it asked for before its node knew?"""
-        if not self.covered(act.purge):
+        if act in self.unreached:
             return False
         # Who knew of a later one of the same node set out after this one, too.
-        if any(one.by == act.by and one.version >= act.version for one in self.knew):
+        if not self.covered(act.purge) or any(
+            one.by == act.by and one.version >= act.version for one in self.knew
+        ):
+            self.unreached[act] = None
             return False
         # An act that its own node has forgotten may be taken for known elsewhere, as a later one
         # of that node names an earlier one as the one before it. Then only real time counts.

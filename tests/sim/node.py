@@ -6,15 +6,14 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from index.clock import AHEAD_MAX_S, Now, wall_of
 from index.entry import Entry, Instant, NodeName, Purged, Timestamp
 from sync.frames import peek
-from sync.outbox import Outbox, name_of
+from sync.outbox import name_of
 from sync.replica import Replica
 from sync.roster import Enrolment, Roster
-from sync.seams import Kept
 from sync.voice import RESERVE_S, Own
 from tests.fakes.fleet import OPERATOR, key
 from tests.sim.disk import Disk
@@ -26,13 +25,31 @@ SKEW_MAX_S = 25.0
 """Of a clock that is no worse than clocks are."""
 
 
+_SIGNED: dict[tuple[bytes, bytes, bytes], None] = {}
+"""Of late, by whom: public keys, signatures, and what was signed."""
+_SIGNED_MAX = 16_384
+
+
+def _sign(key: Ed25519PrivateKey, public: bytes, data: bytes) -> bytes:
+    signature = key.sign(data)
+    if len(_SIGNED) == _SIGNED_MAX:
+        del _SIGNED[next(iter(_SIGNED))]
+    _SIGNED[public, signature, data] = None
+    return signature
+
+
+def _signer(key: Ed25519PrivateKey) -> Any:
+    return SimpleNamespace(sign=partial(_sign, key, key.public_key().public_bytes_raw()))
+
+
 @lru_cache(maxsize=16_384)
 def _prove(key: bytes, signature: bytes, data: bytes) -> None:
-    Ed25519PublicKey.from_public_bytes(key).verify(signature, data)
+    if (key, signature, data) not in _SIGNED:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, data)
 
 
 def _verifier(key: Ed25519PublicKey) -> Any:
-    """Verifies the same signature of the same bytes once for all nodes, which takes most time."""
+    """What was signed with this key here is known to be: to compute it again takes most time."""
     return SimpleNamespace(verify=partial(_prove, key.public_bytes_raw()))
 
 
@@ -101,7 +118,7 @@ class Node:
             self.shelf = SimShelf(teller, self.disk.answers, self.entries_max)
         own = Own(
             self.name,
-            key(self.stem),
+            _signer(key(self.stem)),
             self.enrolment.region,
             f"{self.stem}:1",
             relay=self.relay,
@@ -115,9 +132,10 @@ class Node:
                 self.facts.nodes[self.name].regained[entry.body] = None
             if self.shelf.dead(entry):
                 self.facts.left(self.name, name, evicted=vouched(entry))
+        kept = {name_of(one.purged): one.purged.version for one in outbox.purges()}
         for act in self.facts.nodes[self.name].acts:
             purged = Purged(act.purge, act.by, act.version, soft=act.soft)
-            if not any(one.purged.version >= act.version for one in alike(outbox, purged)):
+            if kept.get(name_of(purged), 0) < act.version:
                 raise Violation(f"{self.name} forgot the {act}")
         self.facts.nodes[self.name].shown.clear()
 
@@ -208,8 +226,3 @@ class Node:
                 for name in live:
                     if name not in late and self.replica.roster.member(name) is not None:
                         self.facts.confirmed(act, name)
-
-
-def alike(outbox: Outbox, purged: Purged) -> list[Kept]:
-    """What is on the disk of the same purge by the same node."""
-    return [one for one in outbox.purges() if name_of(one.purged) == name_of(purged)]
