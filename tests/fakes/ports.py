@@ -23,6 +23,16 @@ def free_address() -> str:
     return f"127.0.0.1:{free_port()}"
 
 
+def has_ipv6() -> bool:
+    """Containers often have none, and some kernels know nothing of it."""
+    try:
+        with socket.socket(socket.AF_INET6) as tried:
+            tried.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
 def _all_once() -> Iterator[int]:
     """From a place that another process which does the same has hardly begun at."""
     many = LAST - FIRST

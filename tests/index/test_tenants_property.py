@@ -43,8 +43,7 @@ from index.memory import MemorySettings
 from index.store import StoreSettings
 from tests.fakes.entries import DIMENSIONS, NOW, Purger, as_after_kill, entry, key, vector
 
-settings.register_profile("daily", max_examples=25, stateful_step_count=25, deadline=None)
-settings.register_profile("nightly", settings.get_profile("daily"), max_examples=10_000)
+NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
 
 SCOPES = [Scope("shared"), *(Scope(f"tenant:{name}") for name in ("a", "b", "ab"))]
 TOPICS = ["france", "spain", "poland", "kenya"]
@@ -283,7 +282,7 @@ def renamed(one: Entry, name: str) -> Entry:
 
 
 TestTenants = Tenants.TestCase
-TestTenants.settings = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
+TestTenants.settings = settings(max_examples=10_000 if NIGHTLY else 25, stateful_step_count=25)
 
 
 def test_every_way_to_an_answer_is_taken() -> None:

@@ -282,8 +282,8 @@ async def test_a_peer_that_is_silent_is_given_up(
     a, b = fleet(tmp_path, "a", "b")
     monkeypatch.setattr(connection, "DEAD_S", 0.2)
     async with running(a), _dialled(b, a) as websocket:
-        await until(lambda: a.pipe.links)
         assert await _ended(websocket)
+        await until(lambda: a.pipe.ended)
         assert not a.pipe.links
 
 
@@ -348,8 +348,8 @@ async def test_who_does_not_answer_in_time_has_no_answer(tmp_path: Path) -> None
     a.shelf.pause = asyncio.Event().wait  # type: ignore[assignment]
     scope, key = Scope("shared"), CacheKey(bytes(32))
     async with listening(a), _client(b) as client:
-        assert await client.fetch(a.peer(), scope, key, 0.05) is None
-        await until(lambda: a.shelf.asked_by)
+        while not a.shelf.asked_by:  # of a busy machine it may take longer to get there
+            assert await client.fetch(a.peer(), scope, key, 0.05) is None
     async with _client(b) as client:
         assert await client.fetch(a.peer(), scope, key, 10) is None  # nobody is there
 

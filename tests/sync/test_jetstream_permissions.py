@@ -18,6 +18,7 @@ from sync.jetstream.permissions import configuration, consumer, nkey, publishes
 from sync.jetstream.settings import NatsSettings
 from sync.jetstream.subjects import Subjects, inbox
 from sync.roster import Enrolment
+from tests.fakes.eventually import PATIENCE_S
 from tests.fakes.fleet import OPERATOR, enrolment, key, node
 from tests.fakes.nats import BINARIES, NatsServer, nats_server
 
@@ -29,6 +30,8 @@ ACME = enrolment("lon-1", scopes=("tenant:acme",))
 PATTERN = enrolment("rom-1", scopes=("tenant:a*",))
 MEMBERS = (EU, AP, READER, ACME, PATTERN)
 REFUSED = (nats.errors.TimeoutError,)
+REFUSED_S = 0.3
+"""Who may not ask has no answer: this is how long one is waited for."""
 
 
 @pytest.fixture(params=list(BINARIES))
@@ -64,22 +67,24 @@ async def operator(server: NatsServer) -> AsyncIterator[Connection]:
         yield one
 
 
-async def publish(client: Connection, subject: str, payload: bytes = b"x") -> None:
-    await client.jetstream(timeout=0.3).publish(subject, payload)
+async def publish(client: Connection, subject: str, timeout_s: float = PATIENCE_S) -> None:
+    await client.jetstream(timeout=timeout_s).publish(subject, b"x")
 
 
 async def refused(client: Connection, subject: str) -> None:
     with pytest.raises(REFUSED):
-        await publish(client, subject)
+        await publish(client, subject, REFUSED_S)
 
 
-async def created(client: Connection, subject: str, **config: Any) -> dict[str, Any]:
+async def created(
+    client: Connection, subject: str, timeout_s: float = PATIENCE_S, **config: Any
+) -> dict[str, Any]:
     """The server's answer to a request for a consumer. Raises TimeoutError where it may not ask."""
     asked = {
         "stream_name": SUBJECTS.entries_stream,
         "config": {"deliver_subject": client.new_inbox(), "ack_policy": "none", **config},
     }
-    answer = await client.request(subject, json.dumps(asked).encode(), timeout=0.3)
+    answer = await client.request(subject, json.dumps(asked).encode(), timeout=timeout_s)
     found: dict[str, Any] = json.loads(answer.data)
     return found
 
@@ -131,7 +136,7 @@ async def test_only_the_operator_changes_streams(server: NatsServer, operator: C
     stream = SUBJECTS.entries_stream
     async with connected(server, "fra-1") as client:
         await publish(client, SUBJECTS.entries(EVERYWHERE, SHARED, EU.name)[0])
-        manager = JetStreamManager(client, timeout=0.3)
+        manager = JetStreamManager(client, timeout=REFUSED_S)
         wanted = streams.definitions(SUBJECTS, NatsSettings())[1]
         attempts = await asyncio.gather(
             manager.delete_stream(stream),
@@ -154,10 +159,13 @@ async def test_a_node_reads_what_its_region_may_keep_and_no_filter_lies(
     _, _, own = SUBJECTS.sources("eu", ["*"])
     _, _, foreign = SUBJECTS.sources("ap", ["*"])
     async with connected(server, "fra-1") as client:
-        with pytest.raises(REFUSED):
-            await created(client, consumer(foreign, "x"), name="x", filter_subject=foreign.filter)
-        with pytest.raises(REFUSED):
-            await created(client, f"$JS.API.CONSUMER.CREATE.{own.stream}.x", name="x")
+        whole = f"$JS.API.CONSUMER.CREATE.{own.stream}.x"
+        for subject, config in (
+            (consumer(foreign, "x"), {"filter_subject": foreign.filter}),
+            (whole, {}),
+        ):
+            with pytest.raises(REFUSED):
+                await created(client, subject, REFUSED_S, name="x", **config)
         for lie in (
             {"filter_subject": foreign.filter},
             {"filter_subjects": [foreign.filter]},
@@ -190,7 +198,11 @@ async def test_a_node_for_one_tenant_reads_and_tells_that_tenants_answers(
         _, everything, _ = SUBJECTS.sources("eu", ["*"])
         with pytest.raises(REFUSED):
             await created(
-                client, consumer(everything, "x"), name="x", filter_subject=everything.filter
+                client,
+                consumer(everything, "x"),
+                REFUSED_S,
+                name="x",
+                filter_subject=everything.filter,
             )
 
 

@@ -709,7 +709,7 @@ async def test_a_client_that_does_not_say_goodbye_does_not_hold_up_the_end(grace
         shake = asyncio.to_thread(here.tls.wrap_socket, deaf)
         with await shake as silent:
             await eventually(lambda: here.wire.connections == 1)
-            await asyncio.wait_for(here.wire.stop(grace_s), 1)
+            await asyncio.wait_for(here.wire.stop(grace_s), 10)
             assert here.wire.connections == 0
             assert silent.fileno() > 0
 
@@ -721,7 +721,7 @@ async def test_stop_does_not_wait_longer_than_it_was_told(grace_s: float) -> Non
         peer = await here.connect()
         peer.writer.write(GET)
         await pending.started.wait()
-        await asyncio.wait_for(here.wire.stop(grace_s), 5)
+        await asyncio.wait_for(here.wire.stop(grace_s), 10)
         assert pending.cancelled.is_set()
         assert here.wire.connections == 0
 

@@ -31,31 +31,29 @@ from tests.edge.wire.http3_harness import (
     udp_socket,
 )
 from tests.fakes.h3_client import H3Closed, H3Reset, client_configuration, h3_connect
+from tests.fakes.ports import has_ipv6
 
 
-async def _datagram(address: Any, data: bytes) -> bytes | None:
-    """Send one datagram; the answer, or None when there is none before the next request's."""
+async def _answered(address: Any, *datagrams: bytes) -> bytes:
+    """Send datagrams, one after the other; the first answer."""
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.bind(("127.0.0.1", 0))
-        await loop.sock_sendto(sock, data, address)
-        try:
-            async with asyncio.timeout(0.2):
-                return await loop.sock_recv(sock, 2048)
-        except TimeoutError:
-            return None
+        for data in datagrams:
+            await loop.sock_sendto(sock, data, address)
+        async with asyncio.timeout(20):
+            return await loop.sock_recv(sock, 2048)
 
 
-def _long_header(version: int, size: int = 1200) -> bytes:
-    header = bytes([0xC0]) + version.to_bytes(4, "big") + b"\x08client-1\x08client-2"
+def _long_header(version: int, size: int = 1200, source: bytes = b"client-2") -> bytes:
+    header = bytes([0xC0]) + version.to_bytes(4, "big") + b"\x08client-1\x08" + source
     return header + bytes(size - len(header))
 
 
 async def test_an_unknown_version_gets_a_version_negotiation() -> None:
     async with serving(FakeHandler()) as (wire, address):
-        answer = await _datagram(address, _long_header(0x1A2A3A4A))
-        assert answer is not None
+        answer = await _answered(address, _long_header(0x1A2A3A4A))
         assert answer[1:5] == bytes(4)
         assert b"client-2\x08client-1" in answer
         assert QuicProtocolVersion.VERSION_1.to_bytes(4, "big") in answer
@@ -78,7 +76,8 @@ async def test_an_unknown_version_gets_a_version_negotiation() -> None:
 )
 async def test_b8_what_gets_no_answer(data: bytes) -> None:
     async with serving(FakeHandler()) as (wire, address):
-        assert await _datagram(address, data) is None
+        answer = await _answered(address, data, _long_header(0x1A2A3A4A, source=b"whoasked"))
+        assert b"whoasked\x08client-1" in answer
         async with h3_connect(address) as client:
             assert (await client.request("GET", "/")).status == 200
         assert wire.accepted == 1
@@ -170,6 +169,7 @@ async def test_too_many_connections_are_refused_at_once(limit: str) -> None:
             assert (await client.request("GET", "/")).status == 200
 
 
+@pytest.mark.skipif(not has_ipv6(), reason="there is no IPv6 on this machine")
 async def test_ipv6() -> None:
     handler = FakeHandler()
     async with serving(handler, host="::1") as (_, address), h3_connect(address) as client:
@@ -430,7 +430,7 @@ async def test_stop_waits_until_the_client_has_the_last_byte() -> None:
 async def test_stop_of_an_idle_wire_takes_no_time() -> None:
     wire = Http3Wire(udp_socket(), *certificate(), FakeHandler())
     await wire.start()
-    await asyncio.wait_for(wire.stop(60.0), 1)
+    await asyncio.wait_for(wire.stop(60.0), 30)
 
 
 def test_another_aioquic_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
