@@ -10,12 +10,19 @@ admission      who may tell whom what
 
 A node's part, a machine without sockets or clocks:
 replica        what happened in, what is to be sent out: start here
+links          who is linked, and what waits to be sent to them
 voice          how a node speaks: its clock, its signature
+telling        which answers others may be told
 hearing        what others say: proven, judged, applied
+recent         frames that need no hearing
+own_purges     what this node purged, and may have forgotten that it did
+peers          who is alive
+mending        what each lacks, and when it is told that
 tables         the purges that another lacks
 readers        who reads our log, and how far
+sources        whose log we read, and how far
+cursors        which of that is written down
 bus            a message bus instead of readers
-peers          who is alive, and what each lacks
 seams          what all that stands on: a shelf of answers, and a log
 popularity     what is asked for often enough to be told
 digest         which keys a node holds, in ten bits each

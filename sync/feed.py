@@ -28,9 +28,9 @@ from sync.application import Refused
 from sync.connection import Connection, WebSocket
 from sync.dialling import dialled, pause_s
 from sync.dialogue import is_aside
+from sync.links import End, Role
 from sync.peer_client import Peer
 from sync.peers import Peers
-from sync.replica import End, Role
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
 from sync.unlinked import BUG, ENDED, NO_ADDRESS, Unlinked

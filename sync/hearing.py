@@ -5,7 +5,7 @@ rules on what it says; what passes is applied and, if it is a purge or a line of
 before anything else is heard. Everything else is dropped and counted by its reason.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, assert_never
@@ -26,13 +26,15 @@ from sync.messages import (
     Presence,
     Table,
 )
+from sync.peers import DEAD_S
 from sync.roster import Enrolment, Roster
 from sync.seams import Kept, Log, Shelf
 from sync.tables import closed
 from sync.voice import Voice
 
-RECENT_FRAMES: Final = 16_384
-"""Remembered, so that what comes by several ways is verified once. Some 3 MB."""
+UNWRITTEN_S: Final = 2.0
+UNWRITTEN_BYTES: Final = 8 << 20
+"""Of what was told just before the last run ended, which the shelf may not have written."""
 STRANGERS_BYTES_MAX: Final = 1 << 20
 """Of frames whose origin is not enrolled, as far as is known here."""
 
@@ -68,14 +70,14 @@ class Hearing:
         """Answers of others, by what became of them."""
         self.quarantined: dict[NodeName, str] = {}
         """Nodes whose answers are not taken, and why."""
-        self.clocks: dict[NodeName, tuple[float, Instant]] = {}
+        self._clocks: dict[NodeName, tuple[float, Instant]] = {}
         """How far ahead of ours each node's clock was when it last said how it is, taken or not."""
         self._voice = voice
         self._roster = roster
         self._log = log
         self._shelf = shelf
         self._accepted = accepted
-        self._recent: OrderedDict[tuple[NodeName, Version], None] = OrderedDict()
+        self._recent = voice.recent
         self._strangers: deque[bytes] = deque()
         self._strangers_bytes = 0
         self._restore()
@@ -90,7 +92,7 @@ class Hearing:
             if header.origin not in self._roster:
                 self._set_aside(frame)
             message = self._opened(frame, header, now)
-            self.remember(header.origin, header.version)
+            self._recent.add(*name)
             return self._taken(message, header, frame, now)
         except (MessageError, ClockSkew) as exc:
             self.drop(exc)
@@ -128,12 +130,6 @@ class Hearing:
             self._strangers_bytes = sum(map(len, others))
         return known
 
-    def remember(self, origin: NodeName, version: Version) -> None:
-        """This frame needs no hearing."""
-        self._recent[origin, version] = None
-        if len(self._recent) > RECENT_FRAMES:
-            self._recent.popitem(last=False)
-
     def apply(self, purges: list[Kept], table: Table | None = None) -> list[bytes]:
         """Apply purges, then write them down; the frames of those that were not known."""
         news = [one.frame for one in purges if self._shelf.merge(one.purged)]
@@ -159,6 +155,17 @@ class Hearing:
             self._log.keep_line(said.name, line)
         return said
 
+    def skewed(self, now: Now) -> dict[NodeName, float]:
+        """Clocks that are too far ahead of another for its node to be listened to, in seconds ahead
+        of ours: of nodes that speak, and our own."""
+        found = {
+            name: ahead_s
+            for name, (ahead_s, heard_at) in self._clocks.items()
+            if abs(ahead_s) > AHEAD_MAX_S and now.mono - heard_at < DEAD_S
+        }
+        own_s = wall_of(self._voice.clock.latest) - now.wall
+        return {**found, self._voice.own.name: own_s} if own_s > AHEAD_MAX_S else found
+
     def drop(self, why: Exception) -> None:
         self.dropped["a clock ahead" if isinstance(why, ClockSkew) else str(why)] += 1
 
@@ -171,6 +178,12 @@ class Hearing:
         readings = [*(one.version for one in kept), *(last for _, last in self._log.confirmed)]
         self._voice.clock.latest = max(self._voice.clock.latest, *readings, Version(0))
 
+    def take_back(self, now: Now) -> None:
+        """What was told just before the last run ended the shelf may not have written."""
+        since = Version(max(0, self._log.latest - at(Timestamp(UNWRITTEN_S))))
+        for logged in self._log.after(since, UNWRITTEN_BYTES):
+            self.hear(logged.frame, now)
+
     def _opened(self, frame: bytes, header: Header, now: Now) -> Message:
         """What a frame says, proven to be said by its origin. Raises MessageError, ClockSkew."""
         if why := admission.frame_refused(header, self._roster.get(header.origin)):
@@ -178,7 +191,7 @@ class Hearing:
         key = self._roster.key(header.origin)
         message = opened(frame, header, key, self._roster.fleet)
         if header.kind == Kind.PRESENCE:
-            self.clocks[header.origin] = wall_of(header.version) - now.wall, now.mono
+            self._clocks[header.origin] = wall_of(header.version) - now.wall, now.mono
         self._voice.clock.observe(header.version, now.wall)
         return message
 
@@ -250,7 +263,7 @@ class Hearing:
                 if not isinstance(purged, Purged):
                     raise Refused("no purge in a table of purges")
                 kept.append(self._purge(purged, frame, now))
-                self.remember(header.origin, header.version)
+                self._recent.add(header.origin, header.version)
             except (MessageError, ClockSkew) as exc:
                 whole = False
                 self.drop(exc)

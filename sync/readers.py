@@ -1,4 +1,4 @@
-"""What a node that reads our log was sent, and what it is sent next.
+"""Who reads our log: what each was sent, and what it is sent next.
 
 First, when the log does not reach back to where it left off, a snapshot: the hottest answers, which
 belong to no position. Then the log, in order, less what is not for it. Never more than a window
@@ -12,10 +12,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from index.entry import Version
-from sync.dialogue import FRAMES_MAX, Batch
+from index.clock import Now
+from index.entry import NodeName, Version
+from sync import admission
+from sync.dialogue import FRAMES_MAX, Aside, Batch, Hello, Start
+from sync.links import End, Links, Role
 from sync.messages import MessageError
+from sync.roster import Roster
 from sync.seams import Log, Logged
+from sync.telling import Telling
 
 WINDOW_BYTES: Final = 1 << 20
 """Unheard at most: 8 MB/s over a path of 120 ms there and back."""
@@ -29,6 +34,7 @@ round trips."""
 BATCHES_AT_ONCE: Final = 16
 """Read in one turn, each of `BATCH_BYTES` at most: what fills the window, and some more."""
 _ELSEWHERE: Final = Version(0)
+_NOTHING: Final = Version(0)
 
 
 class Reader:
@@ -108,3 +114,83 @@ class Reader:
     def __repr__(self) -> str:
         what = "a snapshot" if self._snapshot is not None else f"the log from {self.position}"
         return f"<Reader of {what}, {self._unheard_bytes} bytes unheard>"
+
+
+class Readers:
+    """All of them, by name. What they are told is put on their links."""
+
+    def __init__(
+        self, own: NodeName, roster: Roster, log: Log, telling: Telling, links: Links, now: Now
+    ) -> None:
+        self._own = own
+        self._roster = roster
+        self._log = log
+        self._telling = telling
+        self._links = links
+        self._now = now
+        self._readers: dict[NodeName, Reader] = {}
+
+    def start(self, name: NodeName, hello: Hello) -> None:
+        """Tell a reader what the log holds beyond what it has heard."""
+        told = self._log.told_until(hello.run)
+        if told is None or (hello.run == self._log.run and hello.after > told):
+            told = _NOTHING  # there is no saying what it heard
+        # What it heard beyond that we have forgotten, and have told others something else since.
+        after = min(hello.after, told)
+        self.begin(name, after, relay=hello.relay, fill=hello.fill)
+
+    def begin(self, name: NodeName, after: Version, *, relay: bool, fill: bool) -> None:
+        truncated = after < self._log.floor
+        position = self._log.latest if truncated else after
+        snapshot: Iterator[tuple[bytes, ...]] | None = None
+        if truncated:
+            snapshot = self._telling.snapshot(name, lambda: self._now) if fill else iter(())
+
+        def may_tell(logged: Logged) -> bool:
+            return (
+                (relay or logged.origin == self._own)
+                and logged.origin != name
+                and admission.may_keep(self._roster.member(name), logged.scope, logged.reach)
+            )
+
+        self._readers[name] = Reader(position, snapshot, may_tell, relay=relay)
+        start = Start(self._log.run, after, self._log.latest, truncated)
+        self._links.send(End(name, Role.READER), start)
+
+    def heard(self, name: NodeName, count: int) -> None:
+        """See `Reader.heard`."""
+        self._readers[name].heard(count)
+
+    def drop(self, name: NodeName) -> None:
+        self._readers.pop(name, None)
+
+    def turn(self, now: Now) -> None:
+        """Tell each what it is to be told in this turn of the event loop."""
+        self._now = now
+        for name, reader in list(self._readers.items()):
+            if reader.position < self._log.floor:  # it was cut while somebody read it slowly
+                self.begin(name, reader.position, relay=reader.relay, fill=True)
+            for batch in self._readers[name].turn(self._log):
+                self._links.send(End(name, Role.READER), batch)
+
+    def relay(self, frame: bytes, *but: NodeName) -> None:
+        """Pass on what is heard now or never, to who listens to us for others."""
+        for name, reader in self._readers.items():
+            if reader.relay and name not in but:
+                self._links.send(End(name, Role.READER), Aside((frame,)))
+
+    @property
+    def more(self) -> bool:
+        """Is there something left to look at in the next turn?"""
+        return any(reader.more for reader in self._readers.values())
+
+    @property
+    def unheard(self) -> int:
+        """Batches that they have not said they applied."""
+        return sum(reader.unheard for reader in self._readers.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._readers
+
+    def __iter__(self) -> Iterator[NodeName]:
+        return iter(self._readers)

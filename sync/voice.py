@@ -1,15 +1,17 @@
 """How a node speaks: by its clock, under its signature, what belongs together in one frame."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from index.clock import HybridClock, Now, at
+from index.clock import ClockSkew, HybridClock, Now, at
 from index.entry import NodeName, Reach, Scope, Timestamp, Version
 from sync.frames import signed
 from sync.messages import ENTRIES_MAX, Item, Message
+from sync.recent import Recent
 from sync.seams import Log
 
 FRAME_BYTES: Final = 128 << 10
@@ -48,6 +50,7 @@ class Voice:
         self._fleet = fleet
         self._log = log
         self.clock = HybridClock(log.reserved)
+        self.recent = Recent()
         self.leap()
 
     def leap(self) -> None:
@@ -63,6 +66,11 @@ class Voice:
             self._log.reserve(Version(max(ahead, version + _RESERVE_READINGS)))
         return version
 
+    def recall(self, reading: Version, now: Now) -> None:
+        """Somebody knows a reading of our clock: from here on we give higher ones."""
+        with suppress(ClockSkew):
+            self.clock.observe(reading, now.wall)
+
     def say(self, message: Message, now: Now) -> tuple[Version, bytes]:
         """The frame, and its version. Raises MessageError for what may not be said."""
         version = self.stamp(now)
@@ -70,6 +78,7 @@ class Voice:
 
     def sign(self, message: Message, version: Version) -> bytes:
         """The frame of a message that has its version."""
+        self.recent.add(self.own.name, version)
         return signed(message, self.own.name, version, self.own.key, self._fleet)
 
 

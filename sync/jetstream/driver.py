@@ -24,7 +24,8 @@ from sync.jetstream.reading import Cursor
 from sync.jetstream.session import Session
 from sync.jetstream.settings import NatsSettings
 from sync.jetstream.subjects import Source, Subjects, inbox, speaker
-from sync.replica import End, Replica, Role
+from sync.links import End, Role
+from sync.replica import Replica
 from sync.roster import Enrolment
 
 log = logging.getLogger("nats")

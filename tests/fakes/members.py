@@ -24,10 +24,10 @@ from sync.credentials import Credentials, fleet_file, node_key
 from sync.enrolment import Registrar
 from sync.feed import Feed, Machine
 from sync.invites import Invites, Terms
+from sync.links import End, Role
 from sync.listener import Listener
 from sync.peer_client import Peer
 from sync.peers import Peers
-from sync.replica import End, Role
 from sync.roster import Enrolment, Roster
 from sync.settings import SyncSettings
 from tests.fakes.ports import free_address

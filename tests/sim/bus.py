@@ -12,8 +12,8 @@ from random import Random
 
 from index.entry import NodeName, Version
 from sync.bus import Publication
+from sync.links import End, Role
 from sync.messages import Kind
-from sync.replica import End, Role
 from sync.roster import admits
 from tests.sim.network import NOTICED_S, REDIALLED_S, Weather
 from tests.sim.node import Node

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-from sync.replica import End, Role
+from sync.links import End, Role
 from tests.sim.node import Node
 
 NOTICED_S = 6.0
@@ -138,7 +138,7 @@ class Network:
         for wire in list(self._wires.values()):
             if node not in (wire.reader, wire.source) or not wire.ends.get(node.stem):
                 continue
-            if node.replica is not None and wire.end_at(node) not in node.replica.ends:
+            if node.replica is not None and wire.end_at(node) not in node.replica.links.ends:
                 wire.ends.pop(node.stem)
                 self.break_(wire)
 

@@ -7,16 +7,21 @@ from typing import Any
 import pytest
 
 import sync.admission
-import sync.replica
+import sync.mending
+from index.clock import Now
 from index.entry import Entry, Hint, NodeName, Purged, Seen, Timestamp, Version
 from index.generations import Generations
+from sync.cursors import Cursors
 from sync.frames import Header, payload_of
 from sync.hearing import Hearing
+from sync.mending import Mending
 from sync.messages import Entries, Message, unpack
 from sync.outbox import Outbox, name_of
+from sync.own_purges import OwnPurges
 from sync.replica import Replica
 from sync.seams import Cursor, Kept
 from sync.tables import tables
+from sync.telling import Telling
 from tests.fakes.shelf import FakeShelf
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -53,7 +58,7 @@ def whatever_is_told_last_is_kept(patch: pytest.MonkeyPatch) -> None:
 @planted
 def the_digest_leaves_out_purges(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("sync.outbox._hash", lambda name, version: 0)
-    patch.setattr(sync.replica, "lacks", lambda theirs, ours: False)
+    patch.setattr(sync.mending, "lacks", lambda theirs, ours: False)
 
 
 @planted
@@ -95,8 +100,8 @@ def presence_is_said_once(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def what_both_hold_is_told_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sync.replica, "lacks", lambda theirs, ours: True)
-    patch.setattr(sync.replica, "tables", lambda kept, ours, theirs: tables(kept, ours, ()))
+    patch.setattr(sync.mending, "lacks", lambda theirs, ours: True)
+    patch.setattr(sync.mending, "tables", lambda kept, ours, theirs: tables(kept, ours, ()))
 
 
 # Purges.
@@ -150,12 +155,12 @@ def seen_is_advanced_over_a_gap(patch: pytest.MonkeyPatch) -> None:
 @planted
 def nobody_is_told_what_it_lacks(patch: pytest.MonkeyPatch) -> None:
     """Nor who joins: a snapshot without the purges."""
-    patch.setattr(Replica, "_tell_tables", lambda self, end, known: None)
+    patch.setattr(Mending, "purges", lambda self, theirs: [])
 
 
 @planted
 def a_node_with_an_old_disk_does_not_purge_again(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Replica, "_reclaim", lambda self, known, given=(): None)
+    patch.setattr(OwnPurges, "applied", lambda self, known, now, given=(): [])
 
 
 @planted
@@ -168,10 +173,10 @@ def what_was_taken_for_applied_is_not_applied(patch: pytest.MonkeyPatch) -> None
 
 @planted
 def a_cursor_is_written_down_before_its_answers(patch: pytest.MonkeyPatch) -> None:
-    def hasty(self: Replica, source: NodeName, cursor: Cursor) -> None:
-        self.log.keep_cursors({source: cursor})
+    def hasty(self: Cursors, source: NodeName, cursor: Cursor, now: Now) -> None:
+        self._log.keep_cursors({source: cursor})
 
-    patch.setattr(Replica, "_advance", hasty)
+    patch.setattr(Cursors, "advance", hasty)
 
 
 @planted
@@ -203,7 +208,7 @@ def a_relay_keeps_what_it_hears_to_itself(patch: pytest.MonkeyPatch) -> None:
 
 @planted
 def a_log_that_was_cut_goes_on_without_a_snapshot(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Replica, "_snapshot", lambda self, peer: iter(()))
+    patch.setattr(Telling, "snapshot", lambda self, peer, now: iter(()))
 
 
 @planted
@@ -238,4 +243,4 @@ def what_an_answer_claims_to_have_seen_is_believed(patch: pytest.MonkeyPatch) ->
 @planted
 def a_clock_that_is_far_ahead_is_followed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("index.clock.AHEAD_MAX_S", 1e9)
-    patch.setattr("sync.replica.AHEAD_MAX_S", 1e9)
+    patch.setattr("sync.sources.AHEAD_MAX_S", 1e9)

@@ -19,8 +19,8 @@ from sync.connection import PIECE_BYTES, QUEUED_BYTES_MAX
 from sync.credentials import client_tls
 from sync.dialling import dialled, pause_s
 from sync.dialogue import MESSAGE_BYTES_MAX, Aside, written
+from sync.links import End, Role
 from sync.peer_client import PeerClient, Unanswered
-from sync.replica import End, Role
 from sync.settings import SyncSettings
 from sync.unlinked import NO_ADDRESS, REVOKED, Unlinked
 from tests.fakes.eventually import until

@@ -69,7 +69,7 @@ async def started(stack: AsyncExitStack, member: Member) -> Node:
 async def nodes(tmp_path: Path) -> AsyncIterator[list[Node]]:
     async with AsyncExitStack() as stack:
         made = [await started(stack, one) for one in fleet(tmp_path, "a", "b", "c")]
-        await until(lambda: all(len(one.replica.ends) == 4 for one in made))
+        await until(lambda: all(len(one.replica.links.ends) == 4 for one in made))
         await until(lambda: all(len(one.replica.peers) == 2 for one in made))  # they have met
         yield made
 
@@ -140,7 +140,7 @@ async def test_garbage_is_counted_and_costs_nothing_else(nodes: list[Node], data
 
 
 def _ends(node: Node) -> set[NodeName]:
-    return {end.peer for end in node.replica.ends}
+    return {end.peer for end in node.replica.links.ends}
 
 
 def _state(node: Node, name: NodeName) -> State | None:

@@ -24,9 +24,10 @@ from index.entry import (
 )
 from sync.dialogue import Aside, read, written
 from sync.frames import peek
+from sync.links import End, Role
 from sync.messages import Entries, Presence, State, Table, sayable
 from sync.outbox import Outbox, OutboxSettings
-from sync.replica import End, PurgeRefused, Replica, Role
+from sync.replica import PurgeRefused, Replica
 from sync.roster import Enrolment, enrol
 from sync.seams import Logged
 from sync.voice import Own
@@ -400,7 +401,7 @@ def test_one_turn_reads_little_of_a_log_that_is_not_for_the_reader(fleet: Build)
 
     log.after = counted  # type: ignore[method-assign]
     one.link("b", "a", fill=False)
-    one.nodes["a"]._begin(End(node("b"), Role.READER), log.floor, relay=False, fill=False)
+    one.nodes["a"]._readers.begin(node("b"), log.floor, relay=False, fill=False)
     for _ in range(250):
         read_bytes.append(0)
         one.nodes["a"].tick(one.now)
@@ -536,7 +537,7 @@ def test_an_answer_of_another_region_is_refused_by_who_is_told_it_all_the_same(
     one.start("b")
     one.both("a", "b")
     entry = one.fetch("a", 1, reach=("eu",))
-    _, frame = one.nodes["a"]._say(entries_of(entry))
+    _, frame = one.nodes["a"]._voice.say(entries_of(entry), one.now)
     one.nodes["b"].receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), one.now)
     assert not one.holds("b", entry)
     assert one.nodes["b"].dropped == {"not to be kept in this region": 1}
@@ -571,7 +572,7 @@ def test_who_may_not_publish_is_not_heard(fleet: Build) -> None:
     one.settle()
     entry = one.fetch("a", 1)
     assert one.publish("a", entry) == 0
-    _, frame = one.nodes["a"]._say(entries_of(entry))
+    _, frame = one.nodes["a"]._voice.say(entries_of(entry), one.now)
     one.nodes["b"].receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), one.now)
     assert one.nodes["b"].dropped == {"may not publish": 1}
     one.nodes["a"].purge(Purge(), one.now)
@@ -630,7 +631,7 @@ def test_nobody_has_a_node_repeat_its_purges_again_and_again(fleet: Build) -> No
     for _ in range(100):
         two.seconds += 1
         lie = Presence(State.UP, "", "", ((node("a"), a.stamp(two.now)),), 0, Version(0), 0, 0)
-        frame = c._say(lie)[1]
+        frame = c._voice.say(lie, two.now)[1]
         a.receive(End(node("c"), Role.READER), written(Aside((frame,))), two.now)
         latest = max(one.purged.version for one in a.log.purges())
         repeats += latest > made
@@ -665,7 +666,7 @@ def test_what_a_node_in_quarantine_tells_is_dropped(two: Fleet) -> None:
 )
 def test_a_lie_is_dropped(two: Fleet, lie: dict[str, Any], why: str) -> None:
     entry = replace(two.fetch("a", 1), **lie)
-    _, frame = two.nodes["a"]._say(entries_of(entry))
+    _, frame = two.nodes["a"]._voice.say(entries_of(entry), two.now)
     two.nodes["b"].receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), two.now)
     assert two.nodes["b"].dropped == {why: 1}
 
@@ -715,7 +716,7 @@ def test_nobody_has_purges_of_others_taken_for_known_before_they_are_made(fleet:
     three.settle()
     tomorrow = at(Timestamp(WALL + 86_400))
     lie = Table(((node("a"), Version(0)),), ((node("a"), tomorrow),), ())
-    _, frame = three.nodes["c"]._say(lie)
+    _, frame = three.nodes["c"]._voice.say(lie, three.now)
     three.nodes["b"].receive(End(node("c"), Role.SOURCE), written(Aside((frame,))), three.now)
     entry = three.fetch("b", 1)
     purged = three.nodes["a"].purge(Purge(), three.now)
@@ -878,7 +879,7 @@ def test_who_is_not_known_yet_is_heard_when_it_is(fleet: Build) -> None:
         one.start(name)
     b = one.start("b", enrolled=(enrolment("a"), enrolment("b")))
     entry = one.fetch("c", 1)
-    _, frame = one.nodes["c"]._say(entries_of(entry))
+    _, frame = one.nodes["c"]._voice.say(entries_of(entry), one.now)
     one.both("a", "b")
     b.receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), one.now)
     assert b.dropped == {"of a stranger": 1}
@@ -908,9 +909,8 @@ def test_what_was_purged_before_an_old_copy_took_the_place_of_the_disk_confirms_
     last = dict(two.shelves["b"].seen)[node("a")]
     assert purged.version < last, "which looks as if it was applied"
     two.seconds += 1
-    frame = two.nodes["b"]._say(
-        Presence(State.UP, "", "", two.nodes["b"].log.confirmed, 0, Version(0), 0, 0)
-    )[1]
+    presence = Presence(State.UP, "", "", two.nodes["b"].log.confirmed, 0, Version(0), 0, 0)
+    _, frame = two.nodes["b"]._voice.say(presence, two.now)
     a._hear([frame], End(node("b"), Role.SOURCE))
     assert a.unconfirmed(purged, two.now) == [node("b")]
     two.both("a", "b")
