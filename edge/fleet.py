@@ -253,8 +253,6 @@ class Fleet:
             self._sock.close()
         await self._client.close()
         await asyncio.to_thread(self._answers.flush)  # cursors say that what they stand for is kept
-        if self.bus is not None:
-            self.bus.keep_cursors()
         self.replica.close()
 
     def encodes_with(self, fingerprint: str) -> None:

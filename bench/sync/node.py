@@ -177,8 +177,6 @@ class BenchNode:
         await asyncio.wait((running,))
         await self.listener.stop()
         self.answers.flush()
-        if isinstance(self.transport, JetStream):
-            self.transport.keep_cursors()
         self.replica.close()
         self.answers.close()
 

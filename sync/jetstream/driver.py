@@ -35,8 +35,6 @@ BUS: Final = End(NodeName("nats"), Role.BUS)
 RETRY_S = 0.3
 RETRY_MAX_S = 5.0
 """Between sessions: at first so much, and more while servers refuse."""
-RIPE_S = 1.0
-"""A cursor is written down so long after what it stands for was applied, which is on disk then."""
 SERVER_MIN = (2, 11)
 FAREWELL_S = 1.0
 TICK_MAX_S = 5.0
@@ -71,8 +69,6 @@ class JetStream:
         self._lag = Lag()
         self._session: Session | None = None
         self._stopping = False
-        self._applied: dict[NodeName, seams.Cursor] = {}
-        self._ripe: dict[NodeName, seams.Cursor] = {}
         self.unreached: dict[NodeName, str] = {BUS.peer: "not tried yet"}
         """Why there is no session; empty while there is one."""
         self.server = ""
@@ -142,10 +138,6 @@ class JetStream:
         except (TimeoutError, nats.errors.Error, OSError) as exc:
             log.info("event=farewell_unheard why=%s", spoken(exc))
 
-    def keep_cursors(self) -> None:
-        """Write down how far was read. To be called when all of it is on disk."""
-        self._replica.log.keep_cursors({**self._ripe, **self._applied})
-
     def __repr__(self) -> str:
         return f"<JetStream {self.server or 'not connected'}, {self.sessions} sessions>"
 
@@ -196,9 +188,7 @@ class JetStream:
         self._replica.linked(BUS, self._now())
         self.flush()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(session.run(), name="nats session")
-                tasks.create_task(self._ripen(), name="nats cursors")
+            await session.run()
         finally:
             self._session, self.server = None, ""
             self.lost_at = self._monotonic()
@@ -234,13 +224,6 @@ class JetStream:
         finally:
             self._stopping = True
 
-    async def _ripen(self) -> NoReturn:
-        while True:
-            await asyncio.sleep(RIPE_S)
-            if self._ripe:
-                self._replica.log.keep_cursors(self._ripe)
-            self._ripe, self._applied = self._applied, {}
-
     # What a session carries.
 
     def heard(self, frame: bytes) -> None:
@@ -263,13 +246,12 @@ class JetStream:
         return self._replica.roster.member(self._replica.own.name)
 
     def cursor(self, source: Source) -> Cursor | None:
-        name = _name(source)
-        kept = self._applied.get(name) or self._ripe.get(name) or self._replica.log.cursor(name)
+        kept = self._replica.cursors.of(_name(source))
         return Cursor(kept.position, int.from_bytes(kept.run)) if kept.position else None
 
     def advanced(self, source: Source, cursor: Cursor) -> None:
-        run = cursor.kept_ns.to_bytes(8)
-        self._applied[_name(source)] = seams.Cursor(Version(cursor.sequence), run)
+        reached = seams.Cursor(Version(cursor.sequence), cursor.kept_ns.to_bytes(8))
+        self._replica.cursors.advance(_name(source), reached, self._now())
 
     def truncated(self, source: Source) -> None:
         self._truncated()

@@ -73,7 +73,6 @@ class BusNode:
                 raise bug
 
     def close(self) -> None:
-        self.bus.keep_cursors()
         self.replica.close()
 
     # What happens on it.
