@@ -26,7 +26,7 @@ bus            a message bus instead of readers
 seams          what all that stands on: a shelf of answers, and a log
 popularity     what is asked for often enough to be told
 digest         which keys a node holds, in ten bits each
-outbox         the log, purges, roster, cursors: on disk
+outbox         the log, purges, roster, cursors: on disk, as rows has them
 
 How it travels:
 feed           links with the others over HTTPS, and the replica run by them; needs nothing else

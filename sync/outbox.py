@@ -24,22 +24,20 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import msgpack
 from annotated_types import Gt
 
 from index.database import Transaction, damaged
-from index.entry import NodeName, Purged, Scope, Seen, Version
-from sync.frames import payload_of, peek
+from index.entry import NodeName, Purged, Seen, Version
+from sync import rows
 from sync.keybook import KEY_PREFIX
-from sync.messages import Kind, MessageError, unpack
 from sync.private_files import write_private
+from sync.rows import NAME, Rotten, Statement, name_of
 from sync.seams import Cursor, Kept, Logged
 
 log = logging.getLogger("promptedge.sync")
 
-NAME: Final = "fleet.db"
 KEYED: Final = "fleet.keyed"
 """A file beside it, there once it held API keys: whoever has lost them, be it as the fleet was
 founded anew, must not take itself for one that never had any, and let everybody in."""
@@ -50,29 +48,7 @@ PURGES_MAX: Final = 262_144
 """Kept at most, some 100 MB. More than `index.generations` remembers, which at a restart finds
 anew what it must take for dead, as it cannot remember what killed it."""
 
-_SCHEMA: Final = (
-    "CREATE TABLE IF NOT EXISTS stamp(name TEXT PRIMARY KEY, value BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS log(position INTEGER PRIMARY KEY, origin TEXT NOT NULL,"
-    " scope TEXT NOT NULL, reach TEXT NOT NULL, frame BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS purge(name BLOB PRIMARY KEY, version INTEGER NOT NULL,"
-    " frame BLOB NOT NULL, checksum BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS seen(node TEXT PRIMARY KEY, version INTEGER NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS line(node TEXT PRIMARY KEY, line BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS cursor(source TEXT PRIMARY KEY, position INTEGER NOT NULL,"
-    " run BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS run(number INTEGER PRIMARY KEY, run BLOB NOT NULL,"
-    " began INTEGER NOT NULL)",
-)
-_REACH_SEPARATOR: Final = "\n"
-_STAMP: Final = "REPLACE INTO stamp VALUES(?,?)"
-_PURGE: Final = "REPLACE INTO purge VALUES(?,?,?,?)"
-_LINE: Final = "REPLACE INTO line VALUES(?,?)"
-_CURSOR: Final = "REPLACE INTO cursor VALUES(?,?,?)"
 _NOTHING: Final = Version(0)
-
-Rows = Sequence[tuple[Any, ...]]
-Statement = tuple[str, Rows]
-"""SQL, and the values to run it with, once for each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +57,6 @@ class OutboxSettings:
     """Frames kept for nodes that are away; who was away for longer is told the hottest answers."""
     log_max_age_s: Annotated[float, Gt(0)] = 86_400.0
     """The same bound in time."""
-
-
-class _Rotten(Exception):  # noqa: N818  a finding about the file
-    """The file is whole as SQLite sees it, and not what was written."""
 
 
 class Outbox:
@@ -136,7 +108,7 @@ class Outbox:
         self._file = self._opened()
         self._note_keyed()
         self._runs = [*self._runs[1 - RUNS_MAX :], (run, self.latest)]
-        self._write(*_run_rows(self._runs))
+        self._write(*rows.all_runs(self._runs))
 
     @property
     def behind(self) -> bool:
@@ -150,7 +122,7 @@ class Outbox:
         self.floor = self.latest = position
         if self.lost:
             self.forgot = position
-        self._write((_STAMP, [("floor", position), ("forgot", self.forgot)]))
+        self._write(rows.stamps({"floor": position, "forgot": self.forgot}))
 
     def told_until(self, run: bytes) -> Version | None:
         """How far the log had come when that run ended, as we remember it; None if we do not.
@@ -165,14 +137,7 @@ class Outbox:
 
     def append(self, logged: Logged) -> bool:
         """Add a frame, at a position above all before. False if the disk does not take it."""
-        row = (
-            logged.position,
-            logged.origin,
-            logged.scope,
-            _REACH_SEPARATOR.join(logged.reach),
-            logged.frame,
-        )
-        if not self._write(("INSERT INTO log VALUES(?,?,?,?,?)", [row])):
+        if not self._write(rows.logged(logged)):
             return False
         self.latest = logged.position
         self._log_bytes += len(logged.frame)
@@ -182,7 +147,7 @@ class Outbox:
 
     def after(self, position: Version, bytes_max: int) -> list[Logged]:
         """The next frames, oldest first: one at least if there is one, else up to `bytes_max`."""
-        rows: list[Logged] = []
+        frames: list[Logged] = []
         try:
             found = self._file.execute(
                 "SELECT position, origin, scope, reach, frame FROM log WHERE position > ?"
@@ -190,16 +155,16 @@ class Outbox:
                 (position,),
             )
             size = 0
-            for at, origin, scope, reach, frame in found:
-                size += len(frame)
-                if rows and size > bytes_max:
+            for row in found:
+                one = rows.logged_of(*row)
+                size += len(one.frame)
+                if frames and size > bytes_max:
                     break
-                regions = tuple(reach.split(_REACH_SEPARATOR))
-                rows.append(Logged(Version(at), NodeName(origin), Scope(scope), regions, frame))
+                frames.append(one)
             found.close()
         except sqlite3.Error as exc:
             self._suffer(exc)
-        return rows
+        return frames
 
     def forget_log(self, before: Version) -> None:
         """Drop frames that are older."""
@@ -221,7 +186,7 @@ class Outbox:
         if not new and seen == self._seen:
             return self._seen == self.confirmed
         self._seen = seen
-        written = self._write((_PURGE, _purge_rows(new)), *_seen_rows(seen), durable=True)
+        written = self._write(rows.purges(new), *rows.all_seen(seen), durable=True)
         if len(self._purges) > PURGES_MAX:
             oldest = sorted(one.purged.version for one in self._purges.values())
             self.forget_purges(oldest[PURGES_MAX // 16], seen)
@@ -233,7 +198,7 @@ class Outbox:
     def acknowledge(self, version: Version) -> None:
         """Another node has applied this node's purges up to `version`."""
         self.acknowledged = version
-        self._write((_STAMP, [("acknowledged", version)]))
+        self._write(rows.stamps({"acknowledged": version}))
 
     def latest_of(self, purged: Purged) -> Version:
         """The version of this purge, or of the latest one of the same by the same node."""
@@ -248,7 +213,7 @@ class Outbox:
         self._seen = seen
         if old:
             gone = ("DELETE FROM purge WHERE name=?", [(name,) for name in old])
-            self._write(gone, *_seen_rows(seen))
+            self._write(gone, *rows.all_seen(seen))
 
     # Roster, cursors, clock.
 
@@ -256,7 +221,7 @@ class Outbox:
         """Remember a line of the roster, by its node's or its key's name."""
         self._lines[name] = line
         self._note_keyed()
-        self._write((_LINE, [(name, line)]), durable=True)
+        self._write(rows.lines({name: line}), durable=True)
 
     def lines(self) -> list[bytes]:
         return list(self._lines.values())
@@ -266,18 +231,18 @@ class Outbox:
 
     def keep_cursors(self, cursors: Mapping[NodeName, Cursor]) -> None:
         self._cursors.update(cursors)
-        self._write((_CURSOR, _cursor_rows(cursors)))
+        self._write(rows.cursors(cursors))
 
     def reserve(self, version: Version) -> None:
         """After a restart the clock begins above `version`, whatever the wall clock says then."""
         self.reserved = version
-        self._write((_STAMP, [("reserved", version)]), durable=True)
+        self._write(rows.stamps({"reserved": version}), durable=True)
 
     def catch_up(self) -> bool:
         """Write what could not be written, if there is any. True when nothing waits."""
         if self._adrift:
             try:
-                self._file = _connected(self.path)
+                self._file = rows.connected(self.path)
             except (sqlite3.Error, OSError):
                 return False
             self._adrift = False
@@ -314,12 +279,12 @@ class Outbox:
 
     def _opened(self) -> sqlite3.Connection:
         try:
-            return self._loaded(_connected(self.path))
-        except (sqlite3.DatabaseError, _Rotten) as exc:
+            return self._loaded(rows.connected(self.path))
+        except (sqlite3.DatabaseError, Rotten) as exc:
             if isinstance(exc, sqlite3.Error) and not damaged(exc):
                 raise OSError(f"{self.path}: {exc}") from exc
             self._set_aside(exc)
-            return self._loaded(_connected(self.path))
+            return self._loaded(rows.connected(self.path))
 
     def _loaded(self, file: sqlite3.Connection) -> sqlite3.Connection:
         try:
@@ -333,13 +298,13 @@ class Outbox:
         stamps = dict(file.execute("SELECT name, value FROM stamp"))
         if not stamps:
             with Transaction(file):
-                file.executemany(_STAMP, [("format", FORMAT), ("fleet", self.fleet)])
+                file.executemany(*rows.stamps({"format": FORMAT, "fleet": self.fleet}))
         elif stamps.get("format") != FORMAT:
-            raise _Rotten("of another format")
+            raise Rotten("of another format")
         elif stamps.get("fleet") != self.fleet:
-            raise _Rotten("of another fleet")
+            raise Rotten("of another fleet")
         for name, frame, checksum in file.execute("SELECT name, frame, checksum FROM purge"):
-            self._hold(name, Kept(_purged(frame, checksum), frame))
+            self._hold(name, rows.kept_of(frame, checksum))
         self.confirmed = self._seen = tuple(
             (NodeName(node), Version(version))
             for node, version in file.execute("SELECT node, version FROM seen ORDER BY node")
@@ -376,8 +341,8 @@ class Outbox:
             if durable:
                 self._file.execute("PRAGMA synchronous=FULL")
             with Transaction(self._file):
-                for sql, rows in (*(self._everything() if self._behind else ()), *statements):
-                    self._file.executemany(sql, rows)
+                for sql, values in (*(self._everything() if self._behind else ()), *statements):
+                    self._file.executemany(sql, values)
             if durable:
                 self._file.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error as exc:
@@ -400,10 +365,10 @@ class Outbox:
         purges = dict(self._purges)
         try:
             self._set_aside(exc)
-            self._file = _connected(self.path)
+            self._file = rows.connected(self.path)
         except (sqlite3.Error, OSError) as again:
             log.error("event=fleet_not_opened why=%s", again)
-            self._file = _connected(":memory:")
+            self._file = rows.connected(":memory:")
             self._adrift = True
         self.lost = False  # nothing is: it is all here
         for name, one in purges.items():
@@ -423,13 +388,13 @@ class Outbox:
             "forgot": self.forgot,
         }
         return [
-            (_STAMP, list(stamps.items())),
+            rows.stamps(stamps),
             ("DELETE FROM purge", [()]),
-            (_PURGE, _purge_rows(self._purges)),
-            *_seen_rows(self._seen),
-            (_LINE, list(self._lines.items())),
-            (_CURSOR, _cursor_rows(self._cursors)),
-            *_run_rows(self._runs),
+            rows.purges(self._purges),
+            *rows.all_seen(self._seen),
+            rows.lines(self._lines),
+            rows.cursors(self._cursors),
+            *rows.all_runs(self._runs),
         ]
 
     def _shorten(self) -> None:
@@ -449,7 +414,7 @@ class Outbox:
         ).fetchone()[0]
         floor = min(until, self.latest)
         gone = ("DELETE FROM log WHERE position <= ?", [(until,)])
-        if self._write(gone, (_STAMP, [("floor", floor)])):
+        if self._write(gone, rows.stamps({"floor": floor})):
             self._log_bytes -= size
             self.floor = Version(floor)
 
@@ -469,77 +434,5 @@ class Outbox:
         self._purges[name] = one
 
 
-def lines_in(directory: Path) -> list[bytes]:
-    """The roster on disk, whoever owns it now. Raises OSError."""
-    try:
-        file = sqlite3.connect(f"{(directory / NAME).absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            return [line for (line,) in file.execute("SELECT line FROM line")]
-        finally:
-            file.close()
-    except sqlite3.Error as exc:
-        raise OSError(f"{directory / NAME}: {exc}") from exc
-
-
-def name_of(purged: Purged) -> bytes:
-    """What two acts share of which the later says it all."""
-    purge = purged.purge
-    named = (purged.by, purge.scope, purge.label, purge.key, purged.soft)
-    return hashlib.blake2b(msgpack.packb(named), digest_size=16).digest()
-
-
 def _hash(name: bytes, version: Version) -> int:
     return int.from_bytes(hashlib.blake2b(name + version.to_bytes(8), digest_size=8).digest())
-
-
-def _checksum(frame: bytes) -> bytes:
-    return hashlib.blake2b(frame, digest_size=8, person=b"promptedge purge").digest()
-
-
-def _purged(frame: bytes, checksum: bytes) -> Purged:
-    if _checksum(frame) != checksum:
-        raise _Rotten("a purge is not what was written")
-    try:
-        header = peek(frame)
-        purged = unpack(Kind.PURGED, payload_of(frame, header), header.origin, header.version)
-    except MessageError as exc:
-        raise _Rotten("a purge cannot be read") from exc
-    assert isinstance(purged, Purged)
-    return purged
-
-
-def _purge_rows(purges: Mapping[bytes, Kept]) -> Rows:
-    return [
-        (name, one.purged.version, one.frame, _checksum(one.frame)) for name, one in purges.items()
-    ]
-
-
-def _seen_rows(seen: Seen) -> list[Statement]:
-    return [("DELETE FROM seen", [()]), ("INSERT INTO seen VALUES(?,?)", seen)]
-
-
-def _run_rows(runs: Sequence[tuple[bytes, Version]]) -> list[Statement]:
-    rows = [(number, *one) for number, one in enumerate(runs)]
-    return [("DELETE FROM run", [()]), ("INSERT INTO run VALUES(?,?,?)", rows)]
-
-
-def _cursor_rows(cursors: Mapping[NodeName, Cursor]) -> Rows:
-    return [(source, one.position, one.run) for source, one in cursors.items()]
-
-
-def _connected(path: Path | str) -> sqlite3.Connection:
-    file = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
-    try:
-        file.execute("PRAGMA journal_mode=WAL").fetchall()
-        file.execute("PRAGMA synchronous=NORMAL")
-        file.execute("PRAGMA journal_size_limit=4194304").fetchall()
-        with Transaction(file):
-            for statement in _SCHEMA:
-                file.execute(statement)
-        ((found, *_),) = file.execute("PRAGMA quick_check(1)")
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
-    except sqlite3.Error:
-        file.close()
-        raise
-    return file

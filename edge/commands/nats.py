@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from edge.commands.calling import EXIT_FAILED, EXIT_OK, add_config
 from index.entry import NodeName
-from sync import outbox
 from sync.credentials import Credentials, CredentialsError, fleet_file
 from sync.jetstream import streams
 from sync.jetstream.client import Login, NatsError, connect, login_from, shown
 from sync.jetstream.permissions import configuration, user
 from sync.jetstream.subjects import Subjects, inbox
 from sync.roster import Enrolment, Roster
+from sync.rows import lines_in
 
 if TYPE_CHECKING:
     from edge.config import Config
@@ -125,7 +125,7 @@ def _roster(config: "Config", own: Credentials) -> Roster:
     """As it is on disk, whether or not the node runs. Raises CredentialsError."""
     roster = Roster(own.operator_public_key)
     try:
-        for line in outbox.lines_in(config.node.data):
+        for line in lines_in(config.node.data):
             roster.merge(line)
     except (OSError, ValueError) as exc:
         raise CredentialsError(f"{config.node.data}: the roster cannot be read: {exc}") from exc

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from index.entry import Entry, NodeName
-from sync.outbox import NAME, Outbox, OutboxSettings, Statement
+from sync.outbox import Outbox, OutboxSettings
+from sync.rows import NAME, Statement
 from tests.sim.facts import Act, Fetch, Known, Name
 
 

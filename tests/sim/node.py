@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from index.clock import AHEAD_MAX_S, Now, wall_of
 from index.entry import Entry, Instant, NodeName, Purged, Timestamp
 from sync.frames import peek
-from sync.outbox import name_of
 from sync.replica import Replica
 from sync.roster import Enrolment, Roster
+from sync.rows import name_of
 from sync.voice import RESERVE_S, Own
 from tests.fakes.fleet import OPERATOR, key
 from tests.sim.disk import Disk

@@ -16,9 +16,10 @@ from sync.frames import Header, payload_of
 from sync.hearing import Hearing
 from sync.mending import Mending
 from sync.messages import Entries, Message, unpack
-from sync.outbox import Outbox, name_of
+from sync.outbox import Outbox
 from sync.own_purges import OwnPurges
 from sync.replica import Replica
+from sync.rows import name_of
 from sync.seams import Cursor, Kept
 from sync.tables import tables
 from sync.telling import Telling

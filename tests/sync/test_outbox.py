@@ -10,8 +10,9 @@ import pytest
 
 from index.entry import EVERYWHERE, CacheKey, NodeName, Purge, Purged, Scope, Version
 from sync.frames import signed
-from sync.outbox import NAME, Outbox, OutboxSettings
+from sync.outbox import Outbox, OutboxSettings
 from sync.roster import enrol
+from sync.rows import NAME
 from sync.seams import Cursor, Kept, Logged
 from tests.fakes.fleet import FLEET, OPERATOR, enrolment, key, node
 
