@@ -7,9 +7,10 @@ prompt       a request reduced to what may change its answer: exact key, partiti
 Which questions may stand for one another:
 eligibility  which class a prompt is of, and the reason
 conversation whether a last turn needs what was said before it
-guard        what no similarity excuses: numbers, negation, entities, order; names the veto
-             (english, lexicon, language, quantities, frames, reading, patterns: what it knows
+reading      one text as words in their roles (orthography, frames, syntax: the steps to it;
+             words: what it is; english, lexicon, language, quantities, patterns: what is known
              of the language)
+guard        what no similarity excuses: numbers, negation, entities, order; names the veto
 calibration  evidence to a score, as fitted (calibration.json, scripts/fit_calibration)
 decision     candidates, scores and cuts in, serve or miss out
 

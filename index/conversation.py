@@ -18,8 +18,10 @@ from typing import Final
 
 from index import language, lexicon
 from index.eligibility import PLEONASTIC
+from index.orthography import fold
 from index.patterns import union
-from index.reading import Reading, fold, read
+from index.reading import read
+from index.words import Reading
 
 _TURNS_MAX: Final = 24
 _CHARACTERS_MAX: Final = 6_000

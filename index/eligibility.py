@@ -19,8 +19,10 @@ from functools import lru_cache
 from typing import Final
 
 from index import english, language
+from index.orthography import composed, fold
 from index.patterns import union
-from index.reading import MENTION, composed, fold, read
+from index.reading import read
+from index.syntax import MENTION
 
 CHARACTERS_MAX: Final = 1_000
 """All-MiniLM-L6-v2 reads 256 word pieces: about a thousand characters of English prose."""

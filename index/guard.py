@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import Final
 
 from index import english, lexicon
-from index.reading import Reading, Token, read
+from index.reading import read
+from index.words import Reading, Token
 
 __all__ = ["Evidence", "Reading", "compare", "read", "veto"]
 

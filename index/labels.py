@@ -26,7 +26,7 @@ from index.calibration import Calibration
 from index.control import ClassReport, Control
 from index.decision import Candidate, DecisionSettings, Judged
 from index.entry import PartitionKey, Question
-from index.reading import fold
+from index.orthography import fold
 
 log = logging.getLogger("labels")
 

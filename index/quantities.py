@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Final
 
+from index import lexicon
+
 MONTHS: Final = (
     "january", "february", "march", "april", "may", "june",
     "july", "august", "september", "october", "november", "december",
@@ -92,6 +94,50 @@ _SCALES: Final[Mapping[str, tuple[str, int]]] = {
 """Units, and how many of which smaller unit they are."""
 
 Pieces = list[tuple[str, str]]
+
+
+def joined(pieces: Pieces) -> Pieces:
+    """Numbers in words become digits: *twenty five thousand* is 25000, *2.5 million* 2500000."""
+    found: Pieces = []
+    at = 0
+    while at < len(pieces):
+        length, value = _number_at(pieces, at)
+        if length:
+            found.append(("number", value))
+            at += length
+        else:
+            found.append(pieces[at])
+            at += 1
+    return found
+
+
+def _number_at(pieces: Pieces, at: int) -> tuple[int, str]:
+    group, text = pieces[at]
+    if group == "number":
+        scale = pieces[at + 1][1] if at + 1 < len(pieces) else ""
+        if scale in lexicon.SCALES or scale == "k":
+            whole = float(text.replace(",", "")) if text.count(".") < 2 else 0.0
+            return 2, f"{whole * lexicon.SCALES.get(scale, 1000):.10g}"
+        return 0, ""
+    if text not in lexicon.NUMBER_WORDS or group != "word":
+        return 0, ""
+    total, current, length = 0, 0, 0
+    last = 0
+    for _, word in pieces[at:]:
+        if word in lexicon.NUMBER_WORDS:
+            value = lexicon.NUMBER_WORDS[word]
+            if length and not (last >= 20 and last % 10 == 0 and value < 10) and last != 100:
+                break
+            current += value
+            last = value
+        elif word == "hundred":
+            current, last = current * 100, 100
+        elif word in lexicon.SCALES:
+            total, current, last = total + current * lexicon.SCALES[word], 0, 100
+        else:
+            break
+        length += 1
+    return length, str(total + current)
 
 
 def converted(pieces: Pieces) -> Pieces:

@@ -27,7 +27,7 @@ from index.guard import Evidence, compare, read
 from index.labels import Labels, Verdict
 from index.prompt import Prompt, route
 from index.questions import CANDIDATES
-from index.reading import Reading
+from index.words import Reading
 
 Overrides = Mapping[str, PromptClass]
 
