@@ -11,6 +11,7 @@ reading      one text as words in their roles (orthography, frames, syntax: the 
              words: what it is; english, lexicon, language, quantities, patterns: what is known
              of the language)
 guard        what no similarity excuses: numbers, negation, entities, order; names the veto
+             (alignment: which words of two texts say the same; roles: and in the same role)
 calibration  evidence to a score, as fitted (calibration.json, scripts/fit_calibration)
 decision     candidates, scores and cuts in, serve or miss out
 

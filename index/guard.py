@@ -9,10 +9,10 @@ either side is a reason to miss; the lists of the language only give the reason 
 
 import re
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Final
 
-from index import english, lexicon
+from index import alignment, english, lexicon, roles
+from index.alignment import UNMATCHED_MAX, Pairs
 from index.reading import read
 from index.words import Reading, Token
 
@@ -25,14 +25,6 @@ _SAME_KIND: Final = frozenset(
         ("bare", "howis"), ("howis", "explain"), ("bare", "howmany"),
     )
 )  # fmt: skip
-_SPELLING_LETTERS_MIN: Final = 5
-_RARE_LETTERS_MIN: Final = 7
-_ALIKE_LETTERS_MIN: Final = 4
-_LONG_LETTERS_MIN: Final = 10
-_WORDS_TO_MOVE_MAX: Final = 12
-_UNMATCHED_MAX: Final = 8
-"""More words than these are not looked up among the synonyms: the texts are about other things."""
-
 _NAMES: Final = {
     "quantifier": "quantifier",
     "comparator": "comparator",
@@ -40,8 +32,6 @@ _NAMES: Final = {
     "symbol": "symbol",
     "quoted": "quoted",
 }
-
-Pairs = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +87,17 @@ def _same(text: Reading) -> tuple[object, ...]:
 
 def _compared(one: Reading, other: Reading) -> Evidence:
     strict = one.mention or other.mention
-    pairs, related = _aligned(one.tokens, other.tokens, strict=strict)
+    pairs, related = alignment.aligned(one.tokens, other.tokens, strict=strict)
     left = _unmatched(one.tokens, {i for i, _ in pairs})
     right = _unmatched(other.tokens, {j for _, j in pairs})
     extra = _extra(left, right, manners=_asks_how(one, other))
-    moved = _is_moved(pairs)
+    moved = roles.moved(pairs)
     return Evidence(
         _verdict(one, other, pairs, left, right),
         matched=len(pairs),
         left=len(left),
         right=len(right),
-        related=related + _kin(left, right),
+        related=related + alignment.kin(left, right),
         extra=extra or 0,
         moved=moved,
         rephrased=one.kind != other.kind,
@@ -128,8 +118,8 @@ def _verdict(
             else _name(left, right)
         )
         or _frame(one, other)
-        or (None if _linked_alike(one, other, pairs) else "role")
-        or _roles(one.tokens, other.tokens, pairs)
+        or (None if roles.linked_alike(one, other, pairs) else "role")
+        or (None if roles.hung_alike(one.tokens, other.tokens, pairs) else "role")
         or _voice(one, other, pairs)
         or _time(one, other, pairs)
         or _articles(one, other, pairs)
@@ -139,7 +129,7 @@ def _verdict(
         return reason
     if not pairs:
         return "content"
-    if _is_moved(pairs) and not _movable(one.tokens, other.tokens, pairs):
+    if roles.moved(pairs) and not roles.movable(one.tokens, other.tokens, pairs):
         return "order"
     return None
 
@@ -188,20 +178,7 @@ def _signs_alike(asked: Reading, cached: Reading) -> bool:
     return {w for s, w in asked.signs if s in both} == {w for s, w in cached.signs if s in both}
 
 
-def _linked_alike(one: Reading, other: Reading, pairs: Pairs) -> bool:
-    """A preposition that one side lacks must be a neutral one: report *to* a doctor, a doctor.
-
-    Or its phrase stands as a modifier in the other: a password *for* guests, a guest password.
-    """
-    leading = set(_NEUTRAL_LINKS)
-    for i, j in pairs:
-        a, b = one.tokens[i], other.tokens[j]
-        leading |= {_role(late) for late, early in ((a, b), (b, a)) if _attributive(late, early)}
-    return (one.links ^ other.links) <= leading
-
-
 _WHAT_THEY_ARE: Final = re.compile(r"^what (is|are) \w+s$")
-_NEUTRAL_LINKS: Final = frozenset(("of", "in"))
 
 
 def _asks_alike(asked: Reading, cached: Reading) -> bool:
@@ -296,127 +273,6 @@ def _plural(one: str, other: str) -> bool:
 _TOPS: Final = frozenset(("most", "least", "first", "last"))
 
 
-def _aligned(
-    one: tuple[Token, ...], other: tuple[Token, ...], *, strict: bool
-) -> tuple[Pairs, int]:
-    """Pairs of places that say the same: the same word first, then a form, then a synonym.
-
-    If `strict`, the same word only.
-    """
-    pairs: Pairs = []
-    places: dict[str, list[int]] = {}
-    for j, token in enumerate(other):
-        for form in token.forms:
-            places.setdefault(form, []).append(j)
-    none = len(other)
-    free = dict.fromkeys(range(none))
-    rest: list[int] = []
-    for i, token in enumerate(one):
-        found = none
-        for form in token.forms:
-            for j in places.get(form, ()):
-                if j < found and j in free and _same_form(token, other[j], strict=strict):
-                    found = j
-        if found == none:
-            rest.append(i)
-        else:
-            pairs.append((i, found))
-            del free[found]
-    related = 0
-    few = max(len(rest), len(free)) <= _UNMATCHED_MAX and not strict
-    for i in rest if few else ():
-        for j in free:
-            if _related(one[i], other[j]):
-                pairs.append((i, j))
-                del free[j]
-                related += 1
-                break
-    pairs.sort()
-    return pairs, related
-
-
-def _same_form(one: Token, other: Token, *, strict: bool) -> bool:
-    """Of two words that may be forms of one. If `strict`, whether they are the same word."""
-    if one.word == other.word:
-        return True
-    if strict:
-        return False
-    boring = {one.word[-3:], other.word[-3:]}  # what bores is not what is bored
-    return not ("ing" in boring and any(end.endswith("ed") for end in boring))
-
-
-def _related(one: Token, other: Token) -> bool:
-    if not one.related.isdisjoint(other.forms) or not other.related.isdisjoint(one.forms):
-        return True
-    if not one.kind == other.kind == "word" or english.known(one.word) == english.known(other.word):
-        return False
-    return _misspelt(one, other) if english.known(other.word) else _misspelt(other, one)
-
-
-def _misspelt(slip: Token, right: Token) -> bool:
-    """One is no English word and one slip of the pen from the other, which is one.
-
-    Two unknown words are two names (sertraline, setraline), and close to a rare word there are
-    others that no dictionary has (ketamine, ketimine): so for a rare word the slip has to be of a
-    kind that makes no other word: letters left out, doubled or swapped, or a vowel for a vowel.
-    """
-    a, b = slip.word, right.word
-    if a[-1:] == "r" and b[-2:] == "er" and a[-2:-1] not in _VOWELS:  # flickr is not flicker
-        return False
-    shorter = min(len(a), len(b))
-    if shorter < _SPELLING_LETTERS_MIN or a[0] != b[0] or abs(len(a) - len(b)) > 1:
-        return False
-    a, b = _difference(a, b)
-    swapped = a == b[::-1] and len(a) == 2
-    if slip.known:  # written as a name
-        return swapped and len(slip.word) >= _RARE_LETTERS_MIN
-    if english.common(right.word):
-        return swapped or (len(a) <= 1 and len(b) <= 1)
-    if shorter < _RARE_LETTERS_MIN:
-        return False
-    long = len(slip.word) >= _LONG_LETTERS_MIN
-    vowels = len(a) == len(b) == 1 and a in _VOWELS and b in _VOWELS
-    return swapped or (not a and len(b) == 1) or (long and vowels)
-
-
-def _difference(a: str, b: str) -> tuple[str, str]:
-    """What is left of two words without their common start and end."""
-    while a and b and a[0] == b[0]:
-        a, b = a[1:], b[1:]
-    while a and b and a[-1] == b[-1]:
-        a, b = a[:-1], b[:-1]
-    return a, b
-
-
-def _alike(one: Token, other: Token) -> bool:
-    """Two words of the dictionary that are one slip of the pen apart: angle, angel."""
-    if (
-        min(len(one.word), len(other.word)) < _ALIKE_LETTERS_MIN
-        or not one.kind == other.kind == "word"
-    ):
-        return False
-    a, b = _difference(one.word, other.word)
-    if {a, b} == {"", "s"}:  # a number, mostly
-        return False
-    return (len(a) <= 1 and len(b) <= 1) or (a == b[::-1] and len(a) == 2)
-
-
-_VOWELS: Final = "aeiou"
-
-
-def _kin(left: list[Token], right: list[Token]) -> int:
-    """How many of the unmatched are synonyms to a dictionary: evidence only, as cure and treat."""
-    if max(len(left), len(right)) > _UNMATCHED_MAX:
-        return 0
-    free = list(right)
-    for one in left:
-        for other in free:
-            if english.kin(one.word, other.word):
-                free.remove(other)
-                break
-    return len(right) - len(free)
-
-
 def _unmatched(tokens: tuple[Token, ...], matched: set[int]) -> list[Token]:
     return [token for i, token in enumerate(tokens) if i not in matched]
 
@@ -453,7 +309,7 @@ def _name(left: list[Token], right: list[Token]) -> str:
         return "unit"
     if "negation" in kinds:
         return "negation"
-    few = len(both) <= _UNMATCHED_MAX
+    few = len(both) <= UNMATCHED_MAX
     telling = lefts & rights if left and right else kinds
     for kind, name in _NAMES.items():
         if kind == "comparator" and few and _opposites(left, right):
@@ -462,7 +318,7 @@ def _name(left: list[Token], right: list[Token]) -> str:
             return name
     if all(any(token.name for token in side) for side in (left, right) if side):
         return "entity"
-    if few and any(_alike(one, other) for one in left for other in right):
+    if few and any(alignment.alike(one, other) for one in left for other in right):
         return "spelling"
     return "content" if left and right else "detail"
 
@@ -488,109 +344,3 @@ def _negated(one: str, other: str) -> bool:
 
 
 _NEGATING: Final = frozenset(("un", "in", "im", "dis", "de", "non", "il", "ir"))
-
-
-def _roles(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> str | None:
-    """*From* A is not *to* A, *by* A is not *about* A; neutral prepositions may be exchanged."""
-    for i, j in pairs:
-        a, b = _role(one[i]), _role(other[j])
-        if a == b:
-            continue
-        like = frozenset((a, b)) in lexicon.LIKE_ROLES
-        if "of" in (a, b) and (_is_named(one, i) or _is_named(other, j)):
-            return "role"
-        if {a, b} == {"of", "for"} and (_made(one, i) or _made(other, j)):
-            like = False
-        if not (like or _attributive(one[i], other[j]) or _attributive(other[j], one[i])):
-            return "role"
-    return None
-
-
-def _is_named(tokens: tuple[Token, ...], at: int) -> bool:
-    """Whether the name at this place leads a name: *York* University is not the one of York."""
-    if not (tokens[at].leads and tokens[at].name and at + 1 < len(tokens)):
-        return False
-    return tokens[at + 1].name or tokens[at + 1].word in lexicon.INSTITUTIONS
-
-
-def _made(tokens: tuple[Token, ...], at: int) -> bool:
-    """Whether the phrase at this place hangs on a participle: made *of*, made *for*."""
-    before = [token for token in tokens[:at] if token.phrase != tokens[at].phrase]
-    return bool(before) and english.participle(before[-1].word)
-
-
-def _attributive(late: Token, early: Token) -> bool:
-    """From a list *in Python*, from a *Python* list: it keeps its head's role where it leads."""
-    return early.leads and _role(late) in ("in", "of", "for") and _modifies(late)
-
-
-def _modifies(late: Token) -> bool:
-    """Whether the phrase's word can only be a modifier where it leads.
-
-    *Water plants* may be an act, and a *light year* is no year of light.
-    """
-    sure = late.name or late.article in ("the", "own") or not english.verb(late.word)
-    return sure or _role(late) == "for"
-
-
-def _role(token: Token) -> str:
-    return lexicon.PREPOSITIONS.get(token.role, token.role)
-
-
-def _is_moved(pairs: Pairs) -> bool:
-    return any(b[1] < a[1] for a, b in pairwise(pairs))
-
-
-def _movable(one: tuple[Token, ...], other: tuple[Token, ...], pairs: Pairs) -> bool:
-    """Whether the order differs by one phrase only, moved past its neighbours as a whole.
-
-    *On the menu, what is vegan* and *what is vegan on the menu*; *Peru's capital* and *the capital
-    of Peru*; *a list in Python* and *a Python list*. In one text the phrase hangs on a preposition;
-    in the other it hangs on the same one, or stands as a modifier before what it modifies. Anything
-    else, as *Germany beat Brazil*, or two phrases that trade their nouns, is a change of role. In a
-    long text it is uncertain what a phrase belongs to, so nothing moves there.
-    """
-    if len(pairs) > _WORDS_TO_MOVE_MAX:
-        return False
-    swapped = _swapped_blocks([j for _, j in pairs])
-    if swapped is None:
-        return False
-    start, middle, end = swapped
-    left = [(one[i], other[j]) for i, j in pairs[start:middle]]
-    right = [(one[i], other[j]) for i, j in pairs[middle:end]]
-    if all(a.role and a.role == b.role for a, b in zip(left[0], right[0], strict=True)):
-        return False
-    back = [(b, a) for a, b in left]
-    # `left` comes first in `one`, `right` comes first in `other`.
-    return _moves(right, one, other) or _moves(back, other, one)
-
-
-def _swapped_blocks(order: list[int]) -> tuple[int, int, int] | None:
-    """Where `order` is sorted but for two adjacent runs that changed places; None if it is not."""
-    ranks = {place: rank for rank, place in enumerate(sorted(order))}
-    found = [ranks[place] for place in order]
-    start = next(at for at, rank in enumerate(found) if at != rank)
-    middle = found.index(start)
-    end = middle + found[start] - start
-    wanted = [*range(start), *found[middle:end], *found[start:middle], *range(end, len(found))]
-    moved = sorted(found[start:end]) == found[middle:end] + found[start:middle]
-    return (start, middle, end) if wanted == list(range(len(found))) and moved else None
-
-
-def _moves(
-    block: list[tuple[Token, Token]], late: tuple[Token, ...], early: tuple[Token, ...]
-) -> bool:
-    """Whether the block, later in one text and earlier in the other, is one phrase in both."""
-    here = [token for token, _ in block]
-    there = [token for _, token in block]
-    if _is_phrase(here, late):
-        modifies = all(token.leads for token in there) and _modifies(here[-1])
-        return modifies or (_is_phrase(there, early) and here[0].role == there[0].role)
-    return False
-
-
-def _is_phrase(block: list[Token], text: tuple[Token, ...]) -> bool:
-    """Whether the block is a whole prepositional phrase."""
-    phrase = block[0].phrase
-    inside = [token for token in text if token.phrase == phrase]
-    return phrase != 0 and len(inside) == len(block) and all(t.phrase == phrase for t in block)
