@@ -33,6 +33,7 @@ What lasts:
 rows         an entry as bytes, and its checksum
 database     the file: its lock, its stamps, setting it aside
 room         who leaves when room is short: by value, no tenant at another's expense
+queue        what waits to be written
 writer       the one thread that writes
 store        SQLite: entries and vectors that outlive the process
 generations  the table of purges, alike on all nodes: what is dead

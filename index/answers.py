@@ -52,11 +52,12 @@ from index.hints import agree, hint, hinted, judged_by
 from index.labels import Labels
 from index.memory import OVERHEAD_BYTES, Hot, Memory, MemorySettings, MemoryStats
 from index.questions import Nearest, Questions
+from index.queue import Put, StoreClosed
 from index.rows import Stored, rounded
 from index.store import Store, StoreSettings, StoreStats
 from index.sweeps import Purges, Sweep
 from index.vectors import Vectors
-from index.writer import Follower, Put, StoreClosed
+from index.writer import Follower
 
 log = logging.getLogger("promptedge.answers")
 

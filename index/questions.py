@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from index.codes import encoded
 from index.decision import COMPARED_MAX, Candidate
 from index.entry import PartitionKey, Question
+from index.queue import Put
 from index.reading import packed, recall
 from index.rows import rounded
 from index.store import Store
 from index.vectors import Neighbour
-from index.writer import Put
 
 CANDIDATES = 16
 _TEXT_OVERHEAD_BYTES = 250

@@ -3,6 +3,7 @@
     index/rows.py ........ bytes of a row and their checksum
     index/database.py .... the file: owner, layout, damage
     index/room.py ........ who leaves when room is short
+    index/queue.py ....... what waits to be written
     index/writer.py ...... the thread that writes: groups, trouble, what is done now and then
     here ................. what the rest of the house asks for
 
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from index.database import ERRORS, CacheFile, DirectoryInUse, damaged, lock, wall_clock
 from index.entry import CacheKey, Entry, PartitionKey, Purge, Question, Scope, Timestamp
+from index.queue import Put, StoreClosed, T
 from index.rows import (
     COLUMNS,
     RottenRow,
@@ -38,7 +40,7 @@ from index.rows import (
     question_of,
     question_text,
 )
-from index.writer import Counters, Follower, Put, StoreClosed, StoreSettings, T, Writer
+from index.writer import Counters, Follower, StoreSettings, Writer
 
 __all__ = ["DirectoryInUse", "Store", "StoreSettings", "StoreStats", "VectorBatch"]
 
@@ -115,6 +117,7 @@ class Store:
         self._file = CacheFile(directory, normaliser, clock)
         self._counters = Counters()
         self._writer = Writer(self.settings, self._file, follower or _Nobody(), self._counters)
+        self._pending = self._writer.queue.pending  # at hand: every read asks it
         self._readers: deque[tuple[int, sqlite3.Connection]] = deque()
         self._examined: sqlite3.Connection | None = None
         self._examiner: Thread | None = None
@@ -139,7 +142,7 @@ class Store:
         return self._writer.submit(Put(id_, entry, vector, proven))
 
     def get(self, scope: Scope, key: CacheKey) -> Stored | None:
-        if (put := self._writer.pending.get((scope, key))) is not None:
+        if (put := self._pending.get((scope, key))) is not None:
             return Stored(put.id, put.entry)
         blob = scope.encode("utf-8", "surrogatepass")
         found = self._entry("WHERE e.scope=? AND e.key=?", (blob, key))
@@ -155,7 +158,7 @@ class Store:
     def newest(self, scope: Scope, key: CacheKey) -> Entry | None:
         """What would be replaced under that key, without its answer, unproven; or with it, when it
         is still to be written."""
-        if (put := self._writer.pending.get((scope, key))) is not None:
+        if (put := self._pending.get((scope, key))) is not None:
             return put.entry
         where, values = candidates(Purge(scope=scope, key=key))
         rows = self._rows(f"SELECT id, scope, key, model, origin FROM entry WHERE {where}", values)
@@ -164,7 +167,7 @@ class Store:
 
     def waiting(self, partition: PartitionKey) -> list[Put]:
         """Questions of the partition that are still to be written, newest first, with vectors."""
-        puts = list(self._writer.pending.values())[-WAITING_MAX:]
+        puts = list(self._pending.values())[-WAITING_MAX:]
         return [
             put
             for put in reversed(puts)
@@ -179,7 +182,7 @@ class Store:
         found = self._entry("WHERE e.id=?", (id_,))
         if found is None:
             return None
-        put = self._writer.pending.get((found.entry.scope, found.entry.key))
+        put = self._pending.get((found.entry.scope, found.entry.key))
         return found if put is None else Stored(put.id, put.entry)
 
     def texts(self, ids: Sequence[int]) -> dict[int, tuple[str, bytes]]:
@@ -191,7 +194,7 @@ class Store:
 
     def vector(self, stored: Stored, dimensions: int) -> tuple[NDArray[np.float32], bool] | None:
         """The vector of an entry's question, if it has one, and whether it is proven."""
-        put = self._writer.pending.get((stored.entry.scope, stored.entry.key))
+        put = self._pending.get((stored.entry.scope, stored.entry.key))
         if put is not None and put.id == stored.id:
             return None if put.vector is None else (put.vector, put.proven)
         rows = self._rows(f"{_VECTORS} WHERE id=?", (stored.id,))
@@ -336,14 +339,13 @@ class Store:
 
     @property
     def stats(self) -> StoreStats:
-        queued, queued_bytes = self._writer.queued
         return StoreStats(
             **asdict(self._counters),
             max_bytes=self.settings.max_bytes,
             hits=self._hits,
             misses=self._misses,
-            queued=queued,
-            queued_bytes=queued_bytes,
+            queued=len(self._writer.queue),
+            queued_bytes=self._writer.queue.nbytes,
         )
 
     def check(self) -> set[int]:
@@ -381,7 +383,7 @@ class Store:
         counters = self._counters
         return (
             f"<Store {self._file.path}: {counters.entries} entries, {counters.file_bytes} bytes, "
-            f"{self._writer.queued[0]} queued{', no store' * counters.unwritable}>"
+            f"{len(self._writer.queue)} queued{', no store' * counters.unwritable}>"
         )
 
     # Reading.
@@ -424,7 +426,7 @@ class Store:
             self._readers.append((epoch, connection))
 
     def _rot(self, id_: int) -> None:
-        if self._writer.queued[0] >= self.settings.queue_entries_max:
+        if len(self._writer.queue) >= self.settings.queue_entries_max:
             return  # it will be found again
         with suppress(StoreClosed):
             self._writer.run(lambda: self._writer.drop_rotten(id_))

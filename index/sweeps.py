@@ -13,7 +13,7 @@ from threading import Lock
 
 from index.entry import Entry, NodeName, Purge, Purged, Seen, Version
 from index.generations import Generations
-from index.writer import StoreClosed
+from index.queue import StoreClosed
 
 log = logging.getLogger("promptedge.purges")
 

@@ -10,29 +10,26 @@ answering, drops what it is given and counts it, and tries again every `retry_s`
 
 import logging
 import sqlite3
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import islice
-from threading import Condition, Thread
+from threading import Thread
 from time import monotonic  # noqa: TID251  ticks and retries of this thread, no decision
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Protocol
 
 import numpy as np
 from annotated_types import Gt, Interval
 from numpy.typing import NDArray
 
 from index.database import CacheFile, Transaction, Unreadable, damaged, pragma
-from index.entry import CacheKey, Entry, PartitionKey, Purge, Scope
+from index.entry import Entry, PartitionKey, Purge
+from index.queue import Job, Put, Queue, T
 from index.room import Dues, Room, measure
 from index.rows import Stored, candidates, delete, encode_vector, insert, outline
 
 log = logging.getLogger("promptedge.store")
 
-T = TypeVar("T")
-
-_GROUP_MAX = 100
 _ATTEMPTS = 3
 _EXPIRE_ROWS = 200
 _EVICTIONS_MAX = 10
@@ -41,11 +38,6 @@ _DELETE_ROWS = 500
 _SWEEP_ROWS = 2_000
 _VACUUM_PAGES = 256
 _PROBE_BYTES = 64 << 10
-_PUT_OVERHEAD_BYTES = 512
-
-
-class StoreClosed(RuntimeError):  # noqa: N818  reads as what happened
-    """Work was given to a store that is closing."""
 
 
 class FileNotOpen(OSError):  # noqa: N818  reads as what happened
@@ -79,26 +71,6 @@ class StoreSettings:
     """How often a store that cannot write tries again."""
     tick_s: Annotated[float, Gt(0)] = 5.0
     """How often hits are written down, expired answers deleted and free pages given back."""
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    id: int
-    entry: Entry
-    vector: NDArray[np.float32] | None
-    proven: bool = True
-    """Was the vector made here, or compared with one that was?"""
-
-    @property
-    def nbytes(self) -> int:
-        vector = 0 if self.vector is None else self.vector.nbytes
-        return _PUT_OVERHEAD_BYTES + len(self.entry.body) + vector
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    work: Callable[[], Any]
-    done: Future[Any]
 
 
 class Follower(Protocol):
@@ -143,13 +115,7 @@ class Writer:
         self._follower = follower
         self._counters = counters
         self._connection: sqlite3.Connection | None = None
-        self._queue: deque[Put | _Job] = deque()
-        self._queued_bytes = 0
-        self.pending: dict[tuple[Scope, CacheKey], Put] = {}
-        """What was put and is not committed yet: reads ask here first, and so see every put."""
-        self._urgent = 0
-        self._closing = False
-        self._wake = Condition()
+        self.queue = Queue(settings.queue_entries_max, settings.queue_bytes_max, settings.linger_s)
         self._tick_at = 0.0
         self._checkpoint_at = settings.checkpoint_bytes
         self._room = Room(settings.max_bytes, settings.tenant_share)
@@ -171,46 +137,22 @@ class Writer:
 
     def submit(self, put: Put) -> bool:
         """Queue an entry; False when it was dropped. Never blocks."""
-        nbytes = put.nbytes
-        with self._wake:
+        with self.queue.lock:  # over the counts too: they are of several threads
             if self._counters.unwritable:
                 self._counters.dropped_unwritable += 1
                 return False
-            if (
-                self._closing
-                or len(self._queue) >= self._settings.queue_entries_max
-                or self._queued_bytes + nbytes > self._settings.queue_bytes_max
-            ):
+            if not self.queue.put(put):
                 self._counters.dropped_busy += 1
                 return False
-            self._queue.append(put)
-            self._queued_bytes += nbytes
-            self.pending[(put.entry.scope, put.entry.key)] = put
-            if len(self._queue) in (1, _GROUP_MAX):
-                self._wake.notify()
             return True
 
     def run(self, work: Callable[[], T]) -> Future[T]:
-        """Run `work` on the writer's thread, after everything queued before it."""
-        done: Future[T] = Future()
-        with self._wake:
-            if self._closing:
-                raise StoreClosed
-            self._queue.append(_Job(work, done))
-            self._urgent += 1
-            self._wake.notify()
-        return done
-
-    @property
-    def queued(self) -> tuple[int, int]:
-        """Entries and bytes that wait."""
-        return len(self._queue), self._queued_bytes
+        """Run `work` on the writer's thread, after everything before it. Raises StoreClosed."""
+        return self.queue.run(work)
 
     def close(self) -> None:
         """Write what is queued, copy the log into the file, end the thread."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self.queue.close()
         self._thread.join()
 
     # On the writer's thread, through `run`.
@@ -291,7 +233,7 @@ class Writer:
 
     def _run(self) -> None:
         while True:
-            puts, job = self._take()
+            puts, job = self.queue.take(max(0.0, self._tick_at - monotonic()))
             try:
                 if puts:
                     self._write(puts)
@@ -302,41 +244,16 @@ class Writer:
                 # Nothing foreseen: whatever it was, the next group deserves its try.
                 log.exception("event=failed action=dropped entries=%d", len(puts))
                 self._counters.failed += 1
-            if self._closing and not self._queue:
+            if self.queue.ended:
                 break
         self._finish()
 
-    def _take(self) -> tuple[list[Put], _Job | None]:
-        with self._wake:
-            if not self._queue and not self._closing:
-                self._wake.wait(max(0.0, self._tick_at - monotonic()))
-            if self._queue:
-                self._wake.wait_for(self._group_is_ready, self._settings.linger_s)
-            if self._queue and isinstance(job := self._queue[0], _Job):
-                self._queue.popleft()
-                self._urgent -= 1
-                return [], job
-            return self._next_puts(), None
-
-    def _group_is_ready(self) -> bool:
-        return bool(self._closing or self._urgent or len(self._queue) >= _GROUP_MAX)
-
-    def _next_puts(self) -> list[Put]:
-        puts: list[Put] = []
-        while self._queue and len(puts) < _GROUP_MAX and isinstance(put := self._queue[0], Put):
-            self._queue.popleft()
-            self._queued_bytes -= put.nbytes
-            puts.append(put)
-        return puts
-
     def _write_waiting(self) -> None:
         """Between the parts of long work: what waits must not wait for the end of it."""
-        with self._wake:
-            puts = self._next_puts()
-        if puts:
+        if puts := self.queue.take_puts():
             self._write(puts)
 
-    def _do(self, job: _Job) -> None:
+    def _do(self, job: Job) -> None:
         try:
             job.done.set_result(job.work())
         except Exception as exc:
@@ -349,11 +266,7 @@ class Writer:
             if not self._written(puts):
                 self._counters.dropped_unwritable += len(puts)
         finally:
-            with self._wake:
-                for put in puts:
-                    name = (put.entry.scope, put.entry.key)
-                    if self.pending.get(name) is put:
-                        del self.pending[name]
+            self.queue.written(puts)
         self._guarded(self._checkpoint_if_long)
 
     def _written(self, puts: list[Put]) -> bool:
@@ -475,7 +388,7 @@ class Writer:
         if self._expire(connection) == _EXPIRE_ROWS:
             self._tick_at = 0.0  # there are more, and this was one helping
         self._give_back(connection)
-        if not self._queue:
+        if not self.queue:
             self._checkpoint(connection)
 
     def _write_down_hits(self, connection: sqlite3.Connection) -> None:
@@ -488,7 +401,7 @@ class Writer:
     def _give_back(self, connection: sqlite3.Connection) -> None:
         """Shrink the file, a little at a time, when much of it is free."""
         free, pages = pragma(connection, "freelist_count"), pragma(connection, "page_count")
-        if free > pages // 8 and not self._queue:
+        if free > pages // 8 and not self.queue:
             # As a script, which runs to the end: `execute` would stop after the first page.
             connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
             self._tick_at = monotonic() + 0.05
