@@ -77,7 +77,7 @@ def readings(texts: Sequence[str]) -> None:
 
 def opened(directory: Path) -> Answers:
     answers = Answers.open(directory, StoreSettings(), MemorySettings(), DecisionSettings())
-    answers.warm_vectors("bench", 384)
+    answers.similar.load("bench", 384)
     return answers
 
 
@@ -95,7 +95,7 @@ def fill(directory: Path, texts: Sequence[str], vectors: work.Vectors) -> None:
 
 
 def decisions(answers: Answers, texts: Sequence[str], vectors: work.Vectors) -> None:
-    questions = answers._questions
+    questions = answers.similar.questions
     assert questions is not None
     steps = {
         "candidates in the file, which is in memory": (True, True),
@@ -106,7 +106,7 @@ def decisions(answers: Answers, texts: Sequence[str], vectors: work.Vectors) -> 
     hits = 0
     for at, text in [*enumerate(texts)] * ROUNDS:
         decide = partial(
-            answers.similar, _SCOPE, Question(_PARTITION, text), vectors[at], _NOW, "semantic"
+            answers.similar.find, _SCOPE, Question(_PARTITION, text), vectors[at], _NOW, "semantic"
         )
         for name, (forgotten, unread) in steps.items():
             if forgotten:

@@ -60,7 +60,7 @@ def main() -> None:
 
 def fill(directory: Path, count: int, body_bytes: int) -> None:
     answers = opened(directory)
-    answers.warm_vectors("bench", DIMENSIONS)
+    answers.similar.load("bench", DIMENSIONS)
     random, puts = Random(1), []
     vectors = np.random.default_rng(1).normal(size=(count, DIMENSIONS)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -95,13 +95,13 @@ def reopen(directory: Path, count: int) -> None:
     report("preload   ", [timed(lambda: answers.warm_memory(NOW))])
     print(f"          {answers.stats.preloaded} entries, +{(rss() - before) >> 20} MiB")
     before = rss()
-    report("vectors   ", [timed(lambda: answers.warm_vectors("bench", DIMENSIONS))])
+    report("vectors   ", [timed(lambda: answers.similar.load("bench", DIMENSIONS))])
     print(f"          {answers.stats.vectors} vectors, +{(rss() - before) >> 20} MiB")
     asked = make(count // 2, b"")
     assert asked.question is not None
     question, vector = asked.question, np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)
     similar = [
-        timed(lambda: answers.similar(SCOPE, question, vector, NOW, "all")) for _ in range(200)
+        timed(lambda: answers.similar.find(SCOPE, question, vector, NOW, "all")) for _ in range(200)
     ]
     report(f"similar   among {count // PARTITIONS}", similar)
     everything = Purged(Purge(scope=SCOPE), NodeName("bench"), Version(1))
@@ -113,7 +113,7 @@ def reopen(directory: Path, count: int) -> None:
 def crowd(directory: Path, count: int, body_bytes: int) -> None:
     """A file with room for a tenth, so that most writes evict; one of 20 tenants writes half."""
     answers = opened(directory, StoreSettings(max_bytes=count // 10 * (body_bytes + 1_300)))
-    answers.warm_vectors("bench", DIMENSIONS)
+    answers.similar.load("bench", DIMENSIONS)
     random = Random(1)
     vector = np.full(DIMENSIONS, DIMENSIONS**-0.5, np.float32)
     began, cpu = time.perf_counter(), time.process_time()

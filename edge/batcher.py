@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.answers import Embed, Opinion
 from index.decision import Match, Miss
 from index.embedding import Embedder
 from index.entry import Question, Scope, Timestamp
+from index.similar import Embed, Opinion
 from index.verifier import Verifier
 
 log = logging.getLogger("semantic")

@@ -212,7 +212,7 @@ class Checks:
         decided, asked = job.decided, job.decided.question
         assert asked is not None
         return await self._aside(
-            lambda: list(self._answers.weighed(decided.scope, asked, decided.judged))
+            lambda: list(self._answers.similar.weighed(decided.scope, asked, decided.judged))
         )
 
     async def _ask_again(self, job: _Job, body: bytes) -> None:

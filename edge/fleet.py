@@ -203,7 +203,7 @@ class Fleet:
         def on_false_hint(entry: Entry) -> None:  # on the thread that embeds
             loop.call_soon_threadsafe(self._distrust, entry.stored_by)
 
-        self._answers.on_false_hint = on_false_hint
+        self._answers.similar.on_false_hint = on_false_hint
         parts: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
             "feed": self.feed.run,
             "offer": self._offer,

@@ -68,7 +68,7 @@ class Insight:
             assert isinstance(made.found, Miss), "it was not searched for"
             return decided.missed(made.found)
         judged = await asyncio.get_running_loop().run_in_executor(
-            self._worker, self._answers.weigh, question, made.vector, decided.kind
+            self._worker, self._answers.similar.weigh, question, made.vector, decided.kind
         )
         return decided.now(verdict(judged))
 

@@ -65,7 +65,7 @@ class Meaning:
         self._on_encoder(embedder.fingerprint)
         await self._load_verifier()
         await loop.run_in_executor(
-            self._reader, self._answers.warm_vectors, embedder.fingerprint, embedder.dimensions
+            self._reader, self._answers.similar.load, embedder.fingerprint, embedder.dimensions
         )
         self.state = "ready"
         self.settled.set()
@@ -98,13 +98,13 @@ class Meaning:
         while True:
             if not waiting:
                 waiting = await loop.run_in_executor(
-                    self._reader, self._answers.unembedded, EMBEDDED_AT_ONCE
+                    self._reader, self._answers.similar.unembedded, EMBEDDED_AT_ONCE
                 )
             made = await self._batcher.embed_idly([asked for _, asked in waiting])
             if made is not None:
                 for (id_, asked), vector in zip(waiting, made, strict=True):
                     if vector is not None:
-                        self._answers.embedded(id_, asked, vector)
+                        self._answers.similar.embedded(id_, asked, vector)
             pause_s = EMBED_PAUSE_S if waiting else EMBED_LOOK_S
             waiting = [] if made is not None else waiting
             await asyncio.sleep(pause_s)

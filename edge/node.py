@@ -220,7 +220,7 @@ class Node:
         operated.restore(self.pool, self._drains)
         self._client = UpstreamClient(config.node.name, wall, monotonic)
         stack.push_async_callback(self._client.close)
-        self._batcher = Batcher(self.answers.similar, self._embedding_worker, wall, monotonic)
+        self._batcher = Batcher(self.answers.similar.find, self._embedding_worker, wall, monotonic)
         self.meaning = Meaning(
             self.answers,
             self._batcher,

@@ -41,5 +41,6 @@ sweeps       purges of this node: what is dead, taken off the disk and counted
 memory       the hot tier: answers ready to send, bounded by bytes
 acceptance   what may be let in of what other nodes say they fetched
 hints        their vectors, and when they are believed
+similar      answers to other questions, found, judged and proven
 answers      memory, store and vectors in step
 """

@@ -2,7 +2,7 @@
 
     the event loop .... begin, recall, touch, put, keep, merge: memory only, never blocks
     either ............ accept, newest: memory, and a read of 15 us from the file at times
-    worker threads .... fetch, stale, similar, count, purge; at start warm_memory, warm_vectors
+    worker threads .... fetch, stale, count, purge, similar.find; at start warm_memory, similar.load
     the writer ........ tells us what the file gained and lost; vectors and memory follow it
 
 What holds, and `check` audits: a vector is there because its row is; what leaves the file leaves
@@ -10,13 +10,9 @@ memory and vectors. What a purge covers is dead from `merge` on, wherever it is 
 nowhere. Memory may hold more than the file while answers wait to be written, or could not be.
 """
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from time import sleep
 from typing import Any, Self
 
 import numpy as np
@@ -24,16 +20,7 @@ from numpy.typing import NDArray
 
 from index.acceptance import Accepted, fit, order
 from index.calibration import Calibration
-from index.decision import (
-    DecisionSettings,
-    Judged,
-    Match,
-    Miss,
-    decide,
-    doubtful,
-    reconsidered,
-    weigh,
-)
+from index.decision import DecisionSettings
 from index.entry import (
     TTL_MAX_S,
     CacheKey,
@@ -42,24 +29,21 @@ from index.entry import (
     NodeName,
     Purge,
     Purged,
-    Question,
     Scope,
     Seen,
     Timestamp,
     Version,
 )
-from index.hints import agree, hint, hinted, judged_by
 from index.labels import Labels
 from index.memory import OVERHEAD_BYTES, Hot, Memory, MemorySettings, MemoryStats
 from index.questions import Nearest, Questions
-from index.queue import Put, StoreClosed
-from index.rows import Stored, rounded
+from index.queue import Put
+from index.rows import Stored
+from index.similar import Similar
 from index.store import Store, StoreSettings, StoreStats
 from index.sweeps import Purges, Sweep
 from index.vectors import Vectors
 from index.writer import Follower
-
-log = logging.getLogger("promptedge.answers")
 
 KEYS = "2"
 """Names the rules that cache keys are made by. Raised with them: answers kept under keys that
@@ -83,27 +67,11 @@ _STORE_GAUGES = {
     "queued": "Answers waiting to be written.",
 }
 
-TEXTS_MAX_BYTES = 40 << 20
-"""Of questions and their readings: some 50,000."""
-_TURN_S = 0.0005
-"""A lock that is let go and taken again at once is not given to who waits for it: the writer."""
-DOUBTS = 2
-"""Candidates that a second opinion is asked about; each costs two runs of a cross-encoder."""
-
 REMEMBERED_S = TTL_MAX_S + 86_400.0
 """Purges are kept until all that they could cover has expired, by a day more for wrong clocks."""
 
-LIARS_MAX = 1_024
-"""Nodes whose false hints are counted."""
-
 Offer = tuple[Entry, Hint | None]
 """What one node gives another."""
-
-Embed = Callable[[str], NDArray[np.float32] | None]
-"""The vector of a text, made here; None when the encoder cannot read all of it."""
-
-Opinion = Callable[[str, Sequence[str]], Sequence[float]]
-"""Probabilities that a question has the same answer as each of some others; none if it is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,24 +104,22 @@ class Answers:
         vectors: Callable[[int], Nearest] = Vectors,
     ) -> None:
         self._memory = memory
-        self._vectors = vectors
-        self._questions: Questions | None = None
-        self._closing = False
-        self._semantic_hits = self._refused = self._preloaded = 0
-        self._encoder = ""
-        self._looked_through = 0
-        self.false_hints: Counter[NodeName] = Counter()
-        """Answers dropped because their vector was not of their question, by who fetched them."""
-        self.on_false_hint: Callable[[Entry], None] = lambda _: None
-        """Called for each of them, on the thread that embeds."""
-        self._preload_ended = False
-        self._vectors_stored = self._vectors_loaded = 0
-        self.semantic_ready = False
-        """True once all stored vectors can be found; until then some are, and new ones."""
-        self._store = open_store(_InStep(self))
+        self._closing = self._preload_ended = False
+        self._preloaded = 0
+        in_step = _InStep(memory)
+        self._store = open_store(in_step)
         self._purges = Purges(self._sweep, self._store.aside)
         self._table = self._purges.table  # at hand: every hit asks it
         self.labels = open_labels()  # the directory is ours from here on
+        self.similar = Similar(
+            self._store,
+            memory,
+            self._purges,
+            self.labels,
+            vectors,
+            self._admit,
+            in_step.follow,
+        )
 
     @classmethod
     def open(
@@ -214,9 +180,7 @@ class Answers:
         if not fit(entry, now) or len(entry.body) > self._store.settings.entry_max_bytes:
             return Accepted.UNFIT
         held = self._held(entry.scope, entry.key)
-        questions, vector = self._questions, None
-        if hint is not None and questions is not None and hint.encoder == self._encoder:
-            vector = hinted(hint, questions.dimensions)
+        vector = self.similar.hinted(hint)
         with self._purges.lock:
             if self._table.dead(entry):
                 return Accepted.DEAD
@@ -298,75 +262,6 @@ class Answers:
                 return None
             return replace(stored.entry, expires_at=self._table.expires_at(stored.entry))
 
-    def similar(
-        self,
-        scope: Scope,
-        question: Question,
-        vector: NDArray[np.float32],
-        now: Timestamp,
-        kind: str,
-        opinion: Opinion | None = None,
-        embed: Embed | None = None,
-    ) -> Match | Miss:
-        """The answered question that may best stand for this one, and its answer.
-
-        `kind` names the class of prompts whose record the decision rests on (`index.control`);
-        `opinion` is asked about candidates that would be a miss without it; with `embed`, those
-        that came from other nodes with a vector are proven, without it they are passed over.
-        """
-        questions = self._questions
-        if questions is None:
-            return Miss("warming")
-        near = questions.candidates(question, rounded(vector))
-        cut = self.labels.cut(kind)
-        while True:
-            candidates = self.labels.known(question, near)
-            decision = decide(question.text, candidates, self.labels.calibration, cut)
-            if isinstance(decision, Miss) and opinion and (doubts := doubtful(decision, DOUBTS)):
-                opinions = opinion(question.text, [one.candidate.text for one in doubts])
-                if opinions:
-                    decision = reconsidered(decision, doubts, opinions, cut)
-            if isinstance(decision, Miss):
-                return decision
-            chosen = decision.chosen.candidate
-            stored = self._by_id(chosen.id)
-            if stored is not None and self._may_stand_for(stored, scope, question, chosen.text):
-                if not questions.is_proven(chosen.id):
-                    ours = self._prove(questions, stored, embed)
-                    near = judged_by(ours, vector, chosen, near)
-                    continue
-                entry = self._admit(stored, now)
-                if entry is not None:
-                    self._semantic_hits += 1
-                    return Match(entry, "semantic", decision)
-            near = judged_by(None, vector, chosen, near)
-
-    def weigh(
-        self, question: Question, vector: NDArray[np.float32], kind: str
-    ) -> tuple[Judged, ...]:
-        """How `similar` would judge now; nothing is served, counted or fetched."""
-        if self._questions is None:
-            return ()
-        near = self.labels.known(question, self._questions.candidates(question, rounded(vector)))
-        return weigh(
-            question.text, near, self.labels.calibration, self.labels.cut(kind, counts=False)
-        )
-
-    def weighed(
-        self, scope: Scope, question: Question, judged: Sequence[Judged]
-    ) -> Iterator[tuple[Judged, Entry]]:
-        """The entries of candidates that were weighed, those that are still there."""
-        for one in judged:
-            stored = self._by_id(one.candidate.id)
-            if (
-                stored
-                and self._questions is not None
-                and self._questions.is_proven(stored.id)
-                and self._may_stand_for(stored, scope, question, one.candidate.text)
-                and not self.dead(stored.entry)
-            ):
-                yield one, stored.entry
-
     def purge(self, purged: Purged) -> int:
         """Merge a purge, unless that was done, and wait until it is swept: when this returns, what
         it covers has left disk, memory and vectors, and the disk has confirmed it (fsync).
@@ -375,28 +270,6 @@ class Answers:
         """
         self._purges.merge(purged)
         return self._purges.count(purged).result()
-
-    def unembedded(self, count_max: int) -> list[tuple[int, Question]]:
-        """Stored questions that have no vector, to be embedded when there is time; each is named
-        once, and once more after a restart."""
-        if not self.semantic_ready:
-            return []
-        found = self._store.unembedded(self._looked_through, count_max)
-        if found:
-            self._looked_through = found[-1][0]
-        return found
-
-    def embedded(self, id_: int, asked: Question, vector: NDArray[np.float32]) -> None:
-        """From soon on the entry is found by meaning, if it is there still."""
-        questions = self._questions
-        if questions is None or not self._usable(vector):
-            return
-
-        def add() -> None:  # on the writer's thread, in step with the file
-            if self._store.put_vector(id_, asked.partition, vector):
-                questions.embedded(id_, asked.partition, vector)
-
-        self._aside(add)
 
     def held(self, scope: Scope, key: CacheKey, now: Timestamp) -> Offer | None:
         """What is here under that key, for another node: fresh, and with its vector's hint."""
@@ -448,28 +321,6 @@ class Answers:
             self._store.examine_aside()
         return self._preloaded
 
-    def warm_vectors(self, fingerprint: str, dimensions: int) -> None:
-        """The encoder is loaded: answer by meaning from now on, and rebuild what was stored.
-
-        Vectors of another encoder are dropped. Returns when all that were stored can be found.
-        """
-        self._store.use_encoder(fingerprint)
-        self._encoder = fingerprint
-        questions = Questions(self._store, self._vectors, dimensions, TEXTS_MAX_BYTES)
-        self._vectors_stored = self._store.count_vectors()
-        with self._purges.lock:  # no put meanwhile
-            self._questions = questions
-            last_id = self._store.last_id
-        reached = 0
-        while not self._closing:
-            if not (reached := questions.load(last_id, reached)):
-                break
-            self._vectors_loaded = len(questions)
-            sleep(_TURN_S)
-        while not self._closing and questions.settle():
-            sleep(_TURN_S)
-        self.semantic_ready = not self._closing
-
     # Anyone.
 
     @property
@@ -477,14 +328,14 @@ class Answers:
         return AnswersStats(
             memory=self._memory.stats,
             store=self._store.stats,
-            semantic_hits=self._semantic_hits,
-            refused=self._refused,
-            vectors=len(self._questions or ()),
-            vectors_stored=self._vectors_stored,
-            vectors_loaded=self._vectors_loaded,
-            vectors_unproven=self._questions.unproven if self._questions else 0,
-            false_hints=self.false_hints.total(),
-            semantic_ready=self.semantic_ready,
+            semantic_hits=self.similar.hits,
+            refused=self.similar.refused,
+            vectors=len(self.similar),
+            vectors_stored=self.similar.stored,
+            vectors_loaded=self.similar.loaded,
+            vectors_unproven=self.similar.unproven,
+            false_hints=self.similar.false_hints.total(),
+            semantic_ready=self.similar.ready,
             preloaded=self._preloaded,
         )
 
@@ -515,10 +366,8 @@ class Answers:
 
     def check(self) -> None:
         """Audit everything against everything; for tests and operators, O(n)."""
-        with_vector = self._store.check()
+        self.similar.check(self._store.check())
         self._memory.check()
-        if self._questions is not None and self.semantic_ready:
-            self._questions.check(with_vector)
 
     def close(self) -> None:
         """Write what waits, copy the log into the file, give the directory back.
@@ -527,6 +376,7 @@ class Answers:
         these end early.
         """
         self._closing = True
+        self.similar.close()
         self._store.close()
         self.labels.close()
 
@@ -535,56 +385,20 @@ class Answers:
         return self._store.stats.entries
 
     def __repr__(self) -> str:
-        return f"<Answers {self._memory!r} {self._store!r} {len(self._questions or ())} vectors>"
+        return f"<Answers {self._memory!r} {self._store!r} {len(self.similar)} vectors>"
 
     def _put(self, entry: Entry, vector: NDArray[np.float32] | None, *, proven: bool) -> bool:
         id_ = self._store.next_id()
         self._memory.put(id_, entry)
         if entry.question is not None:
             self.labels.replaced(entry.question)
-        usable = vector if self._usable(vector) else None
-        return self._store.put(id_, entry, usable, proven=proven)
+        return self._store.put(id_, entry, self.similar.usable(vector), proven=proven)
 
     def _offered(self, stored: Stored, now: Timestamp) -> Offer | None:
         with self._purges.lock:
             if not self._table.fresh(stored.entry, now):
                 return None
-        questions = self._questions
-        found = questions and self._store.vector(stored, questions.dimensions)
-        told = hint(self._encoder, found[0]) if found and found[1] else None
-        return stored.entry, told
-
-    def _prove(
-        self, questions: Questions, stored: Stored, embed: Embed | None
-    ) -> NDArray[np.float32] | None:
-        """Our own vector of the question of an entry whose vector came with it.
-
-        None when there is none; when the two do not agree, the entry goes.
-        """
-        found = embed and self._store.vector(stored, questions.dimensions)
-        asked = stored.entry.question
-        if not embed or not found or asked is None:
-            return None
-        ours = embed(asked.text)
-        if ours is None or not agree(ours, found[0]):
-            self._drop(stored)
-            return None
-        questions.prove(stored.id, asked.partition, ours)
-        self._aside(lambda: self._store.put_vector(stored.id, asked.partition, ours))
-        return ours
-
-    def _drop(self, stored: Stored) -> None:
-        self._memory.remove([stored.id])
-        self._store.drop(stored.id)
-        by = stored.entry.stored_by
-        if by in self.false_hints or len(self.false_hints) < LIARS_MAX:
-            self.false_hints[by] += 1
-        log.warning("event=false_hint stored_by=%s action=dropped", by)
-        self.on_false_hint(stored.entry)
-
-    def _aside(self, work: Callable[[], object]) -> None:
-        with suppress(StoreClosed):
-            self._store.aside(work)
+        return stored.entry, self.similar.hint(stored)
 
     def _admit(self, stored: Stored, now: Timestamp) -> Entry | None:
         """Make resident what was asked for, unless it expired or was purged."""
@@ -616,50 +430,30 @@ class Answers:
             pass
         self._store.sweep(sweep.purges, sweep.dooms)
 
-    def _usable(self, vector: NDArray[np.float32] | None) -> bool:
-        """Of unit length, and there is an encoder to compare it with; NaN is not."""
-        if vector is None or self._questions is None:
-            return False
-        if vector.shape != (self._questions.dimensions,):
-            return False
-        return abs(float(vector @ vector) - 1) < 0.01
-
-    def _by_id(self, id_: int) -> Stored | None:
-        if (hot := self._memory.by_id(id_)) is not None:
-            return Stored(id_, hot.entry)
-        return self._store.by_id(id_)
-
-    def _may_stand_for(self, stored: Stored, scope: Scope, asked: Question, judged: str) -> bool:
-        """The border, proven on the entry itself whatever led here; and it is what was judged."""
-        of = stored.entry.question
-        proven = (
-            stored.entry.scope == scope
-            and of is not None
-            and of.partition == asked.partition
-            and of.text == judged
-        )
-        self._refused += not proven
-        return proven
-
 
 class _InStep:
     """Follows the file, on the writer's thread."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._questions: Questions | None = None
+
+    def follow(self, questions: Questions) -> None:
+        """Keep them in step as well."""
+        self._questions = questions
 
     def stored(self, puts: Sequence[Put]) -> None:
-        if (questions := self._answers._questions) is not None:
-            questions.stored(puts)
+        if self._questions is not None:
+            self._questions.stored(puts)
 
     def removed(self, ids: Sequence[int]) -> None:
-        self._answers._memory.remove(ids)
-        if (questions := self._answers._questions) is not None:
-            questions.remove(ids)
+        self._memory.remove(ids)
+        if self._questions is not None:
+            self._questions.remove(ids)
 
     def emptied(self) -> None:
-        if (questions := self._answers._questions) is not None:
-            questions.clear()
+        if self._questions is not None:
+            self._questions.clear()
 
     def touched(self) -> Sequence[tuple[int, int]]:
-        return self._answers._memory.touched()
+        return self._memory.touched()

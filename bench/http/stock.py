@@ -118,7 +118,7 @@ def pad(data: Path, embeds: Encoder, count: int, now: float) -> None:
 
 def _opened(data: Path, embeds: Encoder) -> Answers:
     answers = Answers.open(data, StoreSettings(), MemorySettings(), DecisionSettings())
-    answers.warm_vectors(embeds.fingerprint, embeds.dimensions)
+    answers.similar.load(embeds.fingerprint, embeds.dimensions)
     return answers
 
 

@@ -22,7 +22,7 @@ def restart(kept: Floats) -> None:
         _fill(Path(directory), kept)
         answers = _opened(Path(directory))
         began, spent = time.perf_counter(), time.process_time()
-        answers.warm_vectors("bench", DIMENSIONS)
+        answers.similar.load("bench", DIMENSIONS)
         took, spent = time.perf_counter() - began, time.process_time() - spent
         assert answers.stats.vectors == len(kept)
         answers.close()
@@ -37,7 +37,7 @@ def _opened(directory: Path) -> Answers:
 def _fill(directory: Path, kept: Floats) -> None:
     """Past the writer, which would take three times as long for the same rows."""
     answers = _opened(directory)
-    answers.warm_vectors("bench", DIMENSIONS)
+    answers.similar.load("bench", DIMENSIONS)
     answers.close()
     connection = sqlite3.connect(directory / "cache.db", isolation_level=None)
     connection.execute("PRAGMA synchronous=OFF")

@@ -61,7 +61,7 @@ def report(data: Path, embedder: Embedder, vault: Vault) -> Iterator[str]:
 
 def _filled(directory: Path, texts: list[str], vectors: Vectors, embedder: Embedder) -> Answers:
     answers = Answers.open(directory, StoreSettings(), MemorySettings(), DecisionSettings())
-    answers.warm_vectors(embedder.fingerprint, embedder.dimensions)
+    answers.similar.load(embedder.fingerprint, embedder.dimensions)
     for number, (text, vector) in enumerate(zip(texts, vectors, strict=True)):
         question = Question(_PARTITION, text)
         key = CacheKey(b"%032d" % number)
@@ -81,7 +81,7 @@ def _decisions(answers: Answers, asked: list[str], embedder: Embedder) -> Iterat
         steps: list[float] = []
         vector = _timed(steps, partial(embedder.embed, [text]))[0]
         question = Question(_PARTITION, text)
-        decide = partial(answers.similar, _SCOPE, question, vector, _NOW, "semantic")
+        decide = partial(answers.similar.find, _SCOPE, question, vector, _NOW, "semantic")
         read.cache_clear()
         reasons.cache_clear()
         _timed(steps, partial(_routed, text))

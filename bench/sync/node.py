@@ -290,7 +290,7 @@ def _answers(directory: Path) -> TimedAnswers:
         lambda: Labels(directory, DecisionSettings(), Calibration.load()),
     )
     made.purged = {}
-    made.warm_vectors(ENCODER, DIMENSIONS)
+    made.similar.load(ENCODER, DIMENSIONS)
     return made
 
 

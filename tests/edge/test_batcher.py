@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.batcher import BATCH_MAX, QUEUE_MAX, Batcher, Verdict
-from index.answers import Embed, Opinion
 from index.decision import Match, Miss
 from index.embedding import Tokens
 from index.entry import PartitionKey, Question, Scope, Timestamp
+from index.similar import Embed, Opinion
 from tests.fakes.entries import DIMENSIONS, entry
 
 SCOPE = Scope("shared")

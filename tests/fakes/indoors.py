@@ -302,7 +302,7 @@ async def indoors(
                 task.add_done_callback(running.discard)
                 return task
 
-            batcher = Batcher(answers.similar, reader, clock.wall, clock.monotonic)
+            batcher = Batcher(answers.similar.find, reader, clock.wall, clock.monotonic)
             collapse = Collapse(spawn, cache.answer_bytes_max)
             places = [
                 Upstream(place, place.name, frozenset(place.models))
@@ -437,7 +437,7 @@ async def indoors(
             if semantic:
                 encoder = WordEncoder()
                 batcher.load(encoder)
-                answers.warm_vectors(encoder.fingerprint, encoder.dimensions)
+                answers.similar.load(encoder.fingerprint, encoder.dimensions)
             yield Indoors(
                 handler,
                 exchanges,

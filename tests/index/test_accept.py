@@ -46,7 +46,7 @@ def open_(directory: Path, memory: MemorySettings | None = None) -> Answers:
     opened = Answers.open(
         directory, StoreSettings(), memory or MemorySettings(), DecisionSettings()
     )
-    opened.warm_vectors("e", DIMENSIONS)
+    opened.similar.load("e", DIMENSIONS)
     return opened
 
 

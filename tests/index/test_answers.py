@@ -42,7 +42,7 @@ def opened(directory: Path, memory: MemorySettings | None = None) -> Iterator[An
         directory, StoreSettings(), memory or MemorySettings(), DecisionSettings()
     )
     try:
-        answers.warm_vectors("e", DIMENSIONS)
+        answers.similar.load("e", DIMENSIONS)
         yield answers
     finally:
         answers.close()
@@ -53,7 +53,7 @@ def put(answers: Answers, one: Entry, axis: int = 0) -> None:
 
 
 def ask(answers: Answers, scope: Scope = SHARED, partition: PartitionKey = PARTITION) -> object:
-    return answers.similar(scope, Question(partition, QUESTION), vector(0), NOW, "all")
+    return answers.similar.find(scope, Question(partition, QUESTION), vector(0), NOW, "all")
 
 
 def remembers(answers: Answers, name: str | int, scope: Scope = SHARED) -> bool:
@@ -84,7 +84,7 @@ def test_what_waits_to_be_written_is_found_by_meaning(tmp_path: Path) -> None:
     """Who asks again at once, in other words, does not wait for the disk: the newest is found."""
     patient = StoreSettings(linger_s=60.0)
     answers = Answers.open(tmp_path, patient, MemorySettings(), DecisionSettings())
-    answers.warm_vectors("e", DIMENSIONS)
+    answers.similar.load("e", DIMENSIONS)
     first = entry("q", question=QUESTION)
     second = replace(first, body=b"second")
     for one in (first, second):
@@ -111,8 +111,8 @@ def test_a_restart_knows_it_all(tmp_path: Path) -> None:
     answers = Answers.open(tmp_path, StoreSettings(), MemorySettings(), DecisionSettings())
     assert answers.fetch(SHARED, one.key, NOW) == one
     assert ask(answers) == Miss("warming")
-    answers.warm_vectors("e", DIMENSIONS)
-    assert answers.semantic_ready
+    answers.similar.load("e", DIMENSIONS)
+    assert answers.similar.ready
     assert isinstance(ask(answers), Match)
     assert answers.report()["vectors_loaded"] == 1
     answers.check()
@@ -334,7 +334,7 @@ class AnswersAgainstDict(RuleBasedStateMachine):
         self.answers = Answers.open(
             self.directory, StoreSettings(), self.memory, DecisionSettings()
         )
-        self.answers.warm_vectors("e", DIMENSIONS)
+        self.answers.similar.load("e", DIMENSIONS)
         self.answers.restore(self.told)
 
     def entry(self, scope: Scope, name: int, model: str, ttl_s: float) -> Entry:
@@ -387,7 +387,7 @@ class AnswersAgainstDict(RuleBasedStateMachine):
     @rule(scope=SCOPES, name=NAMES)
     def similar(self, scope: Scope, name: int) -> None:
         asked = Question(partition_of(scope), f"what is the capital of {TOPICS[name]}?")
-        found = self.answers.similar(scope, asked, vector(name), self.now, "all")
+        found = self.answers.similar.find(scope, asked, vector(name), self.now, "all")
         if isinstance(found, Match):
             assert found.entry.question == asked
             self.true(scope, found.entry)

@@ -38,7 +38,7 @@ class Encoder:
 
 def open_(directory: Path, encoder: str = "e") -> Answers:
     opened = Answers.open(directory, StoreSettings(), MemorySettings(), DecisionSettings())
-    opened.warm_vectors(encoder, DIMENSIONS)
+    opened.similar.load(encoder, DIMENSIONS)
     return opened
 
 
@@ -56,7 +56,7 @@ def told(name: str = "q", version: int = 1) -> Entry:
 
 
 def ask(answers: Answers, embed: Encoder | None, near: NDArray[np.float32] = TRUE) -> Match | Miss:
-    return answers.similar(SHARED, Question(PARTITION, FRANCE), near, NOW, "all", None, embed)
+    return answers.similar.find(SHARED, Question(PARTITION, FRANCE), near, NOW, "all", None, embed)
 
 
 def accept(answers: Answers, vector: NDArray[np.float32], encoder: str = "e") -> None:
@@ -95,10 +95,10 @@ def test_whether_it_is_proven_outlives_a_restart(tmp_path: Path, proven: bool) -
 def test_a_vector_that_lies_costs_its_answer_and_names_its_node(answers: Answers) -> None:
     accept(answers, FALSE)
     named: list[Entry] = []
-    answers.on_false_hint = named.append
+    answers.similar.on_false_hint = named.append
     assert isinstance(ask(answers, Encoder(TRUE), FALSE), Miss)
     assert named == [told()]
-    assert answers.false_hints == {A: 1}
+    assert answers.similar.false_hints == {A: 1}
     answers.flush()
     assert answers.recall(SHARED, key("q"), NOW) is None
     assert answers.fetch(SHARED, key("q"), NOW) is None
@@ -109,15 +109,17 @@ def test_a_vector_that_lies_costs_its_answer_and_names_its_node(answers: Answers
 def test_what_our_encoder_cannot_read_was_not_read_by_theirs(answers: Answers) -> None:
     accept(answers, TRUE)
     assert isinstance(ask(answers, Encoder(None)), Miss)
-    assert answers.false_hints == {A: 1}
+    assert answers.similar.false_hints == {A: 1}
 
 
 def test_without_an_encoder_at_hand_it_is_passed_over(answers: Answers) -> None:
     accept(answers, TRUE)
     assert isinstance(ask(answers, None), Miss)
     assert answers.recall(SHARED, key("q"), NOW) is not None
-    judged = answers.weigh(Question(PARTITION, FRANCE), TRUE, "all")
-    assert not list(answers.weighed(SHARED, Question(PARTITION, FRANCE), judged)), "nor learned of"
+    judged = answers.similar.weigh(Question(PARTITION, FRANCE), TRUE, "all")
+    assert not list(answers.similar.weighed(SHARED, Question(PARTITION, FRANCE), judged)), (
+        "nor learned of"
+    )
 
 
 def test_ours_takes_its_place_and_decides(answers: Answers) -> None:
@@ -141,10 +143,10 @@ def test_without_a_hint_of_use_it_is_found_exactly_and_embedded_in_time(
     answers.flush()
     assert answers.recall(SHARED, key("q"), NOW) is not None
     assert ask(answers, Encoder()) == Miss("no-candidate")
-    ((id_, asked),) = answers.unembedded(10)
+    ((id_, asked),) = answers.similar.unembedded(10)
     assert asked.text == FRANCE
-    assert answers.unembedded(10) == [], "named once"
-    answers.embedded(id_, asked, TRUE)
+    assert answers.similar.unembedded(10) == [], "named once"
+    answers.similar.embedded(id_, asked, TRUE)
     answers.flush()
     encoder = Encoder()
     assert isinstance(ask(answers, encoder), Match)
@@ -154,9 +156,9 @@ def test_without_a_hint_of_use_it_is_found_exactly_and_embedded_in_time(
 def test_what_left_while_it_was_embedded_stays_away(answers: Answers) -> None:
     answers.accept(told(), NOW)
     answers.flush()
-    ((id_, asked),) = answers.unembedded(10)
+    ((id_, asked),) = answers.similar.unembedded(10)
     answers.purge(Purger()(Purge()))
-    answers.embedded(id_, asked, TRUE)
+    answers.similar.embedded(id_, asked, TRUE)
     answers.flush()
     assert answers.stats.vectors == 0
 
@@ -182,7 +184,7 @@ def test_another_encoder_embeds_what_it_finds(tmp_path: Path) -> None:
     answers.close()
     again = open_(tmp_path, "other")
     assert ask(again, Encoder()) == Miss("no-candidate")
-    assert [asked.text for _, asked in again.unembedded(10)] == [FRANCE]
+    assert [asked.text for _, asked in again.similar.unembedded(10)] == [FRANCE]
     again.close()
 
 

@@ -40,7 +40,7 @@ from tests.index.test_kill9 import body
 directory, first, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 settings = StoreSettings(checkpoint_bytes=1 << 20, tick_s=0.05)
 answers = Answers.open(directory, settings, MemorySettings(max_bytes=1 << 20), DecisionSettings())
-answers.warm_vectors("e", DIMENSIONS)
+answers.similar.load("e", DIMENSIONS)
 random, waiting, n, purger = Random(seed), deque(), first, Purger()
 calm = seed % 2 == 0  # an answer now and then, whose group is itself; or more than a group holds
 print("ready", flush=True)
@@ -88,7 +88,7 @@ def test_what_was_acknowledged_is_there_after_kill_9(tmp_path: Path) -> None:
             for stored, _ in answers._store.hottest(1 << 30):
                 n = int(stored.entry.key.strip(b"."))
                 assert stored.entry.body == body(n), f"round {round_}: torn"
-            answers.warm_vectors("e", DIMENSIONS)
+            answers.similar.load("e", DIMENSIONS)
             assert answers.stats.store.rotten == 0
             answers.check()
         finally:

@@ -80,7 +80,7 @@ class Tenants(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.answers = Answers.open(self.directory, FILE, MEMORY, DecisionSettings())
-        self.answers.warm_vectors("one-hot", DIMENSIONS)
+        self.answers.similar.load("one-hot", DIMENSIONS)
         self.answers.restore(self.purges)
 
     def question(self, scope: Scope, name: int) -> Question:
@@ -152,7 +152,7 @@ class Tenants(RuleBasedStateMachine):
 
     @rule(scope=TENANTS, name=NAMES)
     def similar(self, scope: Scope, name: int) -> None:
-        found = self.answers.similar(
+        found = self.answers.similar.find(
             scope, self.question(scope, name), vector(name), self.now, KIND, None, embedded
         )
         if not isinstance(found, Miss):
@@ -191,8 +191,8 @@ class Tenants(RuleBasedStateMachine):
     @rule(scope=TENANTS, name=NAMES)
     def explain(self, scope: Scope, name: int) -> None:
         question = self.question(scope, name)
-        judged = self.answers.weigh(question, vector(name), KIND)
-        for _, found in self.answers.weighed(scope, question, judged):
+        judged = self.answers.similar.weigh(question, vector(name), KIND)
+        for _, found in self.answers.similar.weighed(scope, question, judged):
             assert found.body.startswith(canary(scope)), "explain: another tenant's answer"
             assert found == self.latest.get((scope, found.key)), "explain: purged, or replaced"
 
