@@ -24,7 +24,7 @@ fill       disk, then meaning, then an upstream; and what may be stored
 refresh    answers fetched anew before or after they expire, while nobody waits
 curate     answers put into the cache on purpose
 snapshots  what is remembered, out and in; imported: the purges that came with it
-untold     purges that hold on this node alone
+untold     purges that hold on this node alone; purges: on whose word
 advice     what an operator should know of the fleet, and would not notice; fleet_report: all of it
 status     what happened, as Cache-Status and Server-Timing
 handler    the path of one request

@@ -8,13 +8,14 @@ from typing import Any
 from edge.batcher import Batcher
 from edge.decisions import Decided, Decisions, bound, class_gauges, explained
 from edge.dialects import Dialect
-from edge.errors import ClientError
+from edge.errors import EdgeError
 from edge.policy import CacheSettings, RouteSettings, kind_of, route
 from index import prompt
 from index.answers import Answers
 from index.control import ClassReport
 from index.decision import Miss, verdict
-from index.entry import Question, Scope
+from index.entry import CacheKey, Question, Scope
+from index.prompt import Prompt
 
 
 class Insight:
@@ -48,10 +49,7 @@ class Insight:
 
     async def about(self, scope: Scope, body: bytes) -> Mapping[str, Any]:
         """How a request would be decided now. Raises ValueError."""
-        try:
-            asked = self._dialect.parse(body).prompt
-        except ClientError as exc:
-            raise ValueError(exc.message) from exc
+        asked = self._parsed(body)
         rules = route(asked.model, self._routes, self._cache)
         routed = prompt.route(asked, scope, self._secret, rules.classes)
         kind = kind_of(scope, rules, routed.cls)
@@ -61,6 +59,16 @@ class Insight:
         else:
             decided = await self._judged(decided.about(kind, routed.asked), routed.asked)
         return explained(decided, self._report(kind), owner=True)
+
+    def key_of(self, scope: Scope, body: bytes) -> CacheKey:
+        """The key of a request's answer. Raises ValueError."""
+        return prompt.exact_key(self._parsed(body), scope, self._secret)
+
+    def _parsed(self, body: bytes) -> Prompt:
+        try:
+            return self._dialect.parse(body).prompt
+        except EdgeError as exc:
+            raise ValueError(exc.message) from exc
 
     async def _judged(self, decided: Decided, question: Question) -> Decided:
         made = await self._batcher.similar(decided.scope, question, decided.kind, search=False)

@@ -30,8 +30,8 @@ from edge.batcher import Batcher
 from edge.checks import Checks
 from edge.collapse import Collapse, Flight
 from edge.config import Config
+from edge.console import explaining, membership, purging, warming
 from edge.console import keys as handing_out
-from edge.console import membership, warming
 from edge.console import upstreams as operated
 from edge.console.admin import AdminServer
 from edge.cors import Cors
@@ -40,10 +40,9 @@ from edge.decisions import Decisions
 from edge.dialects.openai_chat import OpenAiChat
 from edge.dispatch import Dispatch
 from edge.door import Door
-from edge.errors import EdgeError
 from edge.feedback import Feedback
 from edge.fill import Fill
-from edge.fleet import Fleet, Purging
+from edge.fleet import Fleet
 from edge.gate import Gate
 from edge.handler import PromptHandler
 from edge.imported import ImportedPurges
@@ -73,6 +72,7 @@ from edge.preflight import (
     warnings,
 )
 from edge.protection.connections import Connections
+from edge.purges import Purges
 from edge.refill import Refill
 from edge.refresh import Refresh
 from edge.regional.client import RedisClient
@@ -90,15 +90,7 @@ from edge.wire.http3 import Http3Wire
 from edge.wire.tls import ServerTls
 from edge.wire.upstream import UpstreamClient
 from index.answers import Answers
-from index.entry import (
-    CacheKey,
-    Instant,
-    Purge,
-    Scope,
-    Timestamp,
-)
-from index.prompt import exact_key
-from sync.replica import PurgeRefused
+from index.entry import Instant, Timestamp
 
 log = logging.getLogger("node")
 
@@ -349,6 +341,7 @@ class Node:
             self.fleet.stamp,
             wall,
         )
+        self.purges = Purges(self.fleet, self.answers, self._readers, self._untold)
         self._snapshots = Snapshots(
             self.answers,
             self._readers,
@@ -387,7 +380,9 @@ class Node:
             self._fill,
             self._metrics,
             decisions,
-            Feedback(self.answers, decisions, self._readers, self._collapse.renew, self._forget),
+            Feedback(
+                self.answers, decisions, self._readers, self._collapse.renew, self.purges.forget
+            ),
             self.fleet,
             self._gate,
             self._door,
@@ -446,6 +441,8 @@ class Node:
         """Open the listeners: the operator's first, so that a probe sees a node that starts."""
         config = self.config
         routes = [
+            *purging.routes(self.purges, self._insight.key_of),
+            *explaining.routes(self._insight),
             *membership.routes(self.fleet),
             *operated.routes(self.pool, self._drains, wall, monotonic),
             *handing_out.routes(self._key_desk),
@@ -602,44 +599,6 @@ class Node:
 
     def _advice(self) -> list[str]:
         return advice(self.fleet.report.standing(reaches(self.config, keys=bool(len(self._keys)))))
-
-    async def purge(
-        self, purge: Purge, *, soft: bool = False, dry_run: bool = False, wait_s: float = 0.0
-    ) -> Purging:
-        if dry_run:
-            loop = asyncio.get_running_loop()
-            return Purging(await loop.run_in_executor(self._readers, self.answers.count, purge))
-        done = await self.fleet.purge(purge, soft=soft, wait_s=wait_s)
-        log.warning(
-            "event=purged entries=%d scope=%s label=%s soft=%s confirmed=%d unconfirmed=%s",
-            done.matched, purge.scope or "-", purge.label or "-", soft,
-            len(done.confirmed), ",".join(done.unconfirmed) or "-",
-        )  # fmt: skip
-        return done
-
-    async def _forget(self, purge: Purge) -> bool:
-        """For who was told that an answer is wrong: gone here on return, elsewhere soon after.
-
-        False: others are not told, as this node may not tell them answers of that scope either.
-        """
-        try:
-            await self.purge(purge)
-        except PurgeRefused:
-            await self._untold.purge(purge)
-            return False
-        return True
-
-    def key_of(self, scope: Scope, path: str, body: bytes) -> CacheKey:
-        try:
-            return exact_key(self._dialect.parse(body).prompt, scope, self._secret)
-        except EdgeError as exc:
-            raise ValueError(exc.message) from exc
-
-    def explain(self, request_id: str) -> Mapping[str, Any] | None:
-        return self._insight.of(request_id)
-
-    async def explain_request(self, scope: Scope, body: bytes) -> Mapping[str, Any]:
-        return await self._insight.about(scope, body)
 
     def _where(self) -> str:
         return " ".join(f"{name}={address}" for name, address in self.addresses.items())

@@ -9,7 +9,8 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from edge.admission.issuing import OVERLAP_S, Terms
-from edge.console.membership import NO_STORE, refusal
+from edge.console import replies
+from edge.console.membership import refusal
 from index.entry import Timestamp
 from sync.application import Refused
 from sync.keybook import KeyRecord
@@ -84,7 +85,7 @@ def routes(keys: Keys) -> list[web.RouteDef]:
 
     async def listed(_request: web.Request) -> web.Response:
         known = [_shown(one, keys.now()) for one in keys.records()]
-        return web.json_response({"keys": known}, headers=NO_STORE)
+        return replies.told({"keys": known})
 
     return [
         web.get("/admin/keys", listed),
@@ -98,7 +99,7 @@ def _answer(told: Told, now: Timestamp) -> web.Response:
     document = {**_shown(told.record, now), "unaware": list(told.unaware), "kept": told.kept}
     if told.key is not None:
         document["key"] = told.key
-    return web.json_response(document, headers=NO_STORE)
+    return replies.told(document)
 
 
 def _shown(record: KeyRecord, now: Timestamp) -> Mapping[str, Any]:

@@ -1,18 +1,16 @@
 """The part of the operator's listener that says who belongs to the fleet."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
+from edge.console.replies import error, told
 from index.entry import NodeName, Timestamp
 from sync.application import Refused
 from sync.enrolment import VALID_S
 from sync.invites import Terms
-
-NO_STORE = {"cache-control": "no-store"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +62,7 @@ def routes(fleet: Fleet) -> list[web.RouteDef]:
             made = await fleet.invite(asked.terms, asked.valid_s)
         except (ValidationError, Refused) as exc:
             return refusal(exc)
-        told = {"token": made.token, "until": made.until, "address": made.address}
-        return web.json_response(told, headers=NO_STORE)
+        return told({"token": made.token, "until": made.until, "address": made.address})
 
     async def revoke(request: web.Request) -> web.Response:
         try:
@@ -73,22 +70,20 @@ def routes(fleet: Fleet) -> list[web.RouteDef]:
             done = await fleet.revoke(asked.node, keep=asked.keep)
         except (ValidationError, Refused) as exc:
             return refusal(exc)
-        told: Mapping[str, Any] = {
-            "node": done.node,
-            "purged": done.purged,
-            "had_operator_key": done.had_operator_key,
-        }
-        return web.json_response(told, headers=NO_STORE)
+        return told(
+            {
+                "node": done.node,
+                "purged": done.purged,
+                "had_operator_key": done.had_operator_key,
+            }
+        )
 
     return [web.post("/admin/invite", invite), web.post("/admin/revoke", revoke)]
 
 
 def refusal(exc: ValidationError | Refused) -> web.Response:
     if isinstance(exc, Refused):
-        status, message = exc.status, str(exc)
-    else:
-        first = exc.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        status, message = 400, f"{place}: {first['msg']}" if place else first["msg"]
-    error = {"message": f"{message}.", "type": "invalid_request_error", "param": None, "code": None}
-    return web.json_response({"error": error}, status=status, headers=NO_STORE)
+        return error(exc.status, f"{exc}.")
+    first = exc.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return error(400, f"{place}: {first['msg']}." if place else f"{first['msg']}.")

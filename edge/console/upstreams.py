@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from edge.console.replies import error, told
 from edge.errors import ClientError
 from edge.json_body import read_object
 from edge.kept import Kept
@@ -21,7 +22,6 @@ from index.entry import Instant, Timestamp
 
 log = logging.getLogger("upstream")
 
-NO_STORE = {"cache-control": "no-store"}
 FILE = "drained.json"
 """In the data directory."""
 Drains = dict[str, Drain]
@@ -48,13 +48,13 @@ def routes(
 ) -> list[web.RouteDef]:
     writing = asyncio.Lock()
 
-    def known(status: int = 200) -> web.Response:
+    def known() -> web.Response:
         now, time = monotonic(), wall()
         document = {
             "upstreams": report.told(pool, now, time),
             "maintenance": report.maintenance(pool, time),
         }
-        return web.json_response(document, status=status, headers=NO_STORE)
+        return told(document)
 
     async def list_all(_request: web.Request) -> web.Response:
         return known()
@@ -63,11 +63,11 @@ def routes(
         try:
             act, name, by = _asked(await request.read())
         except (ValueError, ClientError) as exc:
-            return _error(400, f"{str(exc).rstrip('.')}. {_HELP}")
+            return error(400, f"{str(exc).rstrip('.')}. {_HELP}.")
         one = pool.find(name)
         if one is None:
             names = ", ".join(other.name for other in pool.upstreams)
-            return _error(404, f"There is no upstream {name!r}. There are: {names}")
+            return error(404, f"There is no upstream {name!r}. There are: {names}.")
         if act == "resume":
             pool.resume(name)
         elif not one.drained:
@@ -79,7 +79,7 @@ def routes(
             async with writing:  # or an older state might be the last to be written
                 await asyncio.to_thread(kept.keep, kept.written(pool.drains))
         except OSError as exc:
-            return _error(500, f"Done, but a restart will not know of it: {exc.strerror}")
+            return error(500, f"Done, but a restart will not know of it: {exc.strerror}.")
         return known()
 
     return [web.get("/admin/upstreams", list_all), web.post("/admin/upstreams", change)]
@@ -96,8 +96,3 @@ def _asked(body: bytes) -> tuple[str, str, str]:
     if not (isinstance(name, str) and name):
         raise ValueError("Its name is missing")
     return act, name, by
-
-
-def _error(status: int, message: str) -> web.Response:
-    error = {"message": f"{message}.", "type": "invalid_request_error", "param": None, "code": None}
-    return web.json_response({"error": error}, status=status, headers=NO_STORE)

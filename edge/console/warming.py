@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from edge.console.replies import NO_STORE, error, told
 from edge.curate import Curated, Order
 from edge.errors import ClientError, EdgeError
 from edge.json_body import read_object
@@ -24,7 +25,6 @@ from sync.snapshot import MEDIA_TYPE, SnapshotError
 log = logging.getLogger("admin")
 
 CHUNK_BYTES = 256 * 1024
-NO_STORE = {"cache-control": "no-store"}
 
 
 class Curator(Protocol):
@@ -52,17 +52,17 @@ def routes(curate: Curator, snapshots: Snapshots) -> list[web.RouteDef]:
         try:
             order, wants_answer = order_of(await request.read())
             done = await curate(order)
-        except EdgeError as error:
-            return _refusal(error)
-        return web.json_response(_told(done, wants_answer), headers=NO_STORE)
+        except EdgeError as exc:
+            return _refusal(exc)
+        return told(_told(done, wants_answer))
 
     async def seen(_request: web.Request) -> web.StreamResponse:
-        return web.json_response({"seen": curate.seen}, headers=NO_STORE)
+        return told({"seen": curate.seen})
 
     async def export(request: web.Request) -> web.StreamResponse:
         unknown = request.query.keys() - {"tenant", "model", "label"}
         if unknown or not all(request.query.values()):
-            return _error(400, "Export takes tenant, model and label, none of them empty.")
+            return error(400, "Export takes tenant, model and label, none of them empty.")
         response = web.StreamResponse(headers={"content-type": MEDIA_TYPE, **NO_STORE})
         chunks = snapshots.export(*(request.query.get(n) for n in ("tenant", "model", "label")))
         try:
@@ -78,11 +78,11 @@ def routes(curate: Curator, snapshots: Snapshots) -> list[web.RouteDef]:
 
     async def import_(request: web.Request) -> web.StreamResponse:
         try:
-            told = await snapshots.take_in(request.content.iter_chunked(CHUNK_BYTES))
+            found = await snapshots.take_in(request.content.iter_chunked(CHUNK_BYTES))
         except SnapshotError as exc:
-            return _error(400, f"{exc}.")
+            return error(400, f"{exc}.")
         # What was taken before something went wrong is told with it: 200 is for all of it only.
-        return web.json_response(told, status=422 if told["error"] else 200, headers=NO_STORE)
+        return told(found, 422 if found["error"] else 200)
 
     return [
         web.post("/admin/warm", warm),
@@ -204,15 +204,6 @@ def _unclear(what: str) -> ClientError:
     return ClientError(f"{what}. {_HELP}.")
 
 
-def _refusal(error: EdgeError) -> web.Response:
-    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
-    return _error(error.status, error.message, error.code, headers)
-
-
-def _error(
-    status: int, message: str, code: str | None = None, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    return web.json_response(
-        {"error": error}, status=status, headers={**NO_STORE, **(headers or {})}
-    )
+def _refusal(why: EdgeError) -> web.Response:
+    headers = {} if why.retry_after_s is None else {"retry-after": str(why.retry_after_s)}
+    return error(why.status, why.message, why.code, headers)

@@ -13,7 +13,7 @@ import pytest
 
 from edge.node import Node
 from index.entry import SHARED, Entry, NodeName, Purge, Timestamp
-from tests.fakes.doors import CHAT, Door, ask, chat, doors
+from tests.fakes.doors import Door, ask, chat, doors
 from tests.fakes.node import running_node, url
 from tests.fakes.upstream import Exchange, ScriptedUpstream, completion
 
@@ -243,7 +243,7 @@ async def test_what_another_node_fetched_is_purged_with_it_whoever_labels_it(
     assert told["outcome"] == "present"
     entry = held(node, "Why is the sky blue?")
     assert (entry.stored_by, "sky" in entry.labels) == (own.stored_by, True)
-    assert (await node.purge(Purge(label="by:sfo-1.3f9c2a1b"))).matched == 1
+    assert (await node.purges.purge(Purge(label="by:sfo-1.3f9c2a1b"))).matched == 1
 
 
 async def test_a_life_of_its_own(admin: aiohttp.ClientSession) -> None:
@@ -312,6 +312,6 @@ async def test_a_page_in_a_browser_cannot_warm(admin: aiohttp.ClientSession) -> 
 
 def held(node: Node, prompt: str) -> Entry:
     body = json.dumps(chat(prompt)).encode()
-    hot = node.answers.recall(SHARED, node.key_of(SHARED, CHAT, body), Timestamp(time.time()))  # noqa: TID251
+    hot = node.answers.recall(SHARED, node._insight.key_of(SHARED, body), Timestamp(time.time()))  # noqa: TID251
     assert hot is not None
     return hot.entry

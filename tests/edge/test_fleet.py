@@ -117,7 +117,7 @@ async def test_a_purge_on_one_is_confirmed_by_the_other(
     two: Two, upstream: ScriptedUpstream
 ) -> None:
     await popular_on_a(two)
-    done = await two.b.purge(Purge(label="model:test-model"), wait_s=10.0)
+    done = await two.b.purges.purge(Purge(label="model:test-model"), wait_s=10.0)
     assert done.matched == 1
     assert done.confirmed == (two.a.fleet.name,)
     assert done.unconfirmed == ()
@@ -182,7 +182,7 @@ async def test_a_node_that_does_not_hear_a_purge_is_named(
         await popular_on_a(two)
         gone = two.b.fleet.name
         await stopped(two.b)
-        done = await two.a.purge(Purge(), wait_s=0.05)
+        done = await two.a.purges.purge(Purge(), wait_s=0.05)
         assert done.confirmed == ()
         assert done.unconfirmed == (gone,)
 
@@ -212,7 +212,7 @@ async def test_a_node_that_was_retired_leaves_its_answers_and_is_waited_for_no_m
     retired = await two.b.fleet.revoke("fra-1", keep=True)
     assert retired.purged is None
     assert (await ask(two.at_b, PROMPT)).cache["hit"] is True
-    done = await two.b.purge(Purge(), wait_s=10.0)
+    done = await two.b.purges.purge(Purge(), wait_s=10.0)
     assert (done.matched, done.unconfirmed) == (1, ())
     assert two.b.readiness()[1]["others"] == {
         **{"alive": 0, "suspect": 0, "dead": 0, "leaving": 0},

@@ -65,7 +65,7 @@ async def test_a_purge_beyond_a_nodes_scopes_is_refused_in_words(alone: Node) ->
         async with session.post(told, json={"everything": True}) as refused:
             assert refused.status == 403
             assert "ask another node" in (await refused.json())["error"]["message"]
-    assert (await alone.purge(Purge(scope=Scope("shared")))).matched == 0
+    assert (await alone.purges.purge(Purge(scope=Scope("shared")))).matched == 0
 
 
 async def test_a_digest_that_nobody_asks_for_any_more_does_not_grow(alone: Node) -> None:

@@ -50,7 +50,7 @@ async def test_it_is_purged_with_the_node_that_imported_it_and_with_the_one_that
         (copy,) = await kept_by(two.b)
         assert copy.stored_by == two.a.fleet.name
         (fetched_by,) = [label for label in copy.labels if label.startswith("by:")]
-        assert (await two.b.purge(Purge(label=fetched_by))).matched == 1
+        assert (await two.b.purges.purge(Purge(label=fetched_by))).matched == 1
 
 
 async def test_what_may_be_kept_in_another_region_alone_is_not_imported(

@@ -283,5 +283,5 @@ async def test_purged_meanings_are_gone(door: Door, node: Node) -> None:
     from index.entry import Purge
 
     await asked(door, node, ASKED)
-    assert (await node.purge(Purge(label="model:test-model"))).matched == 1
+    assert (await node.purges.purge(Purge(label="model:test-model"))).matched == 1
     assert (await asked(door, node, REWORDED)).cache["fwd"] == "miss"

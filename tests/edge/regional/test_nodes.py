@@ -121,7 +121,7 @@ async def test_what_one_fetched_anew_the_other_does_not_fetch_again(
     async with region(tmp_path, upstream.base_url, server, cache=cache) as two:
         await kept(two, two.at_a)
         assert str((await ask(two.at_b, PROMPT)).cache["detail"]) == "redis"
-        await two.a.purge(Purge(), soft=True, wait_s=20.0)
+        await two.a.purges.purge(Purge(), soft=True, wait_s=20.0)
         await kept(two, two.at_a, cache_control="no-cache")
         assert str((await ask(two.at_b, PROMPT)).cache["detail"]) == "swr"
         await until(lambda: tier(two.b).counts.found == 2)
@@ -154,7 +154,7 @@ async def test_what_was_purged_does_not_come_back_from_there(
 ) -> None:
     async with region(tmp_path, upstream.base_url, server) as two:
         await kept(two, two.at_a)
-        done = await two.a.purge(Purge(label="model:test-model"), wait_s=20.0)
+        done = await two.a.purges.purge(Purge(label="model:test-model"), wait_s=20.0)
         assert done.confirmed == (two.b.fleet.name,)
         assert len(server.names()) == 1, "it lies there still"
         assert (await ask(two.at_b, PROMPT)).text == f"answer 2 to: {PROMPT}"
@@ -309,7 +309,7 @@ async def test_who_forgot_what_was_purged_takes_nothing_older_from_there(
         for prompt in prompts:
             await ask(door, prompt)
         await until(lambda: tier(node).counts.put == 2)
-        await node.purge(Purge())
+        await node.purges.purge(Purge())
     for name in ("fleet.db-wal", "fleet.db-shm"):
         (tmp_path / name).unlink(missing_ok=True)
     (tmp_path / "fleet.db").write_bytes(b"garbage" * 4_096)

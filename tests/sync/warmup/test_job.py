@@ -78,7 +78,7 @@ async def test_a_purge_while_the_upstream_answers_holds_on_every_node(
     bench: Bench, purged_on: int
 ) -> None:
     async def answer(exchange: Exchange) -> web.StreamResponse:
-        await bench.nodes[purged_on].purge(Purge())
+        await bench.nodes[purged_on].purges.purge(Purge())
         return await exchange.json(completion("An answer from before the purge."))
 
     bench.upstream.script = answer
@@ -89,7 +89,7 @@ async def test_a_purge_while_the_upstream_answers_holds_on_every_node(
 
 async def test_purges_of_before_do_not_keep_an_answer_from_any_node(bench: Bench) -> None:
     for node in bench.nodes:
-        await node.purge(Purge())
+        await node.purges.purge(Purge())
     bench.write(SKY)
     await bench.warm(nodes=bench.both)
     assert (await bench.ask(SKY, 0)).cache["hit"] is True
