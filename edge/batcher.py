@@ -7,7 +7,7 @@ takes up to `BATCH_MAX` of them at once. Nobody waits for a batch to fill: a lon
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -90,6 +90,10 @@ class Batcher:
         """Ask for second opinions from now on."""
         self._verifier = verifier
         self._deadline_s = deadline_s
+
+    def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
+        yield "embedded", "Prompts embedded.", lambda: self.embedded
+        yield "embed_batches", "Calls of the encoder.", lambda: self.batches
 
     async def similar(
         self,

@@ -6,7 +6,7 @@ right key is its plan's (`edge.gate`). Wrong keys are logged in the form that th
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from random import Random
 from typing import Any
@@ -90,6 +90,10 @@ class Door:
             "lockouts": self.lockouts,
             "sources_of_wrong_keys": len(self._lockout),
         }
+
+    def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
+        yield "wrong_keys", "Requests with a wrong API key or none.", lambda: self.failures
+        yield "lockouts", "Times somebody was locked out.", lambda: self.lockouts
 
     # Requests without a key.
 

@@ -8,7 +8,7 @@ cancelled. It then hands the place on.
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -178,6 +178,10 @@ class Line:
         while True:
             await asyncio.sleep(LOOK_S)
             self.wake()
+
+    def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
+        yield "upstream_calls", "Calls of upstreams that run.", lambda: self.running
+        yield "queue_waiting", "Calls that wait for room.", lambda: len(self)
 
     def check(self) -> None:
         """Audit; for tests, O(n)."""

@@ -3,7 +3,7 @@ second opinion, and the vectors of what is stored."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 
@@ -71,6 +71,9 @@ class Meaning:
         self.settled.set()
         log.info("event=semantic_ready model=%s", self._encoder.model)
         await self._embed_idly()
+
+    def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
+        yield "semantic_ready", "1 once meaning answers.", lambda: self.state == "ready"
 
     async def _load_verifier(self) -> None:
         """A second opinion, if there is one: without it there are fewer hits, and none is wrong."""

@@ -609,7 +609,6 @@ class Node:
     def _watch(self) -> None:
         watch = self._metrics.watch
         watch("ready", "1 while new users may be sent here.", lambda: float(self.readiness()[0]))
-        watch("semantic_ready", "1 once meaning answers.", lambda: self.meaning.state == "ready")
         watch(
             "connections",
             "Open connections.",
@@ -630,30 +629,23 @@ class Node:
             "QUIC clients that had to prove their address first.",
             lambda: sum(wire.retries for wire in self._http3()),
         )
-        watch("wrong_keys", "Requests with a wrong API key or none.", lambda: self._door.failures)
-        watch("lockouts", "Times somebody was locked out.", lambda: self._door.lockouts)
-        watch("upstream_calls", "Calls of upstreams that run.", lambda: self._line.running)
-        watch("queue_waiting", "Calls that wait for room.", lambda: len(self._line))
-        watch(
-            "utilisation",
-            "Share of what can be asked of upstreams at a time; NaN: none can be asked.",
-            lambda: or_nan(self._board.load()),
+        parts = (
+            self.answers,
+            self.meaning,
+            self._batcher,
+            self._door,
+            self._line,
+            self._board,
+            self.fleet.report,
+            self._regional,
+            self._strict,
         )
-        watch(
-            "expected_utilisation",
-            "The same, as expected of this hour of the week; NaN: not known yet.",
-            lambda: or_nan(self._board.expected()),
-        )
+        for part in [one for one in parts if one is not None]:
+            for name, what, read in part.gauges():
+                watch(name, what, read)
         self._metrics.watch_waits(
             lambda: ((one.plan or "", or_nan(one.predicted_s)) for one in self._board.waits())
         )
-        watch("embedded", "Prompts embedded.", lambda: self._batcher.embedded)
-        watch("embed_batches", "Calls of the encoder.", lambda: self._batcher.batches)
-        watch("refuted_pairs", "Pairs proven wrong.", lambda: self.answers.labels.refuted)
         self._metrics.watch_classes(self._insight.gauges)
-        watched = (self.answers, self.fleet.report, self._regional, self._strict)
-        for part in [one for one in watched if one is not None]:
-            for name, what, read in part.gauges():
-                watch(name, what, read)
         self._metrics.watch_fleet(self.fleet.report.lags)
         self._metrics.watch_upstreams(lambda: report.facts(self.pool, monotonic(), wall()))

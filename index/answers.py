@@ -352,6 +352,7 @@ class Answers:
             "Answers evicted from memory.",
             lambda: self._memory.stats.evictions,
         )
+        yield "refuted_pairs", "Pairs proven wrong.", lambda: self.labels.refuted
         yield "vectors", "Questions that can be found by meaning.", lambda: self.stats.vectors
         for name, meaning in _STORE_GAUGES.items():
             yield (

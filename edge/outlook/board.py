@@ -7,7 +7,7 @@ looks at it costs no more than its bytes.
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -17,6 +17,7 @@ from edge.documents import Document
 from edge.gate import WEIGHT
 from edge.kept import Kept
 from edge.line import PRUDENCE, AdmissionSettings, Line
+from edge.metrics import or_nan
 from edge.outlook.facts import Facts, Wait, document, guidance
 from edge.outlook.health import Healths
 from edge.outlook.history import History, Learned
@@ -127,6 +128,18 @@ class Board:
             replace(one, predicted_s=seconds)
             for one, seconds in zip(self._plans, foreseen, strict=True)
         ]
+
+    def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
+        yield (
+            "utilisation",
+            "Share of what can be asked of upstreams at a time; NaN: none can be asked.",
+            lambda: or_nan(self.load()),
+        )
+        yield (
+            "expected_utilisation",
+            "The same, as expected of this hour of the week; NaN: not known yet.",
+            lambda: or_nan(self.expected()),
+        )
 
     def facts(self) -> Facts:
         now = self._monotonic()
