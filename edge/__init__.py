@@ -36,5 +36,6 @@ config     every setting: file, then environment, then flags; coherence: do they
 meaning    loads what answers by meaning need; models: which there are, the node's own among them
 local_model, identity, listen, log: the demonstration model, secret and certificate, sockets, lines
 limits     of plans: what other nodes granted of them, and what they are told
+listeners  where users and the operator reach the node
 node       the composition root
 """

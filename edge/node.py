@@ -7,11 +7,9 @@ down nothing is closed before what still writes to it.
 
 import asyncio
 import contextlib
-import datetime as dt
 import logging
 import os
 import resource
-import socket
 import time
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +20,7 @@ from random import Random
 from secrets import token_hex
 from typing import Any
 
-from edge import feedback, identity, listen
+from edge import feedback, identity
 from edge.admission.plans import Quotas
 from edge.advice import advice, keep_saying
 from edge.ask import Ask
@@ -52,6 +50,7 @@ from edge.kept import Kept
 from edge.key_desk import KeyDesk
 from edge.limits import FleetLimits
 from edge.line import Line
+from edge.listeners import Listeners
 from edge.meaning import Meaning
 from edge.metrics import Metrics, or_nan
 from edge.models import Models
@@ -66,7 +65,6 @@ from edge.preflight import (
     key_ring,
     reaches,
     redis_password,
-    server_tls,
     upstream_key,
     upstreams,
     warnings,
@@ -85,16 +83,12 @@ from edge.rules import Rules
 from edge.sharing import Sharing
 from edge.snapshots import Snapshots
 from edge.untold import Untold
-from edge.wire.http1 import Http1Wire
-from edge.wire.http3 import Http3Wire
-from edge.wire.tls import ServerTls
 from edge.wire.upstream import UpstreamClient
 from index.answers import Answers
 from index.entry import Instant, Timestamp
 
 log = logging.getLogger("node")
 
-ALT_SVC_MAX_AGE_S = 900
 KEYS_LOST_HINT = "fleet.db was damaged or removed: put a copy back, join again, or make new keys"
 
 
@@ -125,7 +119,8 @@ class Node:
         """Raises ConfigError when the configuration cannot work here."""
         self.config = config
         self.state = "starting"
-        self.addresses: dict[str, listen.Address] = {}
+        self._listeners = Listeners(config)
+        self.addresses = self._listeners.addresses
         self.started = asyncio.Event()
         self._keys = key_ring(config.keys, environ)
         self.pool = Pool(
@@ -141,7 +136,6 @@ class Node:
         self._at_once = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._wires: dict[str, Http1Wire | Http3Wire] = {}
         self._metrics = Metrics()
         self._regional: RegionalTier | None = None
         self._strict: StrictQuotas | None = None
@@ -153,15 +147,16 @@ class Node:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         async with contextlib.AsyncExitStack() as stack:
             self._secret = identity.fleet_secret(self.config.fleet.secret_file, data)
-            sockets = self._bind(stack)
+            stack.callback(self._listeners.close)
+            self._listeners.bind()
             self._build(stack, data)
             async with asyncio.TaskGroup() as self._tasks:
-                await self._open(stack, sockets)
+                await self._open(stack)
                 await self._spawn_background()
                 for found in warnings(self.config):
                     log.warning("event=advice what=%s", found)
                 self.state = "ready"
-                log.info("event=ready name=%s %s", self.config.node.name, self._where())
+                log.info("event=ready name=%s %s", self.config.node.name, self._listeners)
                 self.started.set()
                 await self._stop.wait()
                 await self._drain()
@@ -421,25 +416,8 @@ class Node:
         """For who is built before the fill, and is told by it of misses."""
         return self._fill(ask, flight)
 
-    def _bind(self, stack: contextlib.AsyncExitStack) -> dict[str, socket.socket]:
-        """All sockets at once and first of all: a port in use is said before anything is done."""
-        node = self.config.node
-        sockets = {"admin": listen.bind_tcp(listen.parse(node.admin))}
-        if node.plain:
-            sockets["plain"] = listen.bind_tcp(listen.parse(node.plain))
-        if node.listen:
-            tcp, udp = listen.bind_tcp_and_udp(listen.parse(node.listen))
-            sockets |= {"listen": tcp, "quic": udp}
-        for name, sock in sockets.items():
-            stack.callback(sock.close)
-            self.addresses[name] = listen.bound(sock)
-        return sockets
-
-    async def _open(
-        self, stack: contextlib.AsyncExitStack, sockets: Mapping[str, socket.socket]
-    ) -> None:
+    async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         """Open the listeners: the operator's first, so that a probe sees a node that starts."""
-        config = self.config
         routes = [
             *purging.routes(self.purges, self._insight.key_of),
             *explaining.routes(self._insight),
@@ -448,50 +426,12 @@ class Node:
             *handing_out.routes(self._key_desk),
             *warming.routes(self._curate, self._snapshots),
         ]
-        admin = AdminServer(sockets["admin"], self, self._metrics, routes)
+        admin = AdminServer(self._listeners.sockets["admin"], self, self._metrics, routes)
         stack.push_async_callback(admin.stop)
         await admin.start()
         for upstream in self.pool.upstreams:
             await self._client.add(upstream, self._upstream_keys[upstream.name])
-        if "listen" in sockets:
-            certificate, key = self._certificate()
-            port = config.node.public_port or self.addresses["quic"].port
-            alt_svc = f'h3=":{port}"; ma={ALT_SVC_MAX_AGE_S}'
-            tls = server_tls(certificate, key)
-            quic = Http3Wire(
-                sockets["quic"],
-                certificate,
-                key,
-                self._handler,
-                config.http3,
-                self._connections,
-            )
-            await self._open_wire("http3", quic)
-            await self._open_http1("http1-tls", sockets["listen"], tls, alt_svc)
-        if "plain" in sockets:
-            await self._open_http1("http1", sockets["plain"])
-
-    async def _open_http1(
-        self,
-        name: str,
-        sock: socket.socket,
-        tls: ServerTls | None = None,
-        alt_svc: str | None = None,
-    ) -> None:
-        settings, plain = self.config.http1, self.addresses.get("plain")
-        port = plain.port if plain else None
-        wire = Http1Wire(sock, tls, self._handler, settings, alt_svc, self._connections, port)
-        await self._open_wire(name, wire)
-
-    async def _open_wire(self, name: str, wire: Http1Wire | Http3Wire) -> None:
-        await wire.start()
-        self._wires[name] = wire
-
-    def _certificate(self) -> tuple[Path, Path]:
-        tls = self.config.tls
-        if tls.certificate and tls.key:
-            return tls.certificate, tls.key
-        return identity.self_signed(self.config.node.data, dt.datetime.now(dt.UTC))
+        await self._listeners.open(self._handler, self._connections)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         assert self._tasks is not None
@@ -531,17 +471,13 @@ class Node:
     async def _drain(self) -> None:
         """`/readyz` says no first; then the wires say goodbye; then what is in flight finishes."""
         self.state = "draining"
-        log.info("event=draining inflight=%d", sum(wire.in_flight for wire in self._wires.values()))
+        log.info("event=draining inflight=%d", self._listeners.in_flight)
         await self._unless_at_once(self.fleet.leave())
         await self._unless_at_once(asyncio.sleep(self.config.node.drain_delay_s))
-        for wire in self._wires.values():
-            wire.drain()
-        if not await self._unless_at_once(self._stop_wires(self.config.node.drain_grace_s)):
-            await self._stop_wires(0)
+        self._listeners.drain()
+        if not await self._unless_at_once(self._listeners.stop(self.config.node.drain_grace_s)):
+            await self._listeners.stop(0)
         log.info("event=drained")
-
-    async def _stop_wires(self, grace_s: float) -> None:
-        await asyncio.gather(*(wire.stop(grace_s) for wire in self._wires.values()))
 
     async def _unless_at_once(self, work: Coroutine[Any, Any, None]) -> bool:
         """Do `work`, unless the second request to stop comes first. Was it done?"""
@@ -585,10 +521,10 @@ class Node:
                 "at_a_time": self._line.room(tuple(self.pool.upstreams)),
                 "waiting": len(self._line),
             },
-            "connections": {name: wire.connections for name, wire in self._wires.items()},
+            "connections": self._listeners.connections,
             "protection": {
                 **self._door.facts(),
-                "refused": {name: wire.refused for name, wire in self._wires.items()},
+                "refused": self._listeners.refused,
             },
             "fleet": {**self.fleet.report.facts(), "advice": self._advice()},
             "redis": self._regional.facts() if self._regional is not None else None,
@@ -600,36 +536,11 @@ class Node:
     def _advice(self) -> list[str]:
         return advice(self.fleet.report.standing(reaches(self.config, keys=bool(len(self._keys)))))
 
-    def _where(self) -> str:
-        return " ".join(f"{name}={address}" for name, address in self.addresses.items())
-
-    def _http3(self) -> list[Http3Wire]:
-        return [wire for wire in self._wires.values() if isinstance(wire, Http3Wire)]
-
     def _watch(self) -> None:
         watch = self._metrics.watch
         watch("ready", "1 while new users may be sent here.", lambda: float(self.readiness()[0]))
-        watch(
-            "connections",
-            "Open connections.",
-            lambda: sum(w.connections for w in self._wires.values()),
-        )
-        watch(
-            "connections_refused",
-            "Connections that were not let in.",
-            lambda: sum(w.refused for w in self._wires.values()),
-        )
-        watch(
-            "quic_half_open",
-            "QUIC handshakes that are not complete.",
-            lambda: sum(wire.half_open for wire in self._http3()),
-        )
-        watch(
-            "quic_retries",
-            "QUIC clients that had to prove their address first.",
-            lambda: sum(wire.retries for wire in self._http3()),
-        )
         parts = (
+            self._listeners,
             self.answers,
             self.meaning,
             self._batcher,
