@@ -4,6 +4,7 @@ request    Head, Request, Response, EventStream: the same for every HTTP version
 errors     whose fault, which status, what to do
 json_body  request bodies as JSON, read strictly
 kept       small documents that outlive the process
+request_ids names for requests
 dialects   the LLM APIs spoken: body to prompt, answer to JSON or event stream
 admission  who is asking, and may they
 policy     may memory answer, may this be stored; rules: what the operator decided
@@ -37,5 +38,6 @@ meaning    loads what answers by meaning need; models: which there are, the node
 local_model, identity, listen, log: the demonstration model, secret and certificate, sockets, lines
 limits     of plans: what other nodes granted of them, and what they are told
 listeners  where users and the operator reach the node
+overview   what the operator is shown of it
 node       the composition root
 """

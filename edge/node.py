@@ -22,7 +22,7 @@ from typing import Any
 
 from edge import feedback, identity
 from edge.admission.plans import Quotas
-from edge.advice import advice, keep_saying
+from edge.advice import keep_saying
 from edge.ask import Ask
 from edge.batcher import Batcher
 from edge.checks import Checks
@@ -52,18 +52,18 @@ from edge.limits import FleetLimits
 from edge.line import Line
 from edge.listeners import Listeners
 from edge.meaning import Meaning
-from edge.metrics import Metrics, or_nan
+from edge.metrics import Metrics
 from edge.models import Models
 from edge.negative import Negative
 from edge.outlook import board
 from edge.outlook.board import Board
 from edge.outlook.history import History, Learned
+from edge.overview import Overview
 from edge.policy import expired_served_s
 from edge.preflight import (
     check_residency,
     check_values,
     key_ring,
-    reaches,
     redis_password,
     upstream_key,
     upstreams,
@@ -77,7 +77,7 @@ from edge.regional.client import RedisClient
 from edge.regional.health import Health
 from edge.regional.strict import StrictQuotas
 from edge.regional.tier import RegionalTier
-from edge.routing import report
+from edge.request_ids import RequestIds
 from edge.routing.pool import Pool
 from edge.rules import Rules
 from edge.sharing import Sharing
@@ -100,20 +100,8 @@ def monotonic() -> Instant:
     return Instant(time.monotonic())  # noqa: TID251  the node's clock
 
 
-class RequestIds:
-    """Names for requests: in order for who reads the log, and not to be guessed by anybody else, as
-    who knows one may ask about that request and complain of it."""
-
-    def __init__(self) -> None:
-        self._number = 0
-
-    def __call__(self) -> str:
-        self._number += 1
-        return f"{self._number:x}-{token_hex(8)}"
-
-
 class Node:
-    """One edge node: `run()` serves until `shut_down()`. The rest is what operators may ask it."""
+    """One edge node: `run()` serves until `shut_down()`."""
 
     def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
         """Raises ConfigError when the configuration cannot work here."""
@@ -388,7 +376,28 @@ class Node:
             monotonic=monotonic,
             new_id=new_id,
         )
-        self._watch()
+        self.overview = Overview(
+            config=config,
+            state=lambda: self.state,
+            answers=self.answers,
+            batcher=self._batcher,
+            board=self._board,
+            door=self._door,
+            fleet=self.fleet,
+            insight=self._insight,
+            keys=self._keys,
+            line=self._line,
+            listeners=self._listeners,
+            meaning=self.meaning,
+            metrics=self._metrics,
+            models=self.models,
+            pool=self.pool,
+            regional=self._regional,
+            strict=self._strict,
+            wall=wall,
+            monotonic=monotonic,
+        )
+        self.overview.watch()
 
     def _share_in_region(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self.config.redis
@@ -426,7 +435,7 @@ class Node:
             *handing_out.routes(self._key_desk),
             *warming.routes(self._curate, self._snapshots),
         ]
-        admin = AdminServer(self._listeners.sockets["admin"], self, self._metrics, routes)
+        admin = AdminServer(self._listeners.sockets["admin"], self.overview, self._metrics, routes)
         stack.push_async_callback(admin.stop)
         await admin.start()
         for upstream in self.pool.upstreams:
@@ -448,7 +457,7 @@ class Node:
             self._spawn(self.meaning.run(), "meaning")
             self._spawn(self._checks.run(), "checks")
         await self.fleet.start()
-        self._spawn(keep_saying(self._advice), "advice")
+        self._spawn(keep_saying(self.overview.advice), "advice")
         if self._regional is not None:
             self._spawn(self._regional.run(), "redis")
         if self._strict is not None:
@@ -488,75 +497,3 @@ class Node:
             task.cancel()
         await asyncio.gather(doing, asked, return_exceptions=True)
         return not doing.cancelled()
-
-    # What operators may ask.
-
-    def readiness(self) -> tuple[bool, Mapping[str, Any]]:
-        facts = {
-            "state": self.state,
-            "name": self.config.node.name,
-            "semantic": self.meaning.state,
-            "local_model": self.models.local,
-            "fleet": "ready" if self.fleet.filled.is_set() else "filling",
-            "others": self.fleet.report.members(),
-            "keys": "lost" if self._keys.lost else "ready",
-            "upstreams": {
-                upstream.name: report.state(upstream, monotonic(), self.pool.resting(wall()))
-                for upstream in self.pool.upstreams
-            },
-        }
-        serves = self.state == "ready" and self.models.local != "not installed"
-        return serves and self.fleet.filled.is_set() and not self._keys.lost, facts
-
-    def status(self) -> Mapping[str, Any]:
-        _, facts = self.readiness()
-        return {
-            **facts,
-            "addresses": {name: str(address) for name, address in self.addresses.items()},
-            "requests": self._metrics.totals(),
-            "cache": self.answers.report(),
-            "bounds": self._insight.bounds(),
-            "upstream_calls": {
-                "running": self._line.running,
-                "at_a_time": self._line.room(tuple(self.pool.upstreams)),
-                "waiting": len(self._line),
-            },
-            "connections": self._listeners.connections,
-            "protection": {
-                **self._door.facts(),
-                "refused": self._listeners.refused,
-            },
-            "fleet": {**self.fleet.report.facts(), "advice": self._advice()},
-            "redis": self._regional.facts() if self._regional is not None else None,
-            "routing": report.told(self.pool, monotonic(), wall()),
-            "maintenance": report.maintenance(self.pool, wall()),
-            "public": self._board.told(),
-        }
-
-    def _advice(self) -> list[str]:
-        return advice(self.fleet.report.standing(reaches(self.config, keys=bool(len(self._keys)))))
-
-    def _watch(self) -> None:
-        watch = self._metrics.watch
-        watch("ready", "1 while new users may be sent here.", lambda: float(self.readiness()[0]))
-        parts = (
-            self._listeners,
-            self.answers,
-            self.meaning,
-            self._batcher,
-            self._door,
-            self._line,
-            self._board,
-            self.fleet.report,
-            self._regional,
-            self._strict,
-        )
-        for part in [one for one in parts if one is not None]:
-            for name, what, read in part.gauges():
-                watch(name, what, read)
-        self._metrics.watch_waits(
-            lambda: ((one.plan or "", or_nan(one.predicted_s)) for one in self._board.waits())
-        )
-        self._metrics.watch_classes(self._insight.gauges)
-        self._metrics.watch_fleet(self.fleet.report.lags)
-        self._metrics.watch_upstreams(lambda: report.facts(self.pool, monotonic(), wall()))

@@ -118,8 +118,10 @@ async def test_nodes_tell_it_of_themselves(
 ) -> None:
     settings: dict[str, Any] = {"environ": KEYS, "keys": TENANTS}
     async with fleet_of_two(tmp_path, upstream.base_url, [], **settings) as two:
-        (said,) = two.a.status()["fleet"]["advice"]
+        (said,) = two.a.overview.status()["fleet"]["advice"]
         assert "shared with NO other node" in said
         assert "event=advice what=Answers are shared with NO other node" in caplog.text
         await two.a.fleet.revoke("sfo-1")
-        await until(lambda: "This node was revoked" in two.b.status()["fleet"]["advice"][0])
+        await until(
+            lambda: "This node was revoked" in two.b.overview.status()["fleet"]["advice"][0]
+        )

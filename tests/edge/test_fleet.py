@@ -161,7 +161,7 @@ async def test_without_nats_nodes_are_unheard_not_dead_and_answer_one_another(
             bus.lost_at = Instant(bus.lost_at - 3_600.0)
             peer.heard_at = Instant(peer.heard_at - 3_600.0)
 
-            told = two.b.status()["fleet"]
+            told = two.b.overview.status()["fleet"]
             assert told["nats"]["server"] is None
             assert told["nats"]["not_connected"]
             assert told["nats"]["for_s"] >= 3_600.0
@@ -171,8 +171,8 @@ async def test_without_nats_nodes_are_unheard_not_dead_and_answer_one_another(
             assert len(upstream.calls) == 1
 
             server.start()
-            await until(lambda: two.b.status()["fleet"]["nodes"][0]["state"] == "alive")
-            assert two.b.status()["fleet"]["nats"]["not_connected"] is None
+            await until(lambda: two.b.overview.status()["fleet"]["nodes"][0]["state"] == "alive")
+            assert two.b.overview.status()["fleet"]["nats"]["not_connected"] is None
 
 
 async def test_a_node_that_does_not_hear_a_purge_is_named(
@@ -195,10 +195,10 @@ async def stopped(node: Node) -> None:
 
 async def test_status_and_metrics_tell_of_the_other_node(two: Two) -> None:
     await popular_on_a(two)
-    (other,) = two.b.status()["fleet"]["nodes"]
+    (other,) = two.b.overview.status()["fleet"]["nodes"]
     assert other["node"] == two.a.fleet.name
     assert (other["region"], other["state"]) == ("eu", "alive")
-    assert two.b.status()["fleet"]["answers_taken"] == {"STORED": 1}
+    assert two.b.overview.status()["fleet"]["answers_taken"] == {"STORED": 1}
     rendered = two.b._metrics.render().decode()
     assert 'promptedge_sync_nodes{state="alive"} 1.0' in rendered
     assert f'promptedge_sync_lag_seconds{{origin="{two.a.fleet.name}"}}' in rendered
@@ -208,13 +208,13 @@ async def test_a_node_that_was_retired_leaves_its_answers_and_is_waited_for_no_m
     two: Two,
 ) -> None:
     await popular_on_a(two)
-    assert two.b.readiness()[1]["others"]["alive"] == 1
+    assert two.b.overview.readiness()[1]["others"]["alive"] == 1
     retired = await two.b.fleet.revoke("fra-1", keep=True)
     assert retired.purged is None
     assert (await ask(two.at_b, PROMPT)).cache["hit"] is True
     done = await two.b.purges.purge(Purge(), wait_s=10.0)
     assert (done.matched, done.unconfirmed) == (1, ())
-    assert two.b.readiness()[1]["others"] == {
+    assert two.b.overview.readiness()[1]["others"] == {
         **{"alive": 0, "suspect": 0, "dead": 0, "leaving": 0},
         "lag_s": 0.0,
     }
@@ -223,7 +223,7 @@ async def test_a_node_that_was_retired_leaves_its_answers_and_is_waited_for_no_m
 async def test_a_node_that_was_revoked_learns_it_from_those_it_asks(two: Two) -> None:
     await two.a.fleet.revoke("sfo-1")
     await two.b.fleet.neighbours.ask_around()
-    (said, *_) = two.b.status()["fleet"]["advice"]
+    (said, *_) = two.b.overview.status()["fleet"]["advice"]
     assert said.startswith(f"This node was revoked, says {two.a.fleet.name}")
 
 

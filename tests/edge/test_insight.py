@@ -112,8 +112,8 @@ async def test_a_request_is_explained_as_it_would_be_decided_now_and_nothing_is_
     assert len(upstream.calls) == 1
     assert node.answers.stats.semantic_hits == 0
     await asked(door, node, REWORDED)
-    hit = node.status()["bounds"]["classes"][0]
-    assert (hit["semantic_hits"], node.status()["requests"]["semantic"]) == (1, 1)
+    hit = node.overview.status()["bounds"]["classes"][0]
+    assert (hit["semantic_hits"], node.overview.status()["requests"]["semantic"]) == (1, 1)
 
 
 WRONG: dict[str, dict[str, Any]] = {

@@ -66,14 +66,14 @@ async def test_a_node_that_lost_its_keys_lets_nobody_in(
             shut(await ask(door, "x", authorization="Bearer any"))
             shut(await door.request("GET", "/v1/models", {"authorization": key}))
             assert (await ask(door, "x")).status == 401, "who shows no key needs none to be known"
-        ready, facts = node.readiness()
+        ready, facts = node.overview.readiness()
         assert (ready, facts["keys"]) == (False, "lost")
         other, _ = await made(node)
         for door in every:
             assert (await ask(door, "x", authorization=other)).status == 200
             assert (await ask(door, "x", authorization=key)).status == 401
             assert (await ask(door, "x")).status == 401
-        assert node.readiness()[0]
+        assert node.overview.readiness()[0]
     assert len(upstream.calls) == 1, "what was stored for the tenant is found by its new key"
 
 

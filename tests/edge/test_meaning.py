@@ -224,7 +224,7 @@ async def test_a_secret_is_passed_on_and_nothing_of_it_kept(
         assert len(upstream.calls) == times
     later = turn(ASKED, {"role": "user", "content": SECRET}, HISTORY[1])
     assert (await asked(door, node, later)).cache["detail"] == "secret"
-    assert node.status()["requests"]["bypass"] == 3
+    assert node.overview.status()["requests"]["bypass"] == 3
     await asked(door, node, ASKED)
     assert files_with(node, b"center a div in CSS")
     assert files_with(node, b"zebra-7431") == []

@@ -51,7 +51,7 @@ async def test_an_upstream_that_bears_eight_gets_eight_and_the_others_wait(
         (one,) = node.pool.upstreams
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(ask(door, f"number {n}")) for n in range(40)]
-            await until(lambda: node.status()["upstream_calls"]["waiting"] == 32)
+            await until(lambda: node.overview.status()["upstream_calls"]["waiting"] == 32)
             assert eight.here == one.in_flight == 8
             for _ in asked:
                 eight.go.release()

@@ -90,9 +90,9 @@ async def test_what_one_fetched_the_other_serves(
         assert again.cache["hit"] is True
         assert "detail" not in again.cache
         assert len(upstream.calls) == 1
-        told = two.b.status()["redis"]
+        told = two.b.overview.status()["redis"]
         assert (told["state"], told["found"], told["url"]) == ("ready", 1, server.url)
-        assert two.b.status()["requests"]["redis"] == 1
+        assert two.b.overview.status()["requests"]["redis"] == 1
         assert "promptedge_redis_found 1.0" in two.b._metrics.render().decode()
 
 
@@ -220,8 +220,8 @@ async def test_nodes_serve_on_when_it_is_killed(
             answer = await ask(two.at_b, f"{PROMPT} number {number}")
             assert (answer.status, answer.cache["fwd"]) == (200, "miss")
         assert tier(two.b).counts.failed < 8
-        assert two.b.status()["redis"]["state"] == "lost"
-        assert two.b.readiness()[0]
+        assert two.b.overview.status()["redis"]["state"] == "lost"
+        assert two.b.overview.readiness()[0]
 
 
 @pytest.mark.parametrize("pause", [("CLIENT", "PAUSE", "600000"), ("DEBUG", "SLEEP", "600")])
