@@ -11,23 +11,20 @@ is lost: the limit may then be passed by as much as they may pass it, and nobody
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from edge.admission.plans import Exceeded, Usage
 from edge.regional.client import Declined, Full, RedisClient, Unreachable
+from edge.regional.errands import Errands
 from edge.regional.gcra import SCRIPT
 from edge.regional.health import Health
 from edge.regional.sealing import quota_name
 
-log = logging.getLogger("redis")
-
 SETTLE_TIMEOUT_S = 1.0
 SETTLES_MAX = 4_096
 """Calls whose end waits to be told. One that is not told is paid as it was foreseen."""
-BUG_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ class StrictQuotas:
         self._timeout_s = timeout_s
         self._new_id = new_id
         self._ended: deque[tuple[Ticket, float, float]] = deque()
-        self._news = asyncio.Event()
+        self._errands = Errands("quotas", self._settle_all)
 
     async def take(self, tenant: str, usage: Usage, tokens: float) -> Ticket | Exceeded | None:
         """Leave for a call of so many tokens, or why there is none; None: it cannot be said."""
@@ -99,20 +96,11 @@ class StrictQuotas:
             self.unsettled += 1
             return
         self._ended.append((ticket, tokens, requests))
-        self._news.set()
+        self._errands.left()
 
     async def run(self) -> None:
         """Tell how calls ended. Works until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            try:
-                while self._ended:
-                    await self._settle(*self._ended.popleft())
-            except Exception:
-                log.exception("event=bug part=quotas")
-                self._news.set()
-                await asyncio.sleep(BUG_S)
+        await self._errands.run()
 
     def gauges(self) -> Iterator[tuple[str, str, Callable[[], float]]]:
         yield (
@@ -125,6 +113,10 @@ class StrictQuotas:
             "Calls whose end Redis could not be told.",
             lambda: self.unsettled,
         )
+
+    async def _settle_all(self) -> None:
+        while self._ended:
+            await self._settle(*self._ended.popleft())
 
     async def _settle(self, ticket: Ticket, tokens: float, requests: float) -> None:
         if not self._health.lets():

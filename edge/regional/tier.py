@@ -11,7 +11,6 @@ A miss waits `redis.timeout_s` for it, and after five of those in a row not at a
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -19,19 +18,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge.regional.client import Declined, Full, Put, RedisClient, Unreachable
+from edge.regional.errands import Errands
 from edge.regional.health import Health
 from edge.regional.sealing import NONCE_BYTES, OVERHEAD_BYTES, place
 from edge.regional.settings import RedisSettings
 from index.entry import CacheKey, Entry, Scope, Timestamp
 
-log = logging.getLogger("redis")
-
 PUT_TIMEOUT_S = 1.0
 PUT_AT_ONCE = 64
 FRAME_BYTES = 8 * 1024
 """What a frame may have besides its body: a long question, many labels."""
-BUG_S = 1.0
-"""Before what failed is gone on with."""
 TTL_S_MIN = 1.0
 """What expires sooner is not worth the way."""
 
@@ -88,7 +84,7 @@ class RegionalTier:
         self._chance = chance
         self._queue: deque[Entry] = deque()
         self._queued_bytes = 0
-        self._news = asyncio.Event()
+        self._errands = Errands("redis", self._put_all)
         self._bytes_max = settings.answer_bytes_max + FRAME_BYTES + OVERHEAD_BYTES
 
     async def find(self, scope: Scope, key: CacheKey) -> Entry | None:
@@ -119,20 +115,11 @@ class RegionalTier:
             return
         self._queue.append(entry)
         self._queued_bytes += len(entry.body)
-        self._news.set()
+        self._errands.left()
 
     async def run(self) -> None:
         """Put there what is queued. Works until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            try:
-                while self._queue:
-                    await self._put([one for _ in self._some() if (one := await self._taken())])
-            except Exception:
-                log.exception("event=bug part=redis")
-                self._news.set()
-                await asyncio.sleep(BUG_S)
+        await self._errands.run()
 
     # What operators are shown.
 
@@ -175,6 +162,10 @@ class RegionalTier:
         return None
 
     # Putting.
+
+    async def _put_all(self) -> None:
+        while self._queue:
+            await self._put([one for _ in self._some() if (one := await self._taken())])
 
     def _some(self) -> range:
         return range(min(len(self._queue), PUT_AT_ONCE))

@@ -1,15 +1,14 @@
 """A real nats-server, in a process of its own, on a port that nobody has."""
 
-import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.fakes.ports import free_port
+from tests.fakes.process import ServerProcess
 
 NEWEST = Path(sys.executable).parent / "nats-server"
 """From the development requirements."""
@@ -19,8 +18,8 @@ DEBIAN = shutil.which("nats-server", path="/usr/sbin:/usr/bin")
 BINARIES = {"newest": str(NEWEST) if NEWEST.exists() else None, "system": DEBIAN}
 
 
-class NatsServer:
-    """`start`, `kill` and `start` again: same port, same files. `pause` is a partition."""
+class NatsServer(ServerProcess):
+    """The same port after `start`, and the same files."""
 
     def __init__(
         self,
@@ -31,12 +30,12 @@ class NatsServer:
         within: Sequence[str] = (),
     ) -> None:
         """`within` is a command that runs another: where `host` is an address."""
+        super().__init__("Server is ready")
         self.directory = directory
-        self._command = (*within, binary)
+        self._binary = (*within, binary)
         self._host = host
         self._file = directory / "nats-server.conf"
         self._port = free_port()
-        self._process: subprocess.Popen[str] | None = None
         directory.mkdir(parents=True, exist_ok=True)
         self.configure(configuration)
 
@@ -50,53 +49,14 @@ class NatsServer:
             "max_payload: 2MB\n" + configuration
         )
 
-    def start(self) -> None:
-        """Returns when it serves."""
-        self._process = subprocess.Popen(
-            [*self._command, "-c", str(self._file), "-a", self._host, "-p", str(self._port)],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._read_until("Server is ready")
-
-    def _read_until(self, wanted: str) -> None:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        lines = []
-        for line in self._process.stderr:
-            lines.append(line)
-            if wanted in line:
-                return
-        raise AssertionError(f"nats-server ended:\n{''.join(lines)}")
+    def command(self) -> list[str]:
+        address = ("-a", self._host, "-p", str(self._port))
+        return [*self._binary, "-c", str(self._file), *address]
 
     def reload(self, configuration: str) -> None:
-        assert self._process is not None
         self.configure(configuration)
-        self._process.send_signal(signal.SIGHUP)
-        self._read_until("Reloaded server configuration")
-
-    def kill(self) -> None:
-        """As the machine's power does, but for what the kernel holds already."""
-        self._end(signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
-
-    def pause(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
-
-    def resume(self) -> None:
-        assert self._process is not None
-        os.kill(self._process.pid, signal.SIGCONT)
-
-    def _end(self, how: signal.Signals) -> None:
-        if self._process is None:
-            return
-        self._process.send_signal(how)
-        self._process.send_signal(signal.SIGCONT)
-        self._process.communicate()
-        self._process = None
+        self.send(signal.SIGHUP)
+        self.read_until("Reloaded server configuration")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from tests.fakes.doors import Door, ask, chat
 from tests.fakes.eventually import until, until_told
 from tests.fakes.node import running_node
 from tests.fakes.ports import free_address
-from tests.fakes.redis import BINARIES, RedisServer, redis_server
+from tests.fakes.redis import RedisServer, installed, redis_server
 from tests.fakes.upstream import ScriptedUpstream
 
 PROMPT = "what is the capital city of france"
@@ -32,10 +32,7 @@ TENANTS = [
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
-    binary = BINARIES["redis"] or BINARIES["valkey"]
-    if binary is None:
-        pytest.skip("there is neither redis-server nor valkey-server on this machine")
-    with redis_server(binary, tmp_path / "redis") as one:
+    with redis_server(installed("redis", "valkey"), tmp_path / "redis") as one:
         yield one
 
 

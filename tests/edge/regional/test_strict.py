@@ -1,10 +1,9 @@
 """Limits counted in one place: the same meter as in a node, for many nodes, which may lose it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -19,9 +18,10 @@ from edge.regional.settings import RedisSettings
 from edge.regional.strict import StrictQuotas, Ticket
 from edge.routing.breaker import FAILURES_TO_OPEN, OPEN_S_MAX
 from index.entry import Instant
+from tests.fakes.beside import beside
 from tests.fakes.eventually import until
 from tests.fakes.indoors import Clock
-from tests.fakes.redis import BINARIES, RedisServer, redis_server
+from tests.fakes.redis import RedisServer
 
 SECRET = b"s" * 32
 UNITS, WINDOW_S = 60, 30.0
@@ -30,15 +30,6 @@ PLANS = (
     PlanSettings("few", requests_per_minute=10, tokens_per_minute=1_000),
     PlanSettings("open", concurrency=3),
 )
-
-
-@pytest.fixture(params=["redis", "valkey"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    binary = BINARIES[request.param]
-    if binary is None:
-        pytest.skip(f"there is no {request.param}-server on this machine")
-    with redis_server(binary, tmp_path / "redis") as one:
-        yield one
 
 
 @asynccontextmanager
@@ -58,12 +49,8 @@ async def strict_at(
     async with client_of(server.url) as client:
         health = Health(server.url, clock.monotonic)
         strict = StrictQuotas(client, health, SECRET, timeout_s, lambda: f"{who}{next(ids)}")
-        running = asyncio.get_running_loop().create_task(strict.run())
-        try:
+        async with beside(strict.run()):
             yield strict
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
 
 def usage(plan: str) -> Usage:

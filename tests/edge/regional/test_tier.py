@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,11 +20,12 @@ from edge.routing.breaker import FAILURES_TO_OPEN, OPEN_S_FIRST
 from index.entry import EVERYWHERE, CacheKey, Entry, Scope, Version
 from sync.frames import opened, peek, signed
 from sync.messages import Entries
+from tests.fakes.beside import beside
 from tests.fakes.entries import NOW, SHARED, entry
 from tests.fakes.eventually import until
 from tests.fakes.fleet import FLEET, key, node
 from tests.fakes.indoors import Clock
-from tests.fakes.redis import BINARIES, RedisServer, redis_server
+from tests.fakes.redis import RedisServer
 
 SECRET = b"s" * 32
 PATIENT: dict[str, Any] = {"timeout_s": 20.0}
@@ -48,15 +48,6 @@ class Region:
         return found.items[0][0] if key_ not in self.refuses else None
 
 
-@pytest.fixture(params=["redis", "valkey"])
-def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    binary = BINARIES[request.param]
-    if binary is None:
-        pytest.skip(f"there is no {request.param}-server on this machine")
-    with redis_server(binary, tmp_path / "redis") as one:
-        yield one
-
-
 @asynccontextmanager
 async def tier_at(
     url: str, clock: Clock | None = None, region: Region | None = None, **settings: Any
@@ -74,12 +65,10 @@ async def tier_at(
         wall=clock.wall,
         chance=os.urandom,
     )
-    running = asyncio.get_running_loop().create_task(tier.run())
     try:
-        yield tier
+        async with beside(tier.run()):
+            yield tier
     finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
         await client.close()
 
 
