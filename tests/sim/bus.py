@@ -8,15 +8,14 @@ that was on its way; the next begins at the cursor, and says again what was not 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from random import Random
 
 from index.entry import NodeName, Version
 from sync.bus import Publication
 from sync.links import End, Role
 from sync.messages import Kind
 from sync.roster import admits
-from tests.sim.network import NOTICED_S, REDIALLED_S, Weather
 from tests.sim.node import Node
+from tests.sim.weather import Carrier
 
 BUS = End(NodeName("bus"), Role.BUS)
 KEPT = (Kind.ENTRIES, Kind.PURGED, Kind.ENROLMENTS)
@@ -35,23 +34,12 @@ class Session:
 
 
 class Bus:
-    def __init__(
-        self,
-        random: Random,
-        weather: Weather,
-        later: Callable[[float, Callable[[], None]], None],
-        time: Callable[[], float],
-        touched: Callable[[Node], None],
-    ) -> None:
-        self.weather = weather
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
         self.cuts: dict[str, None] = {}
         """Nodes that cannot reach it."""
         self.said: list[tuple[Node, Publication]] = []
         """Of late; whoever looks clears it."""
-        self._random = random
-        self._later = later
-        self._time = time
-        self._touched = touched
         self._stream: list[tuple[Node, Publication]] = []
         self._sessions: dict[str, Session] = {}
         self._cursors: dict[str, list[tuple[float, int]]] = {}
@@ -63,9 +51,9 @@ class Bus:
             assert node.replica is not None
             self._sessions[node.stem] = session = Session(node, self._cursor(node))
             node.replica.linked(BUS, node.now)
-            self._touched(node)
+            self._carrier.touched(node)
             self._pump(session)
-        self._later(REDIALLED_S * (1 + self._random.random()), partial(self.connect, node))
+        self._carrier.again(partial(self.connect, node))
 
     def say(self, node: Node) -> None:
         """Take what a replica has for the bus. It may never get there."""
@@ -74,38 +62,33 @@ class Bus:
         for publication in node.replica.to_bus():
             self.said.append((node, publication))
             if session is not None:
-                if session.alive and self._random.random() < self.weather.breaks_per_message:
+                if session.alive and self._carrier.breaks():
                     self.break_(session)
-                self._carry(session, "up", partial(self._heard, session, publication))
+                self._send(session, "up", partial(self._heard, session, publication))
 
-    def _carry(self, session: Session, way: str, what: Callable[[], None]) -> None:
-        """In order, late, or not at all."""
-
+    def _send(self, session: Session, way: str, what: Callable[[], None]) -> None:
         def arrives() -> None:
             if session.alive:
                 what()
 
-        delay_s = self.weather.delay_s + self._random.random() * self.weather.jitter_s
-        due = max(self._time() + delay_s, session.arrivals.get(way, 0.0))
-        session.arrivals[way] = due
-        self._later(due - self._time(), arrives)
+        self._carrier.carry(session.arrivals, way, arrives)
 
     def _heard(self, session: Session, publication: Publication) -> None:
         """At the bus."""
         if publication.kind in KEPT:
             self._stream.append((session.node, publication))
-            self._carry(session, "down", partial(self._ack, session, publication.position))
+            self._send(session, "down", partial(self._ack, session, publication.position))
             for other in list(self._sessions.values()):
                 self._pump(other)
         else:
             for other in list(self._sessions.values()):
-                self._carry(other, "down", partial(self._give, other, publication.frame))
+                self._send(other, "down", partial(self._give, other, publication.frame))
 
     def _pump(self, session: Session) -> None:
         while session.sent < len(self._stream):
             _, publication = self._stream[session.sent]
             session.sent += 1
-            self._carry(session, "down", partial(self._told, session, publication, session.sent))
+            self._send(session, "down", partial(self._told, session, publication, session.sent))
 
     def _told(self, session: Session, publication: Publication, sequence: int) -> None:
         """At a node: the next message of the stream, if the bus lets it have that."""
@@ -114,24 +97,24 @@ class Bus:
             session.node.told(publication.frame)
             self._give(session, publication.frame)
         if session.node.up and self._sessions.get(session.node.stem) is session:
-            self._cursors.setdefault(session.node.stem, []).append((self._time(), sequence))
+            self._cursors.setdefault(session.node.stem, []).append((self._carrier.time(), sequence))
 
     def _give(self, session: Session, frame: bytes) -> None:
         node = session.node
         if node.replica is not None and self._sessions.get(node.stem) is session:
             node.replica.receive(BUS, frame, node.now)
-            self._touched(node)
+            self._carrier.touched(node)
 
     def _ack(self, session: Session, position: Version) -> None:
         node = session.node
         if position and node.replica is not None and self._sessions.get(node.stem) is session:
             node.replica.acked(BUS, position, node.now)
-            self._touched(node)
+            self._carrier.touched(node)
 
     def break_(self, session: Session) -> None:
         """Nothing arrives any more; the node notices in its own time."""
         session.alive = False
-        self._later(self._random.random() * NOTICED_S, partial(self._notice, session))
+        self._carrier.noticed(partial(self._notice, session))
 
     def _notice(self, session: Session) -> None:
         node = session.node
@@ -139,7 +122,7 @@ class Bus:
             del self._sessions[node.stem]
             if node.replica is not None:
                 node.replica.unlinked(BUS, node.now)
-                self._touched(node)
+                self._carrier.touched(node)
 
     def cut(self, node: Node) -> None:
         self.cuts[node.stem] = None
@@ -151,7 +134,11 @@ class Bus:
         session = self._sessions.pop(node.stem, None)
         if session is not None:
             session.alive = False
-        kept = [one for one in self._cursors.get(node.stem, []) if self._time() - one[0] > CURSOR_S]
+        kept = [
+            one
+            for one in self._cursors.get(node.stem, [])
+            if self._carrier.time() - one[0] > CURSOR_S
+        ]
         self._cursors[node.stem] = kept[-1:]
 
     def restored(self, node: Node, taken_at: float) -> None:

@@ -1,25 +1,11 @@
 """Links between simulated nodes: in order each way, late, and broken without anybody being told."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from random import Random
 
 from sync.links import End, Role
 from tests.sim.node import Node
-
-NOTICED_S = 6.0
-"""A dead link is noticed at the latest after three heartbeats."""
-REDIALLED_S = 0.3
-
-
-@dataclass(slots=True)
-class Weather:
-    """How bad it is; drawn for each run."""
-
-    delay_s: float
-    jitter_s: float
-    breaks_per_message: float
+from tests.sim.weather import Carrier
 
 
 @dataclass(eq=False, slots=True)
@@ -44,23 +30,12 @@ class Wire:
 
 
 class Network:
-    def __init__(
-        self,
-        random: Random,
-        weather: Weather,
-        later: Callable[[float, Callable[[], None]], None],
-        time: Callable[[], float],
-        touched: Callable[[Node], None],
-    ) -> None:
-        self.weather = weather
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
         self.cuts: dict[tuple[str, str], None] = {}
         """Pairs of nodes that cannot reach each other."""
         self.sent: list[tuple[Node, Node, bytes]] = []
         """Of late; whoever looks clears it."""
-        self._random = random
-        self._later = later
-        self._time = time
-        self._touched = touched
         self._wires: dict[tuple[str, str], Wire] = {}
 
     def apart(self, one: Node, other: Node) -> bool:
@@ -73,8 +48,7 @@ class Network:
         linked = wire is not None and wire.ends.get(reader.stem)
         if not linked and not self.apart(reader, source) and self._welcome(reader, source):
             self._link(pair, reader, source)
-        again_s = REDIALLED_S * (1 + self._random.random())
-        self._later(again_s, partial(self.dial, reader, source))
+        self._carrier.again(partial(self.dial, reader, source))
 
     def _welcome(self, reader: Node, source: Node) -> bool:
         return (
@@ -94,8 +68,8 @@ class Network:
         wire.ends[source.stem] = wire.ends[reader.stem] = True
         source.replica.linked(wire.end_at(source), source.now)
         reader.replica.linked(wire.end_at(reader), reader.now)
-        self._touched(source)
-        self._touched(reader)
+        self._carrier.touched(source)
+        self._carrier.touched(reader)
 
     def send(self, sender: Node, end: End, data: bytes) -> None:
         """What a replica wants sent. It may never arrive, and then nothing after it does."""
@@ -107,12 +81,9 @@ class Network:
         if wire is None or not wire.ends.get(sender.stem):
             return
         self.sent.append((sender, wire.other(sender), data))
-        if wire.alive and self._random.random() < self.weather.breaks_per_message:
+        if wire.alive and self._carrier.breaks():
             self.break_(wire)
-        delay_s = self.weather.delay_s + self._random.random() * self.weather.jitter_s
-        due = max(self._time() + delay_s, wire.arrivals.get(sender.stem, 0.0))
-        wire.arrivals[sender.stem] = due
-        self._later(due - self._time(), partial(self._arrive, wire, sender, data))
+        self._carrier.carry(wire.arrivals, sender.stem, partial(self._arrive, wire, sender, data))
 
     def _arrive(self, wire: Wire, sender: Node, data: bytes) -> None:
         receiver = wire.other(sender)
@@ -120,18 +91,18 @@ class Network:
             return
         assert receiver.replica
         receiver.replica.receive(wire.end_at(receiver), data, receiver.now)
-        self._touched(receiver)
+        self._carrier.touched(receiver)
 
     def break_(self, wire: Wire) -> None:
         """Nothing arrives any more; each end notices in its own time."""
         wire.alive = False
         for node in (wire.reader, wire.source):
-            self._later(self._random.random() * NOTICED_S, partial(self._notice, wire, node))
+            self._carrier.noticed(partial(self._notice, wire, node))
 
     def _notice(self, wire: Wire, node: Node) -> None:
         if wire.ends.pop(node.stem, False) and node.replica is not None:
             node.replica.unlinked(wire.end_at(node), node.now)
-            self._touched(node)
+            self._carrier.touched(node)
 
     def shut_out(self, node: Node) -> None:
         """Cut the links of whom the node's roster has lost, as a transport does."""

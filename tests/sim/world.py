@@ -37,9 +37,10 @@ from tests.sim.agreement import disagreement
 from tests.sim.bus import Bus
 from tests.sim.disk import Disk
 from tests.sim.facts import Facts, Fetch, Violation
-from tests.sim.network import NOTICED_S, Network, Weather
+from tests.sim.network import Network
 from tests.sim.node import SKEW_MAX_S, Node
 from tests.sim.shelves import AnswersShelf
+from tests.sim.weather import NOTICED_S, Carrier, Weather
 
 SCOPES = (Scope("shared"), Scope("tenant:a"), Scope("tenant:b"))
 REACHES: tuple[Reach, ...] = (EVERYWHERE, EVERYWHERE, ("eu",), ("us",), ("eu", "us"), ())
@@ -70,8 +71,8 @@ class World:
             jitter_s=random.choice([0.0, 0.01, 0.3]),
             breaks_per_message=random.choice([0.0, 0.0, 0.003, 0.02]),
         )
-        self.network = Network(random, self.weather, self.later, self._clock, self.touched)
-        self.bus = Bus(random, self.weather, self.later, self._clock, self.touched)
+        carrier = Carrier(random, self.weather, self.later, self._clock, self.touched)
+        self.network, self.bus = Network(carrier), Bus(carrier)
         self.shape = random.choice(["mesh", "mesh", "star", "bus"])
         """Everybody is linked to everybody; or to one that relays; or all are on a bus."""
         self.real = seed % 4 == 3
