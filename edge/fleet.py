@@ -298,15 +298,15 @@ class Fleet:
         frame = await self.neighbours.fetch(scope, key)
         if frame is None:
             return None
-        return self._got(self.replica.take(frame, self._now()), scope, key)
+        return self._got(self.replica.hearing.take(frame, self._now()), scope, key)
 
     # Answers for the whole region: `edge.regional.tier.Region`.
 
     def told(self, entry: Entry) -> bytes | None:
-        return self.replica.told(entry, self._now())
+        return self.replica.telling.in_region(entry, self._now())
 
     def taken(self, frame: bytes, scope: Scope, key: CacheKey) -> Entry | None:
-        return self._got(self.replica.found(frame, self._now()), scope, key)
+        return self._got(self.replica.hearing.found(frame, self._now()), scope, key)
 
     def _got(self, news: Entry | None, scope: Scope, key: CacheKey) -> Entry | None:
         """The answer that was asked for; it is no news if somebody else has just got it too."""
@@ -449,7 +449,7 @@ class Fleet:
         if held is None:
             return None
         self.neighbours.counts.told += 1
-        return self.replica.answer(peer.name, held[0], self._now())
+        return self.replica.telling.answer(peer.name, held[0], self._now())
 
     async def digest(self, peer: Enrolment, salt: bytes, added: int) -> bytes | None:
         if not self._member().may_publish:
@@ -470,7 +470,7 @@ class Fleet:
 
     def _distrust(self, node: NodeName) -> None:
         log.error("event=quarantined node=%s why=a vector of its is not of its text", node)
-        self.replica.quarantine(node, "a vector of its is not of its text")
+        self.replica.hearing.quarantined[node] = "a vector of its is not of its text"
 
     async def _fill(self) -> None:
         """Say that this node is up when it holds what its sources have told it, or in good time."""

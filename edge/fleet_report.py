@@ -56,8 +56,8 @@ class FleetReport:
             "nodes": [
                 self._told_of(one, now) for one in self._replica.roster if one.name != own.name
             ],
-            "answers_taken": self._replica.taken,
-            "dropped": self._replica.dropped,
+            "answers_taken": dict(self._replica.hearing.taken),
+            "dropped": dict(self._replica.hearing.dropped),
             "offers_waiting": self._popularity.waiting,
             "offers_dropped": self._popularity.dropped,
             "asked_of_others": {
@@ -96,7 +96,7 @@ class FleetReport:
             self._configured_region,
             reaches,
             sorted(self._revoked_by()),
-            self._replica.skewed(self._now()),
+            self._replica.hearing.skewed(self._now()),
             self._neighbours.counts.undigested,
         )
 

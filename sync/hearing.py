@@ -98,9 +98,14 @@ class Hearing:
             self.drop(exc)
             return None
 
-    def answer(self, frame: bytes, now: Now) -> Entry | None:
-        """The answer in a frame that somebody kept for us, if it may be had; heard before or not,
-        as what it told may have been forgotten since."""
+    def take(self, frame: bytes, now: Now) -> Entry | None:
+        """What a peer answered, if it was news and is now held."""
+        news = self.hear(frame, now)
+        return news.entries[0] if news and news.entries else None
+
+    def found(self, frame: bytes, now: Now) -> Entry | None:
+        """The answer in a frame that lay somewhere for us, if it may be had and is now held; heard
+        before or not, as what it told may have been forgotten since."""
         try:
             header = peek(frame)
             message = self._opened(frame, header, now)

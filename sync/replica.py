@@ -3,6 +3,7 @@
     linked · unlinked · receive · acked · tick    what happened, with `now`
     outbox · to_bus · wake_at                     what is to be sent, and when to call `tick`
     publish · purge · enrol · turn                what this node has to say
+    telling · hearing                             answers from hand to hand, beside all links
 
 Three ways to say something, by how it must arrive:
 
@@ -92,11 +93,11 @@ class Replica:
         self.links = Links(own.name)
         self.cursors = Cursors(log)
         self._voice = Voice(own, roster.fleet, log)
-        self._hearing = Hearing(self._voice, roster, log, shelf, accepted)
-        self._telling = Telling(self._voice, roster, shelf)
+        self.hearing = Hearing(self._voice, roster, log, shelf, accepted)
+        self.telling = Telling(self._voice, roster, shelf)
         self._mending = Mending(own.name, self.peers, roster, log)
-        self._purges = OwnPurges(self._voice, self._hearing, log, shelf, now)
-        self._readers = Readers(own.name, roster, log, self._telling, self.links, now)
+        self._purges = OwnPurges(self._voice, self.hearing, log, shelf, now)
+        self._readers = Readers(own.name, roster, log, self.telling, self.links, now)
         self._sources: dict[NodeName, Source] = {}
         self._buses: dict[NodeName, Bus] = {}
         self._now = now
@@ -105,7 +106,7 @@ class Replica:
         self._upkeep_at = Instant(now.mono + UPKEEP_S)
         if not log.floor:
             log.begin(self.stamp(now))
-        self._hearing.take_back(now)
+        self.hearing.take_back(now)
 
     # What this node has to say.
 
@@ -130,7 +131,7 @@ class Replica:
         if len(self.roster) < 2:
             return 0
         count = 0
-        for answers, logged in self._telling.published(items, now):
+        for answers, logged in self.telling.published(items, now):
             count += answers
             self.log.append(logged)
         self._flush()
@@ -170,12 +171,12 @@ class Replica:
         Raises MessageError.
         """
         self._now = now
-        said = self._hearing.enrol(line)
+        said = self.hearing.enrol(line)
         if said is not None:
             self._let_go()
             self._present_soon()
             self._tell(Enrolments((line,)))
-            self._hear(self._hearing.no_strangers(), End(self.own.name, Role.SOURCE), logged=True)
+            self._hear(self.hearing.no_strangers(), End(self.own.name, Role.SOURCE), logged=True)
         self._flush()
         return said
 
@@ -187,10 +188,6 @@ class Replica:
             if self.roster.member(peer.name) is not None
             and peer.presence.roster != self.roster.digest
         ]
-
-    def quarantine(self, node: NodeName, why: str) -> None:
-        """Take no more answers that this node fetched or tells, until this process ends."""
-        self._hearing.quarantined[node] = why
 
     def grant(self, rows: Sequence[Grant], now: Now) -> None:
         """Tell everybody what was granted here of limits that all nodes share."""
@@ -205,27 +202,6 @@ class Replica:
         self.state = state
         self._present_soon()
         self._flush()
-
-    def answer(self, peer: NodeName, entry: Entry, now: Now) -> bytes | None:
-        """The frame that gives a peer what it asked for; None if it may not have it."""
-        self._now = now
-        return self._telling.answer(peer, entry, now)
-
-    def told(self, entry: Entry, now: Now) -> bytes | None:
-        """The frame of an answer for any node of this region; None if they may not have it."""
-        self._now = now
-        return self._telling.in_region(entry, now)
-
-    def found(self, frame: bytes, now: Now) -> Entry | None:
-        """What a frame says that lay somewhere, if it is now held; it may be heard many times."""
-        self._now = now
-        return self._hearing.answer(frame, now)
-
-    def take(self, frame: bytes, now: Now) -> Entry | None:
-        """What a peer answered, if it was news and is now held."""
-        self._now = now
-        news = self._hearing.hear(frame, now)
-        return news.entries[0] if news and news.entries else None
 
     # What happened.
 
@@ -273,7 +249,7 @@ class Replica:
             else:
                 self._read(read(data), end)
         except MessageError as exc:
-            self._hearing.drop(exc)
+            self.hearing.drop(exc)
         self._flush()
 
     def acked(self, end: End, position: Version, now: Now) -> None:
@@ -317,20 +293,6 @@ class Replica:
         self.log.close()
 
     # For whoever looks.
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Messages, frames and answers that were not taken, by reason."""
-        return dict(self._hearing.dropped)
-
-    def skewed(self, now: Now) -> dict[NodeName, float]:
-        """Clocks that are too far ahead of another, in seconds ahead of ours."""
-        return self._hearing.skewed(now)
-
-    @property
-    def taken(self) -> dict[str, int]:
-        """Answers of others, by what became of them."""
-        return dict(self._hearing.taken)
 
     @property
     def unheard(self) -> int:
@@ -411,7 +373,7 @@ class Replica:
 
     def _hear(self, frames: Iterable[bytes], end: End, *, logged: bool = False) -> None:
         for frame in frames:
-            if (news := self._hearing.hear(frame, self._now)) is not None:
+            if (news := self.hearing.hear(frame, self._now)) is not None:
                 self._pass_on(news, frame, end, logged=logged)
 
     def _pass_on(self, news: News, frame: bytes, end: End, *, logged: bool) -> None:
@@ -432,7 +394,7 @@ class Replica:
                 self._let_go()
                 self._present_soon()
                 self.links.tell([frame], end.peer, origin)
-                self._hear(self._hearing.no_strangers(), end, logged=True)
+                self._hear(self.hearing.no_strangers(), end, logged=True)
             case Presence():
                 self._met(message, news, frame, end)
             case Grants():

@@ -89,10 +89,10 @@ async def fleet_of_two(
 
 async def popular_on_a(two: Two, prompt: str = PROMPT) -> None:
     """Asked three times of one node, and told to the other."""
-    taken = two.b.fleet.replica.taken.get("STORED", 0)
+    taken = two.b.fleet.replica.hearing.taken.get("STORED", 0)
     for _ in range(3):
         await ask(two.at_a, prompt)
-    await until(lambda: two.b.fleet.replica.taken.get("STORED", 0) > taken)
+    await until(lambda: two.b.fleet.replica.hearing.taken.get("STORED", 0) > taken)
 
 
 async def kept_by(node: Node) -> list[Entry]:
@@ -264,14 +264,16 @@ async def test_answers_stay_in_the_regions_where_they_may_be(
             await ask(two.at_a, PROMPT, authorization="Bearer key-of-eu")
         for _ in range(3):
             await ask(two.at_a, PROMPT, authorization="Bearer key-of-all")
-        await until(lambda: two.b.fleet.replica.taken.get("STORED", 0) > 0)
+        await until(lambda: two.b.fleet.replica.hearing.taken.get("STORED", 0) > 0)
         await two.b.fleet.neighbours.ask_around()
         elsewhere = await ask(two.at_b, PROMPT, authorization="Bearer key-of-eu")
         assert "hit" not in elsewhere.cache
         assert (await ask(two.at_b, PROMPT, authorization="Bearer key-of-all")).cache["hit"] is True
         scopes = [entry.scope for entry in await kept_by(two.b)]
         assert scopes == ["tenant:all"], "what was answered in us for the tenant in eu is not kept"
-        assert two.b.fleet.replica.dropped.get("not to be kept in this region", 0) == 0, "not sent"
+        assert two.b.fleet.replica.hearing.dropped.get("not to be kept in this region", 0) == 0, (
+            "not sent"
+        )
 
 
 async def test_with_keys_an_answer_stays_in_its_region_unless_told_otherwise(
@@ -283,7 +285,7 @@ async def test_with_keys_an_answer_stays_in_its_region_unless_told_otherwise(
             await ask(two.at_a, PROMPT, authorization="Bearer key-of-all")
         await two.b.fleet.neighbours.ask_around()
         assert "hit" not in (await ask(two.at_b, PROMPT, authorization="Bearer key-of-all")).cache
-        assert two.b.fleet.replica.taken == {}
+        assert two.b.fleet.replica.hearing.taken == {}
 
 
 async def test_a_node_serves_on_when_its_part_in_the_fleet_fails(

@@ -30,14 +30,16 @@ async def test_what_is_imported_on_one_node_the_other_has_too(
         calls = len(upstream.calls)
         status, told = await pair.take_in(two.a, snapshot)
         assert (status, told["taken"]) == (200, 2)
-        await until(lambda: two.b.fleet.replica.taken.get("STORED", 0) == 1)  # what was warmed
+        await until(
+            lambda: two.b.fleet.replica.hearing.taken.get("STORED", 0) == 1
+        )  # what was warmed
         await two.b.fleet.neighbours.ask_around()
         for prompt in (SEA, SKY):
             answer = await ask(two.at_b, prompt)
             assert answer.cache["hit"] is True
             assert answer.headers["x-promptedge-stored-by"] == two.a.fleet.name
         assert len(upstream.calls) == calls
-        assert two.b.fleet.replica.dropped == {}
+        assert two.b.fleet.replica.hearing.dropped == {}
 
 
 async def test_it_is_purged_with_the_node_that_imported_it_and_with_the_one_that_fetched_it(
@@ -46,7 +48,7 @@ async def test_it_is_purged_with_the_node_that_imported_it_and_with_the_one_that
     async with fleet_of_two(tmp_path, upstream.base_url, []) as two:
         snapshot = await snapshot_of_another_fleet(two, tmp_path, upstream.base_url)
         await Pair(two.a, two.b, upstream).take_in(two.a, snapshot)
-        await until(lambda: two.b.fleet.replica.taken.get("STORED", 0) == 1)
+        await until(lambda: two.b.fleet.replica.hearing.taken.get("STORED", 0) == 1)
         (copy,) = await kept_by(two.b)
         assert copy.stored_by == two.a.fleet.name
         (fetched_by,) = [label for label in copy.labels if label.startswith("by:")]

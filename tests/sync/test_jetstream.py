@@ -71,7 +71,9 @@ async def test_answers_and_purges_reach_all_and_are_confirmed(start: Start) -> N
     after = fra.fetch("after the purge")
     await until(lambda: par.holds(after) and sin.holds(after))
     for one in (fra, par, sin):
-        assert not one.replica.dropped  # its own come back, and purges twice: that is no trouble
+        assert (
+            not one.replica.hearing.dropped
+        )  # its own come back, and purges twice: that is no trouble
 
 
 async def test_a_node_is_not_sent_what_its_region_may_not_keep(start: Start) -> None:
@@ -82,7 +84,7 @@ async def test_a_node_is_not_sent_what_its_region_may_not_keep(start: Start) -> 
     await until(lambda: par.holds(*european, both, everywhere))
     await until(lambda: sin.holds(both, everywhere))
     assert sin.holds_none(*european)
-    assert not sin.replica.dropped  # it had nothing to refuse
+    assert not sin.replica.hearing.dropped  # it had nothing to refuse
 
 
 async def test_nothing_is_lost_or_comes_back_when_the_server_is_killed(
@@ -163,7 +165,7 @@ async def test_what_is_heard_again_changes_nothing(
         told = [fra.fetch(number) for number in range(30)]
         await until(lambda: par.holds(*told))
         kept = par.shelf
-        await until(lambda: par.replica.taken.get("STORED") == 30)
+        await until(lambda: par.replica.hearing.taken.get("STORED") == 30)
     par.replica.close()  # and not `par.close`, which writes them down
 
     again = BusNode(tmp_path / "par", PAR, FLEET, server.url)
@@ -202,7 +204,7 @@ async def test_what_strangers_publish_is_dropped_and_work_goes_on(
 
     after = fra.fetch("after")
     await until(lambda: par.holds(told, after))
-    assert par.replica.dropped["forged"]
+    assert par.replica.hearing.dropped["forged"]
     assert par.bus.sessions == 1
 
 

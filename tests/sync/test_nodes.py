@@ -123,8 +123,8 @@ async def test_a_node_cannot_speak_for_another(nodes: list[Node]) -> None:
         genuine = signed(said, c.name, moment, of_c, fleet_id)
         await websocket.send_bytes(LAST + written(Aside((genuine,))))
         await until(lambda: _state(a, c.name) is State.LEAVING)
-    assert a.replica.dropped["forged"] == 2
-    assert sum(a.replica.dropped.values()) == 3, a.replica.dropped
+    assert a.replica.hearing.dropped["forged"] == 2
+    assert sum(a.replica.hearing.dropped.values()) == 3, a.replica.hearing.dropped
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ async def test_garbage_is_counted_and_costs_nothing_else(nodes: list[Node], data
     a, b, _ = nodes
     async with dialled(a.member.peer(), b.member.credentials.client_tls()) as websocket:
         await websocket.send_bytes(LAST + data)
-        await until(lambda: sum(a.replica.dropped.values()))
+        await until(lambda: sum(a.replica.hearing.dropped.values()))
     entry = b.publish("after that")
     await until(lambda: a.holds(entry))
 

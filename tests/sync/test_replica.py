@@ -191,7 +191,7 @@ def test_what_is_published_is_held_by_all(two: Fleet) -> None:
     assert two.publish("a", *entries) == 200
     two.settle()
     assert all(two.holds("b", one) for one in entries)
-    assert two.nodes["b"].taken == {"STORED": 200}
+    assert two.nodes["b"].hearing.taken == {"STORED": 200}
 
 
 def test_a_hint_arrives_with_its_answer(two: Fleet) -> None:
@@ -214,7 +214,7 @@ def test_a_broken_link_goes_on_where_it_was(two: Fleet) -> None:
     two.link("b", "a")
     two.settle()
     assert two.holds("b", lost)
-    assert two.nodes["b"].dropped == {}, "nothing was told twice"
+    assert two.nodes["b"].hearing.dropped == {}, "nothing was told twice"
 
 
 def test_after_a_kill_it_goes_on_from_what_was_kept(two: Fleet) -> None:
@@ -228,7 +228,7 @@ def test_after_a_kill_it_goes_on_from_what_was_kept(two: Fleet) -> None:
     two.start("b")
     two.both("a", "b")
     two.settle()
-    told_again = two.nodes["b"].taken["STORED"]
+    told_again = two.nodes["b"].hearing.taken["STORED"]
     assert 5 <= told_again <= 15, "a second or two of it, not all"
     assert all(two.holds("b", one) for one in entries[-5:])
 
@@ -250,7 +250,7 @@ def test_a_purge_does_not_wait_for_answers(two: Fleet) -> None:
     two.nodes["a"].purge(Purge(label="model:m"), two.now)
     two.settle()
     assert not any(two.holds("b", one) for one in large)
-    assert two.nodes["b"].taken.get("STORED", 0) < 20, "the rest was dead when it arrived"
+    assert two.nodes["b"].hearing.taken.get("STORED", 0) < 20, "the rest was dead when it arrived"
 
 
 def test_of_two_answers_the_later_is_held_by_both(two: Fleet) -> None:
@@ -416,7 +416,7 @@ def test_an_answer_with_all_its_labels_has_room_for_who_tells_it(two: Fleet) -> 
     labels = tuple(sorted(f"label {number}" for number in range(LABELS_MAX)))
     entry = two.fetch("a", 1, labels=labels)
     frame = two.nodes["a"]._voice.say(entries_of(replace(entry, stored_by=node("b"))), two.now)[1]
-    vouched = two.nodes["b"].take(frame, two.now)
+    vouched = two.nodes["b"].hearing.take(frame, two.now)
     assert vouched is not None
     assert set(vouched.labels) == {*labels, f"by:{node('a')}"}
     assert fit(vouched, two.now.wall)
@@ -524,9 +524,9 @@ def test_an_answer_goes_as_far_as_its_reach(fleet: Build, reach: Reach, *, arriv
     one.publish("a", entry)
     one.settle()
     assert one.holds("b", entry) == arrives
-    assert one.nodes["b"].dropped == {}, "what must not arrive is not sent"
+    assert one.nodes["b"].hearing.dropped == {}, "what must not arrive is not sent"
     assert one.nodes["b"].current(node("a"))
-    assert (one.nodes["a"].answer(node("b"), entry, one.now) is not None) == arrives
+    assert (one.nodes["a"].telling.answer(node("b"), entry, one.now) is not None) == arrives
 
 
 def test_an_answer_of_another_region_is_refused_by_who_is_told_it_all_the_same(
@@ -540,7 +540,7 @@ def test_an_answer_of_another_region_is_refused_by_who_is_told_it_all_the_same(
     _, frame = one.nodes["a"]._voice.say(entries_of(entry), one.now)
     one.nodes["b"].receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), one.now)
     assert not one.holds("b", entry)
-    assert one.nodes["b"].dropped == {"not to be kept in this region": 1}
+    assert one.nodes["b"].hearing.dropped == {"not to be kept in this region": 1}
 
 
 def test_scopes_are_kept_to_who_may_have_them(fleet: Build) -> None:
@@ -555,7 +555,7 @@ def test_scopes_are_kept_to_who_may_have_them(fleet: Build) -> None:
     one.settle()
     assert one.holds("b", mine)
     assert not one.holds("b", others)
-    assert one.nodes["b"].dropped == {}
+    assert one.nodes["b"].hearing.dropped == {}
     with pytest.raises(PurgeRefused):
         one.nodes["b"].purge(Purge(), one.now)
     one.nodes["b"].purge(Purge(scope=Scope("tenant:b")), one.now)
@@ -574,7 +574,7 @@ def test_who_may_not_publish_is_not_heard(fleet: Build) -> None:
     assert one.publish("a", entry) == 0
     _, frame = one.nodes["a"]._voice.say(entries_of(entry), one.now)
     one.nodes["b"].receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), one.now)
-    assert one.nodes["b"].dropped == {"may not publish": 1}
+    assert one.nodes["b"].hearing.dropped == {"may not publish": 1}
     one.nodes["a"].purge(Purge(), one.now)
     one.settle()
     assert dict(one.shelves["b"].seen), "it may purge"
@@ -641,12 +641,12 @@ def test_nobody_has_a_node_repeat_its_purges_again_and_again(fleet: Build) -> No
 
 
 def test_what_a_node_in_quarantine_tells_is_dropped(two: Fleet) -> None:
-    two.nodes["b"].quarantine(node("a"), "its vectors are not of its texts")
+    two.nodes["b"].hearing.quarantined[node("a")] = "its vectors are not of its texts"
     entry = two.fetch("a", 1)
     two.publish("a", entry)
     two.settle()
     assert not two.holds("b", entry)
-    assert two.nodes["b"].dropped == {"of a node in quarantine": 1}
+    assert two.nodes["b"].hearing.dropped == {"of a node in quarantine": 1}
     assert two.nodes["b"].current(node("a"))
 
 
@@ -668,7 +668,7 @@ def test_a_lie_is_dropped(two: Fleet, lie: dict[str, Any], why: str) -> None:
     entry = replace(two.fetch("a", 1), **lie)
     _, frame = two.nodes["a"]._voice.say(entries_of(entry), two.now)
     two.nodes["b"].receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), two.now)
-    assert two.nodes["b"].dropped == {why: 1}
+    assert two.nodes["b"].hearing.dropped == {why: 1}
 
 
 def test_a_clock_that_is_far_ahead_is_not_followed(two: Fleet) -> None:
@@ -679,7 +679,7 @@ def test_a_clock_that_is_far_ahead_is_not_followed(two: Fleet) -> None:
     two.seconds -= 100
     for _, data in said:
         two.nodes["b"].receive(End(node("a"), Role.SOURCE), data, two.now)
-    assert two.nodes["b"].dropped["a clock ahead"]
+    assert two.nodes["b"].hearing.dropped["a clock ahead"]
     assert two.shelves["b"].seen == ()
     assert two.nodes["b"].stamp(two.now) < before + (2_000 << 16) < purged.version
 
@@ -687,7 +687,7 @@ def test_a_clock_that_is_far_ahead_is_not_followed(two: Fleet) -> None:
 def test_whose_clock_is_wrong_is_known_on_both_sides(two: Fleet) -> None:
     a, b = two.nodes["a"], two.nodes["b"]
     two.settle()
-    assert a.skewed(two.now) == b.skewed(two.now) == {}
+    assert a.hearing.skewed(two.now) == b.hearing.skewed(two.now) == {}
     two.seconds += 100  # on a
     a.tick(two.now)
     for _, data in a.outbox():
@@ -696,15 +696,17 @@ def test_whose_clock_is_wrong_is_known_on_both_sides(two: Fleet) -> None:
         two.seconds += 100
     two.seconds -= 97
     b.tick(two.now)
-    assert b.skewed(two.now) == {a.own.name: pytest.approx(100)}
-    assert a.skewed(two.now) == {a.own.name: pytest.approx(97)}, "it remembers what it said"
+    assert b.hearing.skewed(two.now) == {a.own.name: pytest.approx(100)}
+    assert a.hearing.skewed(two.now) == {a.own.name: pytest.approx(97)}, "it remembers what it said"
     for _, data in b.outbox():
         two.seconds += 100
         a.receive(End(b.own.name, Role.SOURCE), data, two.now)
-        assert a.skewed(two.now) == {b.own.name: pytest.approx(-100)}
+        assert a.hearing.skewed(two.now) == {b.own.name: pytest.approx(-100)}
         two.seconds -= 100
     two.seconds += 200
-    assert a.skewed(two.now) == b.skewed(two.now) == {}, "of who is not heard nothing is known"
+    assert a.hearing.skewed(two.now) == b.hearing.skewed(two.now) == {}, (
+        "of who is not heard nothing is known"
+    )
 
 
 def test_nobody_has_purges_of_others_taken_for_known_before_they_are_made(fleet: Build) -> None:
@@ -723,7 +725,7 @@ def test_nobody_has_purges_of_others_taken_for_known_before_they_are_made(fleet:
     three.wait(3)
     assert not three.holds("b", entry)
     assert three.nodes["a"].unconfirmed(purged, three.now) == []
-    assert three.nodes["b"].dropped["a clock ahead"] == 1
+    assert three.nodes["b"].hearing.dropped["a clock ahead"] == 1
 
 
 # Relays.
@@ -764,7 +766,7 @@ def test_relays_in_a_ring_tell_everything_once(fleet: Build) -> None:
     ring.publish("a", entry := ring.fetch("a", 1))
     ring.settle()
     assert all(ring.holds(name, entry) for name in names)
-    assert all(ring.nodes[name].taken == {"STORED": 1} for name in "bcd")
+    assert all(ring.nodes[name].hearing.taken == {"STORED": 1} for name in "bcd")
 
 
 # Presence, and quiet.
@@ -828,13 +830,13 @@ def test_a_frame_that_lay_somewhere_is_taken_as_often_as_it_is_needed(tmp_path: 
     fleet = Fleet(tmp_path)
     a, b = fleet.start("a"), fleet.start("b")
     entry = fleet.fetch("a", "x")
-    frame = a.told(entry, fleet.now)
+    frame = a.telling.in_region(entry, fleet.now)
     assert frame is not None
     for name, replica in (("b", b), ("b", b), ("a", a)):
         fleet.shelves[name].entries.clear()  # for room
-        assert replica.found(frame, fleet.now) == entry
+        assert replica.hearing.found(frame, fleet.now) == entry
         assert fleet.holds(name, entry)
-    assert b.found(frame, fleet.now) is None, "it is here, and no news"
+    assert b.hearing.found(frame, fleet.now) is None, "it is here, and no news"
 
 
 def test_a_frame_that_lay_somewhere_is_judged_as_if_it_was_heard_now(tmp_path: Path) -> None:
@@ -845,32 +847,32 @@ def test_a_frame_that_lay_somewhere_is_judged_as_if_it_was_heard_now(tmp_path: P
         fleet.fetch("a", "old", expires_at=Timestamp(WALL + 10)),
         fleet.fetch("a", "dead", labels=("bad",)),
     )
-    frames = [a.told(one, fleet.now) for one in (here, old, dead)]
+    frames = [a.telling.in_region(one, fleet.now) for one in (here, old, dead)]
     assert all(frames)
     first, second, third = (frame or b"" for frame in frames)
-    assert c.found(first, fleet.now) is None, "it is of another region"
+    assert c.hearing.found(first, fleet.now) is None, "it is of another region"
     b.purge(Purge(label="bad"), fleet.now)
-    assert b.found(third, fleet.now) is None
+    assert b.hearing.found(third, fleet.now) is None
     fleet.seconds = 11
-    assert b.found(second, fleet.now) is None
+    assert b.hearing.found(second, fleet.now) is None
     presence = next(data for _, _, data in fleet.sent) if fleet.sent else first
-    assert b.found(presence[:-1] + bytes((presence[-1] ^ 1,)), fleet.now) is None
-    assert b.dropped["forged"] == 1
+    assert b.hearing.found(presence[:-1] + bytes((presence[-1] ^ 1,)), fleet.now) is None
+    assert b.hearing.dropped["forged"] == 1
     revoked = replace(enrolment("a", version=9), revoked=True)
     b.enrol(enrol(revoked, OPERATOR), fleet.now)
-    assert b.found(first, fleet.now) is None
+    assert b.hearing.found(first, fleet.now) is None
     assert not fleet.shelves["b"].entries
 
 
 def test_what_the_region_may_not_have_is_not_framed_for_it(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path, enrolment("a", scopes=("shared",)), enrolment("b", may_publish=False))
     a, b = fleet.start("a"), fleet.start("b")
-    assert a.told(fleet.fetch("a", 1), fleet.now) is not None
-    assert a.told(fleet.fetch("a", 2, reach=()), fleet.now) is None
-    assert a.told(fleet.fetch("a", 3, reach=("us",)), fleet.now) is None
-    assert a.told(fleet.fetch("a", 4, scope=Scope("tenant:other")), fleet.now) is None
-    assert b.told(fleet.fetch("b", 5), fleet.now) is None
-    assert a.told(fleet.fetch("a", 6, stored_by=node("b")), fleet.now) is None
+    assert a.telling.in_region(fleet.fetch("a", 1), fleet.now) is not None
+    assert a.telling.in_region(fleet.fetch("a", 2, reach=()), fleet.now) is None
+    assert a.telling.in_region(fleet.fetch("a", 3, reach=("us",)), fleet.now) is None
+    assert a.telling.in_region(fleet.fetch("a", 4, scope=Scope("tenant:other")), fleet.now) is None
+    assert b.telling.in_region(fleet.fetch("b", 5), fleet.now) is None
+    assert a.telling.in_region(fleet.fetch("a", 6, stored_by=node("b")), fleet.now) is None
 
 
 def test_who_is_not_known_yet_is_heard_when_it_is(fleet: Build) -> None:
@@ -882,7 +884,7 @@ def test_who_is_not_known_yet_is_heard_when_it_is(fleet: Build) -> None:
     _, frame = one.nodes["c"]._voice.say(entries_of(entry), one.now)
     one.both("a", "b")
     b.receive(End(node("a"), Role.SOURCE), written(Aside((frame,))), one.now)
-    assert b.dropped == {"of a stranger": 1}
+    assert b.hearing.dropped == {"of a stranger": 1}
     assert not one.holds("b", entry)
     b.enrol(enrol(enrolment("c"), OPERATOR), one.now)
     assert one.holds("b", entry)

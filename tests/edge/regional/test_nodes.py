@@ -156,7 +156,7 @@ async def test_what_was_purged_does_not_come_back_from_there(
         assert len(server.names()) == 1, "it lies there still"
         assert (await ask(two.at_b, PROMPT)).text == f"answer 2 to: {PROMPT}"
         assert tier(two.b).counts.refused == 1
-        assert two.b.fleet.replica.taken["DEAD"] == 1
+        assert two.b.fleet.replica.hearing.taken["DEAD"] == 1
 
 
 async def test_tenants_and_residency_hold_there(
