@@ -153,6 +153,14 @@ class Flight:
             self._abandoned = True
             self._task.cancel()
 
+    async def held(self) -> Found | Whole:
+        """As `whole`, with an interest in it for so long."""
+        self.hold()
+        try:
+            return await self.whole()
+        finally:
+            self.release()
+
     async def began(self) -> None:
         """Until there is an outcome or a first event. Who waits here is about to read."""
         self._beginning += 1

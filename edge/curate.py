@@ -171,11 +171,7 @@ class Curate:
     async def _filled(self, query: Query, *, asked: bool) -> Curated:
         ask = Ask(query, self._monotonic(), self._new_id())
         flight, _ = self._collapse.join(None, lambda one: self._fill(ask, one))
-        flight.hold()
-        try:
-            outcome = await flight.whole()
-        finally:
-            flight.release()
+        outcome = await flight.held()
         assert isinstance(outcome, Whole), "it was not looked up"
         spent = self._spent(query, outcome.body) if asked else (0, 0)
         if not outcome.stored:

@@ -334,13 +334,10 @@ class Fill:
         other = self._collapse.find(refresh.name_of(query, self._answers.purges))
         if other is None or not other.called:
             return False
-        other.hold()
         try:
-            outcome = await other.whole()
+            outcome = await other.held()
         except EdgeError:
             return False
-        finally:
-            other.release()
         flight.followed = True
         flight.settle(outcome)
         return True

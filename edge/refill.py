@@ -76,11 +76,7 @@ class Refill:
         whole = replace(query, call=replace(query.call, stream=False), route=route)
         ask = Ask(whole, self._monotonic(), self._new_id())
         flight, _ = self._collapse.join(None, lambda one: self._fill(ask, one))
-        flight.hold()
-        try:
-            outcome = await flight.whole()
-        finally:
-            flight.release()
+        outcome = await flight.held()
         assert isinstance(outcome, Whole), "it was not looked up"
         tokens = query.dialect.tokens(json.loads(outcome.body))
         self.spent_tokens += tokens or (len(query.body) + len(outcome.body)) // 4
