@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from edge.node import Node
 from tests.fakes.doors import Door, doors
-from tests.fakes.node import running_node
+from tests.fakes.node import running_node, url
 from tests.fakes.upstream import ScriptedUpstream, scripted_upstream
 
 
@@ -28,6 +29,18 @@ async def node(upstream: ScriptedUpstream, tmp_path: Path) -> AsyncIterator[Node
     cors = {"allow_origins": ["https://chat.example"]}
     async with running_node(tmp_path, upstream.base_url, cors=cors) as one:
         yield one
+
+
+@pytest.fixture
+async def admin(node: Node) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(url(node, "admin")) as session:
+        yield session
+
+
+@pytest.fixture
+async def plain(node: Node) -> AsyncIterator[Door]:
+    async with doors(node) as every:
+        yield every[0]
 
 
 @pytest.fixture(params=["h1", "h1-tls", "h3"])

@@ -3,7 +3,6 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,9 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge.node import Node
 from tests.fakes.doors import CHAT, JSON, SHORT, Answer, Door, ask, chat, doors
 from tests.fakes.node import running_node, url
 from tests.fakes.upstream import Exchange, ScriptedUpstream
-
-
-@pytest.fixture
-async def admin(node: Node) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(url(node, "admin")) as session:
-        yield session
-
-
-@pytest.fixture
-async def plain(node: Node) -> AsyncIterator[Door]:
-    async with doors(node) as every:
-        yield every[0]
-
 
 NOBODY: dict[str, Any] = {"confirmed": [], "unconfirmed": [], "revoked": False}
 """There are no other nodes."""

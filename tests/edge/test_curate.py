@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,6 @@ from tests.fakes.node import running_node, url
 from tests.fakes.upstream import Exchange, ScriptedUpstream, completion
 
 DAY_S = 86_400
-
-
-@pytest.fixture
-async def admin(node: Node) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(url(node, "admin")) as session:
-        yield session
-
-
-@pytest.fixture
-async def plain(node: Node) -> AsyncIterator[Door]:
-    async with doors(node) as every:
-        yield every[0]
 
 
 async def warm(admin: aiohttp.ClientSession, prompt: Any, **order: Any) -> dict[str, Any]:

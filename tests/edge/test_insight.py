@@ -13,7 +13,7 @@ from edge.__main__ import main
 from edge.metrics import CLASS_GAUGES
 from edge.node import Node
 from tests.fakes.doors import Answer, Door, ask, chat, doors
-from tests.fakes.node import running_node, url
+from tests.fakes.node import running_node
 from tests.fakes.upstream import ScriptedUpstream
 
 KEYS = {"A_KEY": "key-of-a", "B_KEY": "key-of-b"}
@@ -42,12 +42,6 @@ async def node(upstream: ScriptedUpstream, tmp_path: Path, encoder: Path) -> Asy
 async def door(node: Node) -> AsyncIterator[Door]:
     async with doors(node) as every:
         yield every[0]
-
-
-@pytest.fixture
-async def admin(node: Node) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(url(node, "admin")) as session:
-        yield session
 
 
 async def asked(door: Door, node: Node, prompt: Any, tenant: str = "a") -> Answer:

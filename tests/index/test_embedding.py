@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from index import embedding, onnx_bert
 from index.embedding import EmbeddingSettings, Encoder, ModelError, load, pool, runs
+from tests.fakes.tiny_bert import bert_weights
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "vectors" / "minilm.json").read_text("utf-8"))
 TEXTS: list[str] = [case["text"] for case in GOLDEN["cases"]]
@@ -158,6 +160,7 @@ def test_the_node_never_meets_torch_nor_onnx_stays_small_and_tells_nobody(
 # A BERT of 16 dimensions, made here: what follows is about files, not about meaning.
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *["the", "cat", "sat", "on", "a", "mat", "and", "dog"]]
+tiny_weights = partial(bert_weights, len(WORDS), positions=12)
 
 
 @pytest.fixture
@@ -191,28 +194,6 @@ def tiny(tmp_path: Path) -> Path:
 
 def write(file: Path, content: object) -> None:
     file.write_text(json.dumps(content), "utf-8")
-
-
-def tiny_weights() -> dict[str, NDArray[np.float32]]:
-    layer = "bert.encoder.layer.0."
-    linear = {
-        layer + "attention.self.query": (16, 16),
-        layer + "attention.self.key": (16, 16),
-        layer + "attention.self.value": (16, 16),
-        layer + "attention.output.dense": (16, 16),
-        layer + "intermediate.dense": (32, 16),
-        layer + "output.dense": (16, 32),
-    }
-    tables = {"word": len(WORDS), "position": 12, "token_type": 2}
-    norms = ["bert.embeddings", layer + "attention.output", layer + "output"]
-    shapes: dict[str, tuple[int, ...]] = {
-        **{f"{name}.weight": shape for name, shape in linear.items()},
-        **{f"{name}.bias": shape[:1] for name, shape in linear.items()},
-        **{f"bert.embeddings.{name}_embeddings.weight": (n, 16) for name, n in tables.items()},
-        **{f"{name}.LayerNorm.{part}": (16,) for name in norms for part in ("weight", "bias")},
-    }
-    rng = np.random.default_rng(7)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def pinned(model: Path) -> EmbeddingSettings:

@@ -3,17 +3,18 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from index import onnx_cross, verifier
 from index.model_files import ModelError
 from index.verifier import CrossEncoder, VerifierSettings, load
+from tests.fakes.tiny_bert import bert_weights
 
 # A BERT of 16 dimensions, made here. What it says means nothing, but every part of it matters.
 
@@ -27,6 +28,10 @@ LOGITS = {
     ("dog", "dog"): -2.6916904,
 }
 """By `CrossEncoder(directory).predict` of sentence-transformers 6.2 without an activation."""
+
+
+HEADS = {"bert.pooler.dense": (16, 16), "classifier": (1, 16)}
+tiny_weights = partial(bert_weights, len(WORDS), positions=14, heads=HEADS)
 
 
 @pytest.fixture
@@ -81,30 +86,6 @@ def write(file: Path, content: object) -> None:
 def config_of(model: Path) -> dict[str, object]:
     config: dict[str, object] = json.loads((model / "config.json").read_text("utf-8"))
     return config
-
-
-def tiny_weights() -> dict[str, NDArray[np.float32]]:
-    layer = "bert.encoder.layer.0."
-    linear = {
-        layer + "attention.self.query": (16, 16),
-        layer + "attention.self.key": (16, 16),
-        layer + "attention.self.value": (16, 16),
-        layer + "attention.output.dense": (16, 16),
-        layer + "intermediate.dense": (32, 16),
-        layer + "output.dense": (16, 32),
-        "bert.pooler.dense": (16, 16),
-        "classifier": (1, 16),
-    }
-    tables = {"word": len(WORDS), "position": 14, "token_type": 2}
-    norms = ["bert.embeddings", layer + "attention.output", layer + "output"]
-    shapes: dict[str, tuple[int, ...]] = {
-        **{f"{name}.weight": shape for name, shape in linear.items()},
-        **{f"{name}.bias": shape[:1] for name, shape in linear.items()},
-        **{f"bert.embeddings.{name}_embeddings.weight": (n, 16) for name, n in tables.items()},
-        **{f"{name}.LayerNorm.{part}": (16,) for name in norms for part in ("weight", "bias")},
-    }
-    rng = np.random.default_rng(7)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def loaded(model: Path) -> CrossEncoder:
