@@ -1,11 +1,14 @@
 """Ports for servers of other processes, and for those that are told where they will listen.
 
 What the kernel gives out for port 0 it gives to the next socket as well once that one is closed,
-outgoing connections among them. These are below the ports it chooses from, and none is given twice.
+outgoing connections among them. These are below the ports it chooses from, and none is given twice,
+nor to another process that does the same: a socket of ours stays bound to each. It does not listen,
+so that a server may, which like all servers reuses addresses.
 """
 
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -16,7 +19,7 @@ FIRST, LAST = 10_000, 32_000
 
 def free_port() -> int:
     """A port that nobody has on 127.0.0.1, neither of TCP nor of UDP."""
-    return next(port for port in _PORTS if _is_free(port))
+    return next(port for port in _PORTS if _is_free(port) and _keep(port))
 
 
 def free_address() -> str:
@@ -50,4 +53,21 @@ def _is_free(port: int) -> bool:
     return True
 
 
+def _keep(port: int) -> bool:
+    """False if another process was faster."""
+    kept = socket.socket()
+    try:
+        kept.bind(("127.0.0.1", port))
+    except OSError:
+        kept.close()
+        return False
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if len(_KEPT) == _KEPT.maxlen:
+        _KEPT.popleft().close()
+    _KEPT.append(kept)
+    return True
+
+
 _PORTS = _all_once()
+_KEPT: deque[socket.socket] = deque(maxlen=64)
+"""Those that tests may still want: descriptors are few."""
