@@ -42,7 +42,7 @@ from edge.commands.calling import (
 from edge.commands.calling import config as configured
 from edge.commands.compact import compact
 
-HERE = ("serve", "check", "status", "explain")
+HERE = ("serve", "check", "status", "explain", "--version")
 ELSEWHERE = {
     "purge": "purging",
     **dict.fromkeys(("invite", "join", "revoke"), "membership"),
