@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.http import machine
@@ -130,7 +131,7 @@ class Bench:
 
 
 def _systems(report: Report, options: argparse.Namespace) -> list[System]:
-    chosen = [System("promptedge", systems.node)]
+    chosen = [System("promptedge", partial(systems.node, told=not options.learn))]
     try:
         start = systems.litellm(options.litellm)
         chosen.append(System(f"LiteLLM {systems.litellm_version(options.litellm)}", start))
@@ -145,6 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="a first impression in a third of the time")
     add("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))
+    add("--learn", action="store_true",
+        help="leave it to the node to find out how many calls the models bear at a time")  # fmt: skip
     add("--litellm", type=Path, metavar="DIR", default=Path(".venv-litellm"),
         help="the virtual environment that LiteLLM is installed in (.venv-litellm)")  # fmt: skip
     add("--chart", type=Path, metavar="FILE", default=Path("bench/results/surge.png"),

@@ -78,12 +78,13 @@ class System:
 # The node.
 
 
-def node(stack: ExitStack, scratch: Path, upstreams: Sequence[Upstream]) -> Target:
+def node(stack: ExitStack, scratch: Path, upstreams: Sequence[Upstream], *, told: bool) -> Target:
+    """`told`: it knows how many calls the models bear at a time, and need not find out."""
     ports = {"h1": free_port(), "admin": free_port()}
     home = scratch / f"node-{ports['h1']}"
     home.mkdir()
     config = home / "node.toml"
-    config.write_text(_node_config(home, scratch / "models", ports, upstreams))
+    config.write_text(_node_config(home, scratch / "models", ports, upstreams, told))
     command = [sys.executable, "-m", "edge", "serve", "--config", config]
     env = {_variable(tenant): tenant.key for tenant in TENANTS}
     server = stack.enter_context(
@@ -94,8 +95,13 @@ def node(stack: ExitStack, scratch: Path, upstreams: Sequence[Upstream]) -> Targ
 
 
 def _node_config(
-    home: Path, models: Path, ports: Mapping[str, int], upstreams: Sequence[Upstream]
+    home: Path,
+    models: Path,
+    ports: Mapping[str, int],
+    upstreams: Sequence[Upstream],
+    told: bool,
 ) -> str:
+    known = f"concurrency = {SLOTS * len(upstreams)}" if told else ""
     tables = [
         f"""
 [node]
@@ -106,7 +112,7 @@ listen = ""
 admin = "127.0.0.1:{ports["admin"]}"
 
 [admission]
-concurrency = {SLOTS * len(upstreams)}
+{known}
 queue_s = 5
 
 [[routes]]
