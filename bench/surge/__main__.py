@@ -146,8 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="a first impression in a third of the time")
     add("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=", ".join(SCENARIOS))
-    add("--learn", action="store_true",
-        help="leave it to the node to find out how many calls the models bear at a time")  # fmt: skip
+    add("--learn", action="store_true", help="tell the node nothing of what the models bear")
     add("--litellm", type=Path, metavar="DIR", default=Path(".venv-litellm"),
         help="the virtual environment that LiteLLM is installed in (.venv-litellm)")  # fmt: skip
     add("--chart", type=Path, metavar="FILE", default=Path("bench/results/surge.png"),
