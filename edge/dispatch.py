@@ -78,8 +78,10 @@ class Dispatch:
         now = self._monotonic()
         if isinstance(error, ClientError):
             error.by_upstream &= trip.unanimous(now)
-        elif error.crowded:
-            error.crowded = self._pool.second_turns.spend(now)
+            return
+        error.crowded = error.crowded and self._pool.second_turns.spend(now)
+        if error.retry_after_s is None:
+            error.retry_after_s = trip.again_s(now)
 
     async def _call(self, call: Call, exchange: Exchange, request_id: str) -> None:
         try:

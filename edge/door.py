@@ -13,9 +13,8 @@ from typing import Any
 
 from edge.admission import key_format
 from edge.admission.rate import Limit, Meter
-from edge.admission.refusals import after_s
 from edge.admission.source import Networks, Source, source_of
-from edge.errors import SourceLimited, Unauthorized
+from edge.errors import SourceLimited, Unauthorized, after_s
 from edge.intake import Intake
 from edge.metrics import Metrics
 from edge.protection.lockout import Lockout

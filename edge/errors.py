@@ -4,7 +4,12 @@ Everything that can go wrong for a request is an `EdgeError`. Foreign errors are
 they enter, `from exc`; what is left over is a bug and becomes a 500 in one place, the handler.
 """
 
+from math import ceil
 from typing import ClassVar
+
+JITTER = 0.5
+"""Were all told the same, all would come back at once."""
+RETRY_S_MAX = 86_400
 
 
 class EdgeError(Exception):
@@ -95,6 +100,12 @@ class Busy(Overloaded):
 
 class StreamCut(Exception):  # noqa: N818  an end, not a fault of the code that raises it
     """The rest of a stream will never come; what was sent must not look complete."""
+
+
+def after_s(wait_s: float, draw: float) -> int:
+    """What to say in `Retry-After` of a wait: whole seconds, one at least, the wait times 1 to 1.5.
+    `draw` is from [0, 1)."""
+    return min(max(ceil(wait_s * (1 + JITTER * draw)), 1), RETRY_S_MAX)
 
 
 def body_too_large(limit: int) -> ClientError:

@@ -9,14 +9,12 @@ meter or the queue foresees, times 1 to 1.5: were all told the same, all would c
 from collections.abc import Iterator
 from math import ceil, isfinite
 
-from edge.admission.plans import Exceeded, Usage
+from edge.admission.plans import Exceeded, Usage, What
 from edge.admission.shares import SharedMeter
-from edge.errors import Busy, OverQuota
+from edge.errors import Busy, OverQuota, after_s
 from edge.request import Fields
 from index.entry import Instant
 
-JITTER = 0.5
-RETRY_S_MAX = 86_400
 NEVER = ("x-should-retry", "false")
 """The field that says that no waiting helps."""
 
@@ -24,18 +22,17 @@ NEVER = ("x-should-retry", "false")
 def over_quota(exceeded: Exceeded, usage: Usage, draw: float, now: Instant) -> OverQuota:
     """`draw` is from [0, 1)."""
     plan = usage.plan.name
-    fields = (*standard(usage, now), *customary(usage, now))
+    fields = (*standard(usage, now, exceeded), *customary(usage, now, exceeded))
     if not isfinite(exceeded.wait_s):
         return OverQuota(
             f"This prompt has about {exceeded.asked:.0f} tokens, and the plan {plan!r} allows "
-            f"{exceeded.limit:.0f} {_PER[exceeded.what]}: it will never fit. Shorten it.",
+            f"{_amount(exceeded)}: it will never fit. Shorten it.",
             fields=(*fields, NEVER),
         )
     wait_s = after_s(exceeded.wait_s, draw)
-    whose = "this node's part of them is" if exceeded.part else "they are"
     return OverQuota(
-        f"The plan {plan!r} allows {exceeded.limit:.0f} {_PER[exceeded.what]}, and {whose} used "
-        f"up. Try again in {wait_s} s{_ADVICE[exceeded.what]}.",
+        f"The plan {plan!r} allows {_amount(exceeded)}, and {_lack(exceeded)}. "
+        f"Try again in {wait_s} s{_ADVICE[exceeded.what]}.",
         code="concurrency_limit_exceeded" if exceeded.what == "concurrency" else None,
         retry_after_s=wait_s,
         fields=fields,
@@ -52,31 +49,26 @@ def busy(why: str, drain_s: float, draw: float, usage: Usage | None, now: Instan
     )
 
 
-def after_s(wait_s: float, draw: float) -> int:
-    """For `Retry-After`: whole seconds, one at least."""
-    return min(max(ceil(wait_s * (1 + JITTER * draw)), 1), RETRY_S_MAX)
-
-
-def standard(usage: Usage, now: Instant) -> Fields:
+def standard(usage: Usage, now: Instant, exceeded: Exceeded) -> Fields:
     """`RateLimit-Policy` and `RateLimit`: structured fields, a list of named limits each."""
     policies, states = [], []
-    for name, meter in _meters(usage):
-        limit = meter.limit
-        policies.append(f'"{name}";q={limit.units:.0f};w={limit.window_s:.0f}')
-        states.append(f'"{name}";r={meter.left(now)};t={ceil(meter.reset_s(now))}')
+    for what, meter in _meters(usage):
+        limit, left = meter.limit, _left(what, meter, now, exceeded)
+        policies.append(f'"{_NAMES[what]}";q={limit.units:.0f};w={limit.window_s:.0f}')
+        states.append(f'"{_NAMES[what]}";r={left};t={ceil(meter.reset_s(now))}')
     if not policies:
         return ()
     return ("ratelimit-policy", ", ".join(policies)), ("ratelimit", ", ".join(states))
 
 
-def customary(usage: Usage, now: Instant) -> Fields:
+def customary(usage: Usage, now: Instant, exceeded: Exceeded | None = None) -> Fields:
     """The fields that OpenAI's API has: limit, what remains, and when all is there again."""
     fields: list[tuple[str, str]] = []
-    for what, meter in (("requests", usage.requests), ("tokens", usage.tokens)):
-        if meter is not None:
+    for what, meter in _meters(usage):
+        if what != "tokens_day":
             fields += (
                 (f"x-ratelimit-limit-{what}", f"{meter.limit.units:.0f}"),
-                (f"x-ratelimit-remaining-{what}", str(meter.left(now))),
+                (f"x-ratelimit-remaining-{what}", str(_left(what, meter, now, exceeded))),
                 (f"x-ratelimit-reset-{what}", duration(meter.reset_s(now))),
             )
     return tuple(fields)
@@ -95,16 +87,41 @@ def duration(seconds: float) -> str:
     return f"{minutes}m{whole}s" if minutes else f"{whole}s"
 
 
-def _meters(usage: Usage) -> Iterator[tuple[str, SharedMeter]]:
-    for name, meter in (
-        ("requests", usage.requests),
-        ("tokens", usage.tokens),
-        ("tokens-per-day", usage.day),
-    ):
-        if meter is not None:
-            yield name, meter
+def _meters(usage: Usage) -> Iterator[tuple[What, SharedMeter]]:
+    if usage.requests is not None:
+        yield "requests", usage.requests
+    if usage.tokens is not None:
+        yield "tokens", usage.tokens
+    if usage.day is not None:
+        yield "tokens_day", usage.day
 
 
+def _left(what: What, meter: SharedMeter, now: Instant, exceeded: Exceeded | None) -> int:
+    """What remains. Of what is refused that is less than was asked for, though other nodes may have
+    more: whoever reads that it would be enough asks again at once."""
+    left = meter.left(now)
+    if exceeded is None or exceeded.what != what:
+        return left
+    return min(left, ceil(exceeded.asked) - 1)
+
+
+def _amount(exceeded: Exceeded) -> str:
+    amount = f"{exceeded.limit:.0f} {_PER[exceeded.what]}"
+    return amount.replace("requests", "request") if exceeded.limit == 1 else amount
+
+
+def _lack(exceeded: Exceeded) -> str:
+    """Why there is none for this one."""
+    if exceeded.what == "concurrency":
+        return "as many are under way"
+    if exceeded.part:
+        return "this node's part of that is used up"
+    if exceeded.what == "requests":
+        return "that is used up"
+    return f"less is left than the about {exceeded.asked:.0f} that this one may take"
+
+
+_NAMES = {"requests": "requests", "tokens": "tokens", "tokens_day": "tokens-per-day"}
 _PER = {
     "requests": "requests per minute",
     "tokens": "tokens per minute",

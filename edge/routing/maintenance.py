@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import ceil
 
-from edge.errors import Overloaded
+from edge.errors import RETRY_S_MAX, Overloaded
 from edge.routing.settings import MaintenanceSettings
 from index.entry import Timestamp
 
 JITTER_S = 30.0
-RETRY_S_MAX = 86_400
-"""Whoever is told to come in a week forgets it, and the work may be done sooner."""
 PERIOD_S = {"": 0.0, "day": 86_400.0, "week": 604_800.0}
 
 
@@ -53,8 +51,9 @@ def wrong(settings: MaintenanceSettings) -> str | None:
 
 
 def refusal(ends: Timestamp, wall: Timestamp, draw: float) -> Overloaded:
-    """For what only upstreams in maintenance could answer, of which the first is back then. `draw`
-    is from [0, 1): all who are told would come at that very moment."""
+    """For what only upstreams in maintenance could answer, of which the first is back then: in a
+    day at most, as who is told to come in a week forgets it, and the work may be done sooner.
+    `draw` is from [0, 1): all who are told would come at that very moment."""
     after_s = min(max(1, ceil(ends - wall + JITTER_S * draw)), RETRY_S_MAX)
     until = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return Overloaded(

@@ -7,10 +7,10 @@ work, so going on is a retry, and needs the budget.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from math import ceil, inf
+from math import inf
 from random import Random
 
-from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
+from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError, after_s
 from edge.routing.budget import Budget
 from edge.routing.call import Call
 from edge.routing.choice import Choice
@@ -197,6 +197,12 @@ class Trip:
         at_fault = all(call.result == "declined" for call in self.calls)
         return there and at_fault and all(one.well(now) for one in self._able)
 
+    def again_s(self, now: Instant) -> int:
+        """When to come again, if whoever was asked did not say."""
+        out = {*self._left, *(call.upstream for call in self.calls)}
+        waits = [max(one.rests_until(self._need), one.out_until) - now for one in out]
+        return after_s(min(waits), self._draw())
+
     def _choose(self, now: Instant) -> Upstream | None:
         return self._pool.choice.among(self._left, self._need, now)
 
@@ -224,21 +230,21 @@ class Trip:
         waits = [one.rests_until(self._need) - now for one in self._left]
         ends = min((window.ends for window in self._closed), default=None)
         if ends is not None and ends - wall <= min(waits, default=inf):
-            return refusal(ends, wall, self._pool.choice.chance.random())
-        if not waits:
-            return Overloaded(
-                "Every upstream that could answer was taken out of service, and nobody said until"
-                f" when. Try again in {DRAINED_RETRY_S} s.",
-                code="upstreams_unavailable",
-                retry_after_s=DRAINED_RETRY_S,
-            )
-        soonest_s = max(1, ceil(min(waits)))
-        return Overloaded(
-            "Every upstream that could answer is at its rate limit or out of service. Try again in"
-            f" {soonest_s} s.",
-            code="upstreams_unavailable",
-            retry_after_s=soonest_s,
+            return refusal(ends, wall, self._draw())
+        what = (
+            "is at its rate limit or out of service."
+            if waits
+            else "was taken out of service, and nobody said until when."
         )
+        wait_s = after_s(min(waits, default=DRAINED_RETRY_S), self._draw())
+        return Overloaded(
+            f"Every upstream that could answer {what} Try again in {wait_s} s.",
+            code="upstreams_unavailable",
+            retry_after_s=wait_s,
+        )
+
+    def _draw(self) -> float:
+        return self._pool.choice.chance.random()
 
 
 def _elsewhere_better(error: EdgeError) -> bool:

@@ -158,8 +158,21 @@ async def test_retry_after_is_obeyed_and_told_on(tmp_path: Path) -> None:
         assert (got.status, got.headers["retry-after"]) == (429, "21")
         got = await one.ask("z")
         assert (got.status, got.error["code"]) == (503, "upstreams_unavailable")
-        assert 19 <= int(got.headers["retry-after"]) <= 21
+        assert 19 <= int(got.headers["retry-after"]) <= 1.5 * 21
         assert one.calls() == {"first": 1, "second": 6}
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_who_is_not_answered_is_told_when_to_come_again_also_if_no_upstream_says_it(
+    tmp_path: Path, status: int
+) -> None:
+    async with scene(tmp_path, FIRST) as one:
+        for upstream in one.upstreams.values():
+            upstream.script = refusing(status)
+        for at in range(8):
+            got = await one.ask(f"x{at}")
+            assert got.status == {500: 502}.get(status, status)
+            assert 1 <= int(got.headers["retry-after"]) <= 60
 
 
 async def test_before_a_limit_is_reached_others_are_asked(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 
 from edge.admission import plans
 from edge.admission.plans import PlanSettings, Quotas
-from edge.admission.refusals import after_s, duration
+from edge.admission.refusals import duration, over_quota
 from edge.config import ConfigError, load
+from edge.errors import after_s
 from edge.preflight import check_values
-from index.entry import Instant
+from index.entry import Instant, NodeName
 from tests.fakes.doors import Answer, chat, doors
 from tests.fakes.doors import ask as send
 from tests.fakes.eventually import until
@@ -115,7 +116,7 @@ async def test_two_at_once_do_not_get_twice_as_much(house: Indoors) -> None:
         second = await ask(house, "small", "two")  # 512 are foreseen for an unknown answer
         gate.set()
     assert (first.result().status, second.status) == (200, 429)
-    assert "tokens per minute" in error(second)["message"]
+    assert "600 tokens per minute, and less is left than the about 5" in error(second)["message"]
     assert (await ask(house, "small", "two")).status == 200  # what was not used was given back
 
 
@@ -198,6 +199,7 @@ async def test_as_many_run_at_a_time_as_may(house: Indoors) -> None:
         gate.set()
     assert (first.result().status, second.status) == (200, 429)
     assert error(second)["code"] == "concurrency_limit_exceeded"
+    assert "allows 1 request at a time, and as many are under way." in error(second)["message"]
     assert (await ask(house, "one", "second")).status == 200
 
 
@@ -317,3 +319,21 @@ async def test_every_door_says_the_same(upstream: ScriptedUpstream, tmp_path: Pa
             assert refused.headers["ratelimit"].startswith('"requests";r=0;t=')
             assert int(refused.headers["retry-after"]) >= 1
             assert error(refused)["code"] == "rate_limit_exceeded"
+
+
+def test_who_is_refused_is_not_told_that_there_is_room() -> None:
+    """Where this node's part is used up and others have some left."""
+    quotas = Quotas(PLANS)
+    now = Instant(0.0)
+    quotas.turn([NodeName("other")], now)
+    usage = quotas.usage("acme", "slow", now)
+    assert usage is not None
+    assert [usage.request(now) for _ in range(3)] == [None] * 3
+    exceeded = usage.request(now)
+    assert exceeded is not None
+    assert exceeded.part
+    refused = over_quota(exceeded, usage, 0.0, now)
+    assert "6 requests per minute, and this node's part of that is used up." in refused.message
+    fields = dict(refused.fields)
+    assert fields["ratelimit"] == '"requests";r=0;t=30'
+    assert fields["x-ratelimit-remaining-requests"] == "0"
