@@ -1,5 +1,6 @@
 """What all tests have in common."""
 
+import gc
 import os
 
 from hypothesis import HealthCheck, settings
@@ -16,3 +17,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "promptedge"))
 for name in ("http_proxy", "https_proxy", "all_proxy"):
     os.environ.pop(name, None)
     os.environ.pop(name.upper(), None)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # all that was imported stays, and need not be looked through again and again

@@ -233,7 +233,10 @@ class H3Client(QuicConnectionProtocol):
         before.close()
 
     def disconnect(self) -> None:
+        """At once: a connection that was closed lingers for some round trips of its estimate."""
         assert self._transport is not None
+        if self._timer is not None:
+            self._timer.cancel()
         self._transport.close()
 
     def quic_event_received(self, event: QuicEvent) -> None:
@@ -299,5 +302,4 @@ async def h3_connect(
         yield client
     finally:
         client.close(error_code=ErrorCode.H3_NO_ERROR)
-        await client.wait_closed()
         client.disconnect()
