@@ -239,7 +239,7 @@ def _unknown(document: Any, kind: Any, source: str, place: str = "") -> Iterator
     """A line for each name in `document` that `kind` does not have, with the nearest one it has."""
     if not isinstance(document, Mapping):
         return
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for name, value in document.items():
         here = f"{place}.{name}" if place else name
         if name not in hints:
@@ -250,6 +250,9 @@ def _unknown(document: Any, kind: Any, source: str, place: str = "") -> Iterator
             item = item_of(hints[name])
             for at, element in enumerate(value if item else ()):
                 yield from _unknown(element, item, source, f"{here}[{at}]")
+
+
+_hints = cache(get_type_hints)
 
 
 def item_of(hint: Any) -> Any:
