@@ -13,6 +13,10 @@ from edge.admission.source import Networks, Source, source_of
 from edge.protection.rates import Rates
 from edge.protection.settings import ProtectionSettings
 
+FINE = 0.2
+"""Of what a source may open in a minute: of its connections the sixth is refused if those before
+had to be closed so, and after that one is let in each 12 s. Others at its address are with it."""
+
 Refusal = Literal["too_many_connections", "too_many_new_connections"]
 """Of one source."""
 
@@ -26,6 +30,11 @@ class Place:
         self._connections = connections
         self._source = source
         self._left = False
+
+    def fine(self, now: float) -> None:
+        """It made more work than a client may: its source may open fewer others for a while."""
+        if self._source is not None:
+            self._connections._rates.spend(self._source, now, FINE)
 
     def leave(self) -> bool:
         """It is closed. False if that was known."""

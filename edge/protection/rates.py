@@ -32,12 +32,14 @@ class Rates:
                 longest_s = max(longest_s, late_s(self._limits[share], full_at, 1, now))
         return longest_s
 
-    def spend(self, source: Source, now: float) -> None:
-        """Use one up, whether or not it was there."""
+    def spend(self, source: Source, now: float, share: float = 0.0) -> None:
+        """Use one up, or that share of what there is in a minute, whether or not it was there."""
         if not self._limits:
             return
-        for name, share in source.shares:
+        for name, wider in source.shares:
+            limit = self._limits[wider]
             full_at = self._full_at.pop(name, now)
-            self._full_at[name] = max(full_at, now) + self._limits[share].interval_s
+            used_s = share * limit.window_s or limit.interval_s
+            self._full_at[name] = max(full_at, now) + used_s
         while len(self._full_at) > self._sources_max:
             self._full_at.popitem(last=False)

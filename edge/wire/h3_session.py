@@ -411,6 +411,8 @@ class H3Session:
         if not exchange.gone and self._quic.writable(exchange.stream_id):
             self._outstanding += len(data)
             self._quic.send_stream_data(exchange.stream_id, data, fin)
+            if fin:
+                self._resets.earn()  # who has most of its requests answered may cancel some
 
     # an exchange ends
 

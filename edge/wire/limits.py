@@ -57,6 +57,10 @@ class Allowance:
         self._left -= 1.0
         return True
 
+    def earn(self) -> None:
+        """One more, as far as there is room for it."""
+        self._left = min(self._burst, self._left + 1.0)
+
 
 class Tasks:
     """The tasks of one owner: each has a name, none is forgotten, all end with the owner."""

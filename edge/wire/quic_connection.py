@@ -118,6 +118,12 @@ class ServerConnection(QuicWriter):
         return self._close_event is not None or self._state in END_STATES
 
     @property
+    def abused(self) -> bool:
+        """Whether we have closed it because the client made too much work."""
+        ended = self._close_event
+        return self.ended_by == "us" and ended is not None and ended.error_code == EXCESSIVE_LOAD
+
+    @property
     def proven_address(self) -> Address | None:
         """Where the client is, as it has shown by answering from there.
 

@@ -54,8 +54,9 @@ from edge.wire.udp import Address, UdpSocket
 
 log = logging.getLogger("h3")
 
-DATAGRAMS_PER_PASS: Final = 256
-HANDSHAKES_PER_PASS: Final = 8
+DATAGRAMS_PER_PASS: Final = 64
+HANDSHAKES_PER_PASS: Final = 2
+"""So that no pass takes long: what is on other sockets has its turn after each."""
 TIMER_RESOLUTION_S: Final = 0.001
 GOAWAY_GAP_S: Final = 0.2
 """Between "open no new request" and "nothing beyond this one is answered": the requests that were
@@ -311,7 +312,7 @@ class QuicEndpoint:
             case ConnectionTerminated():
                 self._remove(link)
             case _:
-                if link.session is not None:
+                if link.session is not None and not link.quic.closing:
                     link.session.handle(event, now)
 
     def _flush(self, link: Link, now: float) -> None:
@@ -522,6 +523,8 @@ class QuicEndpoint:
         for number in link.ids:
             self._by_id.pop(number, None)
         if link.place is not None:
+            if link.quic.abused:
+                link.place.fine(self._clock())
             link.place.leave()
         self._handshake_over(link)
         if link.timer is not None:

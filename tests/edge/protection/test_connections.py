@@ -47,7 +47,22 @@ def test_who_is_trusted_is_not_limited() -> None:
     for host in ("127.0.0.1", "::1", "::ffff:127.0.0.1"):
         for _ in range(5):
             assert connections.refusal(host, NOW) is None
-            connections.enter(host, NOW)
+            connections.enter(host, NOW).fine(NOW)
+
+
+def test_who_made_too_much_work_may_come_less_often_for_a_while() -> None:
+    connections = limited(new_connections_per_minute=600)
+    for _ in range(5):
+        assert connections.refusal(V4, NOW) is None
+        place = connections.enter(V4, NOW)
+        place.fine(NOW)
+        place.leave()
+    assert connections.refusal(V4, NOW) == "too_many_new_connections"
+    assert connections.refusal(OTHER, NOW) is None
+    assert connections.refusal(V4, NOW + 12) is None
+    connections.enter(V4, NOW + 12).fine(NOW + 12)
+    assert connections.refusal(V4, NOW + 12) == "too_many_new_connections"
+    assert connections.refusal(V4, NOW + 25) is None
 
 
 def test_no_limit() -> None:

@@ -13,10 +13,12 @@ from aioquic.buffer import encode_uint_var
 from aioquic.h3.connection import encode_frame
 from aioquic.quic.packet import QuicStreamFrame
 
+from edge.protection.connections import Connections
+from edge.protection.settings import ProtectionSettings
 from edge.request import Response
 from edge.wire.http3 import Http3Settings, Http3Wire
-from tests.edge.wire.http3_harness import JSON, FakeHandler, Pending, eventually, talking
-from tests.fakes.h3_client import H3Client, H3Reset, H3Stream
+from tests.edge.wire.http3_harness import JSON, FakeHandler, Pending, eventually, serving, talking
+from tests.fakes.h3_client import H3Client, H3Reset, H3Stream, h3_connect
 
 GOOD = [
     (b":method", b"POST"),
@@ -360,6 +362,28 @@ async def test_b2_resets_that_a_client_makes_us_send_count_as_well() -> None:
         assert (await client.until_closed()).error_code == 0x107
         await _gone(wire)
         assert wire.counters.malformed <= 40
+
+
+async def test_b1_who_is_closed_for_resets_may_come_less_often() -> None:
+    settings = Http3Settings(resets_burst=5, resets_per_s=0.001)
+    strict = Connections(ProtectionSettings(trusted=(), new_connections_per_minute=2))
+    async with serving(FakeHandler(), settings, strict) as (wire, address):
+        async with h3_connect(address) as client:
+            for _ in range(6):
+                client.open_raw().reset()
+            assert (await client.until_closed()).error_code == 0x107
+        await _gone(wire)
+        with pytest.raises(ConnectionError):
+            async with h3_connect(address):
+                pass
+
+
+async def test_b1_who_has_most_requests_answered_may_cancel_some() -> None:
+    settings = Http3Settings(resets_burst=5, resets_per_s=0.001)
+    async with talking(FakeHandler(), settings) as (_, client):
+        for _ in range(20):
+            client.open_raw().reset()
+            assert await works(client)
 
 
 async def test_b1_tasks_that_will_not_end_keep_new_requests_out() -> None:
