@@ -30,6 +30,8 @@ PRUDENCE = 0.5
 would just make it many do not, and who is refused had better know at once. With a half fewer than
 one of a hundred refusals come late, at any load, and no answer is lost; with 0.8 it is five."""
 _SMOOTHING = 0.1
+"""How much a call counts in how long calls take; the first ones are averaged, with `HELD_S` as one
+of them: a node that has just started must not refuse whom it could answer in no time."""
 PACES_MAX = 256
 """Sets of upstreams that serve the same of which a pace is kept. There are fewer, but a local model
 that was started again is another upstream."""
@@ -96,7 +98,8 @@ class Line:
         """The one that was used longest ago first."""
         self._granted = 0
         """Places handed out to who has not begun, so that upstreams do not know of them yet."""
-        self._ended = False
+        self._ended = 0
+        """How many calls have."""
         self.held_s = HELD_S
         """How long a place is held, smoothed."""
 
@@ -134,8 +137,9 @@ class Line:
         try:
             yield began - came
         finally:
-            self.held_s += _SMOOTHING * (self._monotonic() - began - self.held_s)
-            self._ended = True
+            self._ended += 1
+            share = max(_SMOOTHING, 1 / (self._ended + 1))
+            self.held_s += share * (self._monotonic() - began - self.held_s)
             self._leave(where)
 
     def free(self, where: Where) -> bool:
@@ -235,7 +239,7 @@ class Line:
     ) -> bool:
         """Would who comes now wait too long, as far as calls that have ended tell?"""
         foreseen_s = self._foreseen_s(where, flow, weight, now)
-        return self._ended and foreseen_s > PRUDENCE * queue_s
+        return self._ended > 0 and foreseen_s > PRUDENCE * queue_s
 
     def _foreseen_s(self, where: Where, flow: Hashable, weight: float, now: Instant) -> float:
         queue = self._queues.get(where) or self._empty()

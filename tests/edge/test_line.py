@@ -206,6 +206,22 @@ async def test_it_is_known_beforehand_who_will_be_refused() -> None:
         assert not line.refuses((), "b", 1.0, 30.0)
 
 
+async def test_how_long_calls_take_is_known_after_a_few() -> None:
+    """A node that has just started refused whom it could have answered in a second."""
+    clock = Clock()
+    line = Line(AdmissionSettings(concurrency=1), lambda _: None, Metrics(), clock.monotonic)
+    for _ in range(3):
+        async with line.place((), "a", 1.0, 10.0):
+            clock.now += 1
+    assert line.held_s < 2
+    for _ in range(50):  # once there are many, a single one does not count for much
+        async with line.place((), "a", 1.0, 10.0):
+            clock.now += 1
+    async with line.place((), "a", 1.0, 10.0):
+        clock.now += 11
+    assert line.held_s == pytest.approx(2, abs=0.1)
+
+
 async def test_a_deadline_that_passes_is_told() -> None:
     line = Line(AdmissionSettings(concurrency=1), lambda _: None, Metrics(), Clock().monotonic)
     async with line.place((), "a", 1.0, 10.0):

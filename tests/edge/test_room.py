@@ -240,5 +240,6 @@ async def test_longer_than_that_is_told_at_once(tmp_path: Path) -> None:
         house.upstreams.refusals["one"] = refusal
         assert (await house.ask("x")).status == 429
         refused = await house.ask("y")
-        assert (refused.status, refused.headers["retry-after"]) == (503, "3")
+        assert refused.status == 503
+        assert 3 <= int(refused.headers["retry-after"]) <= 5
         assert len(house.upstreams.calls) == 1
