@@ -13,6 +13,7 @@ documents  what is served as it lies there, to who has it not already
 ask        a request read and keyed, not yet answered
 intake     from bytes to a query: what can be said before memory is asked
 protection what one address may do; door: asked of it before a body is read
+large_bodies take turns, and a share of the core
 routing    which upstream next
 collapse   one fill for equal requests in flight, owned by none of them
 batcher    embeds prompts that arrive together in one call, off the loop

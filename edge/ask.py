@@ -58,6 +58,8 @@ class Query:
     caller: Caller = ANYBODY
     curation: Curation | None = None
     """None for what clients ask; see `edge.curate`."""
+    digest: bytes = b""
+    """Of the body, if that is large: to make it takes too long for the loop."""
 
     @property
     def bypass(self) -> str | None:

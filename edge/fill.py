@@ -28,6 +28,7 @@ from edge.dispatch import Dispatch
 from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
 from edge.freshness import Expired, places, young_enough
 from edge.gate import Gate, prompt_tokens
+from edge.large_bodies import LargeBodies
 from edge.metrics import Metrics
 from edge.negative import Negative
 from edge.policy import Mode, kind_of
@@ -170,6 +171,7 @@ class Fill:
         regional: Regional | None = None,
         gate: Gate,
         negative: Negative,
+        large: LargeBodies,
     ) -> None:
         self._answers = answers
         self._batcher = batcher
@@ -188,6 +190,7 @@ class Fill:
         self._regional = regional
         self._gate = gate
         self._negative = negative
+        self._large = large
         self._expired = Expired(answers, reader, wall)
 
     async def __call__(self, ask: Ask, flight: Flight) -> None:
@@ -223,7 +226,7 @@ class Fill:
         """The very answer, or it though it has expired, or one by meaning, or another node's."""
         if match := await self._from_disk(ask):
             return Found(match)
-        routed = self._routed(ask, memo, flight)
+        routed = await self._routed(ask, memo, flight)
         swr_s = ask.query.route.stale_while_revalidate_s
         if stale := await self._stale(ask, memo, swr_s):
             return Found(stale, "swr")
@@ -242,12 +245,19 @@ class Fill:
                     return Match(stored, "exact")
         return None
 
-    def _routed(self, ask: Ask, memo: _Memo, flight: Flight) -> prompt.Routed | None:
+    async def _routed(self, ask: Ask, memo: _Memo, flight: Flight) -> prompt.Routed | None:
         """What memory may do for a prompt of its kind; None where it has no part anyhow."""
         query, allowed = ask.query, ask.query.allowed
         if allowed.mode == Mode.OFF or not (allowed.lookup or allowed.store):
             return None
-        routed = prompt.route(query.call.prompt, query.scope, self._secret, query.route.classes)
+        routed = await self._large.work(
+            query.caller.tenant,
+            ask.client,
+            len(query.body),
+            partial(
+                prompt.route, query.call.prompt, query.scope, self._secret, query.route.classes
+            ),
+        )
         memo.time_bound = routed.time_bound
         memo.bypass = flight.bypassed = routed.cls == PromptClass.BYPASS
         return routed
@@ -400,7 +410,10 @@ class Fill:
         """One upstream's answer, into the flight. Returns about how many tokens it had."""
         dialect, stream, upstream = ask.query.dialect, ask.query.call.stream, call.upstream
         usage = upstream.settings.stream_usage
-        body = dialect.upstream_body(ask.query.body, call.model, stream, usage)
+        body = await self._large.work_at_once(
+            len(ask.query.body),
+            partial(dialect.upstream_body, ask.query.body, call.model, stream, usage),
+        )
         trace = {k: ask.query.head.headers[k] for k in _TRACE if k in ask.query.head.headers}
 
         def hear(told: Told) -> None:

@@ -4,10 +4,10 @@ The same for every HTTP version; `edge.request` says how a wire calls it. What m
 answered synchronously; all else is a coroutine that waits for a flight.
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from typing import Any, assert_never
 
@@ -19,17 +19,34 @@ from edge.decisions import Decided, Decisions
 from edge.dialects.events import HEARTBEAT
 from edge.documents import etag
 from edge.door import Door
-from edge.errors import Busy, ClientError, EdgeError, OverQuota, SourceLimited, StreamCut
+from edge.errors import (
+    Busy,
+    ClientError,
+    EdgeError,
+    OverQuota,
+    SourceLimited,
+    StreamCut,
+    body_too_large,
+)
 from edge.feedback import Feedback
 from edge.fill import Fill, Others
 from edge.freshness import young_enough
 from edge.gate import Gate
 from edge.intake import Intake
+from edge.large_bodies import LargeBodies
 from edge.metrics import Metrics
 from edge.negative import Negative
 from edge.outlook.facts import iso
 from edge.refresh import Refresh
-from edge.request import EventStream, Fields, Head, Reply, Request, Response
+from edge.request import (
+    LARGE_BODY_BYTES,
+    EventStream,
+    Fields,
+    Head,
+    Reply,
+    Request,
+    Response,
+)
 from edge.rules import Rules
 from edge.status import Stale
 from index.answers import Answers
@@ -38,7 +55,6 @@ from index.memory import Hot
 
 log = logging.getLogger("http")
 
-PARSE_INLINE_BYTES_MAX = 64 * 1024
 HEARTBEAT_S = 15.0
 
 
@@ -61,6 +77,7 @@ class PromptHandler:
         refresh: Refresh,
         guidance: Callable[[], Mapping[str, Any]],
         negative: Negative,
+        large: LargeBodies,
         *,
         wall: Callable[[], Timestamp],
         monotonic: Callable[[], Instant],
@@ -82,6 +99,7 @@ class PromptHandler:
         self._refresh = refresh
         self._guidance = guidance
         self._negative = negative
+        self._large = large
         self._wall = wall
         self._monotonic = monotonic
         self._new_id = new_id
@@ -100,12 +118,15 @@ class PromptHandler:
         fields = (*answer.fields, ("x-request-id", self._new_id()))
         return Response(answer.status, fields, answer.body)
 
+    async def wait_to_read(self, head: Head, peer: str) -> None:
+        await self._large.read(self._intake.tenant(head), peer)
+
     # Handle: a complete request.
 
     def handle(self, request: Request) -> Response | Coroutine[Any, Any, Reply]:
         if request.head.path in feedback.PATHS:
             return self._guarded(request.head, self._tell(request))
-        if len(request.body) > PARSE_INLINE_BYTES_MAX:
+        if len(request.body) > LARGE_BODY_BYTES:
             return self._guarded(request.head, self._handle_large(request))
         try:
             ask = Ask(self._intake.read(request), self._monotonic(), self._new_id(), request.peer)
@@ -118,13 +139,17 @@ class PromptHandler:
 
     async def _tell(self, request: Request) -> Reply:
         head = request.head
+        if len(request.body) > LARGE_BODY_BYTES:
+            raise body_too_large(LARGE_BODY_BYTES)
         body = await self._feedback(head.path, self._intake.scope(head), request.body)
         fields = (status.JSON, status.PRIVATE, ("x-request-id", self._new_id()))
         return Response(200, (*fields, *self._intake.cors(head)), body)
 
     async def _handle_large(self, request: Request) -> Reply:
-        """Parsing megabytes takes too long for the loop; it is done beside it."""
-        query = await asyncio.to_thread(self._intake.read, request)
+        """Parsing megabytes takes too long for the loop; it is done beside it, in turn."""
+        tenant, size = self._intake.tenant(request.head), len(request.body)
+        read = partial(self._intake.read, request)
+        query = await self._large.work(tenant, request.peer, size, read)
         ask = Ask(query, self._monotonic(), self._new_id(), request.peer)
         self._gate.request(ask)
         return self._from_memory(ask) or await self._wait(ask)

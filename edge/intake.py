@@ -19,8 +19,9 @@ from edge.cors import Cors
 from edge.dialects import Dialect
 from edge.documents import Document
 from edge.errors import ClientError, body_too_large
+from edge.negative import digest
 from edge.policy import Allowed, Mode, allowed, reach_of, regions_of, route
-from edge.request import Fields, Head, Request, Response
+from edge.request import LARGE_BODY_BYTES, Fields, Head, Request, Response
 from edge.rules import Rules
 from index.entry import SHARED, Scope, Timestamp
 from index.prompt import exact_key
@@ -146,6 +147,10 @@ class Intake:
         """Whose answers a request may read, once it was admitted."""
         return self._admitted(head).scope
 
+    def tenant(self, head: Head) -> str:
+        """Whose request it is, once it was admitted; empty: anybody's."""
+        return self._admitted(head).tenant
+
     def _methods(self, path: str) -> str:
         if path in self._taking:
             return ALLOWED_POST
@@ -225,6 +230,7 @@ class Intake:
             shared_key=exact_key(call.prompt, SHARED, self._secret)
             if rules.shared and scope != SHARED
             else None,
+            digest=digest(body) if len(body) > LARGE_BODY_BYTES else b"",
         )
 
 

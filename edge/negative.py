@@ -96,5 +96,9 @@ def _name(query: Query) -> _Name:
     return query.scope, query.key, query.call.stream, query.regions
 
 
+def digest(body: bytes) -> bytes:
+    return blake2b(body, digest_size=16).digest()
+
+
 def _digest(query: Query) -> bytes:
-    return blake2b(query.body, digest_size=16).digest()
+    return query.digest or digest(query.body)

@@ -48,6 +48,7 @@ from edge.insight import Insight
 from edge.intake import Intake
 from edge.kept import Kept
 from edge.key_desk import KeyDesk
+from edge.large_bodies import LargeBodies
 from edge.limits import FleetLimits
 from edge.line import Line
 from edge.listeners import Listeners
@@ -260,6 +261,13 @@ class Node:
         negative = Negative(
             config.node.name, config.cache.negative_ttl_s, lambda: self.answers.purges
         )
+        large = LargeBodies(
+            config.protection.large_bodies_share,
+            self._secret,
+            monotonic=monotonic,
+            cpu_s=time.thread_time,
+        )
+        stack.callback(large.close)
         self._fill = Fill(
             answers=self.answers,
             batcher=self._batcher,
@@ -278,6 +286,7 @@ class Node:
             regional=self._regional,
             gate=self._gate,
             negative=negative,
+            large=large,
         )
         self._dialect = OpenAiChat(config.cache.ignored_parameters, config.cache.temperature_max)
         rules = Rules(config.node.name, config.http, config.cache, config.routes, self.fleet.region)
@@ -372,6 +381,7 @@ class Node:
             refresh,
             self._board.guidance,
             negative,
+            large,
             wall=wall,
             monotonic=monotonic,
             new_id=new_id,
@@ -386,6 +396,7 @@ class Node:
             fleet=self.fleet,
             insight=self._insight,
             keys=self._keys,
+            large=large,
             line=self._line,
             listeners=self._listeners,
             meaning=self.meaning,

@@ -11,6 +11,7 @@ from edge.config import Config
 from edge.door import Door
 from edge.fleet import Fleet
 from edge.insight import Insight
+from edge.large_bodies import LargeBodies
 from edge.line import Line
 from edge.listeners import Listeners
 from edge.meaning import Meaning
@@ -40,6 +41,7 @@ class Overview:
     fleet: Fleet
     insight: Insight
     keys: KeyRing
+    large: LargeBodies
     line: Line
     listeners: Listeners
     meaning: Meaning
@@ -105,6 +107,7 @@ class Overview:
             self.batcher,
             self.door,
             self.line,
+            self.large,
             self.board,
             self.fleet.report,
             self.regional,

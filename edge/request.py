@@ -1,9 +1,10 @@
 """One vocabulary for every HTTP version: wires translate into it, the meaning lives once.
 
-A wire does four things with a handler, in this order:
+A wire does five things with a handler, in this order:
 
     head arrives          `handler.admit(head, peer)`; a refusal is sent before the body is read
     body arrives          counted against `handler.body_bytes_max`; over it, `handler.refuse(...)`
+    more than is small    `await handler.wait_to_read(...)` before each further piece
     body is complete      `reply = handler.handle(request)`
     reply is a Response   send it at once: this is the path of an exact hit, no task is made
     reply is a coroutine  run it in a task the wire owns, then send the Response or the EventStream
@@ -11,13 +12,18 @@ A wire does four things with a handler, in this order:
 
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from edge.errors import EdgeError
 
 Fields = tuple[tuple[str, str], ...]
 """Response header fields: lower-case names, in order. `date`, `content-length`, `connection`,
 `transfer-encoding` and `alt-svc` are the wire's."""
+
+LARGE_BODY_BYTES: Final = 64 * 1024
+"""A body of more than that is large: the loop has no time for it."""
+PIECE_BYTES: Final = 1024 * 1024
+"""What is read of a large body at a time."""
 
 HttpVersion = Literal["1.1", "3"]
 
@@ -86,6 +92,13 @@ class Handler(Protocol):
         """Refuse what can be refused without the body: 401, 404, 405, 413, 415, 417, 429, CORS.
 
         `peer` is the address of the other end of the connection, without port.
+        """
+
+    async def wait_to_read(self, head: Head, peer: str) -> None:
+        """Until `PIECE_BYTES` may be read, of an admitted request whose body is large.
+
+        Raises:
+            Overloaded: that would be too long.
         """
 
     def handle(self, request: Request) -> Response | Coroutine[Any, Any, Reply]:

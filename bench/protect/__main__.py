@@ -8,7 +8,8 @@ asked for in that time, while an attack went on, of the best of some rounds, as 
 other work:
 
     good       answers that were whole and there within a second, as a share of those asked for
-    hit        how long HTTP/1.1 answers took, in ms: 50th and 99th of a hundred
+    hit        how long HTTP/1.1 answers took, in ms: 50th and 99th of a hundred. The latter is to
+               be three times as long at most as when nobody attacks
     connect    how long somebody new took to come by HTTP/3 and be answered, in seconds
     CPU        what the node used of its core
 """
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -194,29 +196,28 @@ def main() -> None:
     report.say(f"python -m bench.protect {shlex.join(sys.argv[1:])}".rstrip())
     report.say(machine.describe())
     report.title("customers while somebody attacks")
-    only = options.only or SECTIONS
-    rows, founds, base = [], [], 1.0
+    only, rounds = options.only or SECTIONS, range(options.rounds)
+    rows, founds, base, base_ms = [], [], 1.0, inf
     with running() as (node, world):
         pid = node.process.pid
         for name in (one for one in SECTIONS if one in only and one != "idle"):
             if name == "baseline":
-                got = customers(node, world, options.seconds)
-                base = got["good"] / got["sent"]
+                got = max((customers(node, world, options.seconds) for _ in rounds), key=_merit)
+                base, base_ms = got["good"] / got["sent"], got["p99_ms"]
             else:
-                tries = [
-                    attacked(node, world, name, options.seconds, report)
-                    for _ in range(options.rounds)
-                ]
-                got, found = max(tries, key=lambda one: one[0]["good"] / one[0]["sent"])
+                tries = [attacked(node, world, name, options.seconds, report) for _ in rounds]
+                got, found = max(tries, key=lambda one: _merit(one[0]))
                 founds.append(f"{name}: {found}")
             share = got["good"] / got["sent"]
-            goal = "" if name == "baseline" else "ok" if share >= 0.8 * base else "MISSED"
+            fast = got["p99_ms"] <= 3 * base_ms
+            goals = ["", ""] if name == "baseline" else [_met(share >= 0.8 * base), _met(fast)]
             rows.append(
                 [
                     name,
                     f"{share:.1%}",
-                    goal,
+                    goals[0],
                     f"{got['p50_ms']:.1f}/{got['p99_ms']:.1f}",
+                    goals[1],
                     f"{got['connect_p50_s']:.3f}/{got['connect_max_s']:.3f}",
                     f"{got['cpu']:.0%}",
                 ]
@@ -225,7 +226,15 @@ def main() -> None:
         assert node.process.pid == pid
         log = node.log.read_text().splitlines()
     report.say()
-    head = ["", "good", "80 % of baseline", "hit p50/p99", "connect p50/max", "CPU"]
+    head = [
+        "",
+        "good",
+        "80 % of baseline",
+        "hit p50/p99",
+        "p99 at most 3 x",
+        "connect p50/max",
+        "CPU",
+    ]
     report.table(head, rows)
     report.say()
     for found in founds:
@@ -237,12 +246,21 @@ def main() -> None:
         report.write(options.out)
 
 
+def _merit(got: dict[str, float]) -> tuple[float, float]:
+    """Of two rounds that gave about as many good answers, the one that gave them faster."""
+    return round(got["good"] / got["sent"], 2), -got["p99_ms"]
+
+
+def _met(goal: bool) -> str:
+    return "ok" if goal else "MISSED"
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.protect", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add = parser.add_argument
     add("--seconds", type=float, default=10, help="of customers in each row (10)")
-    add("--rounds", type=int, default=3, help="of each attack; the best is shown (3)")
+    add("--rounds", type=int, default=3, help="of each; the best is shown (3)")
     add("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=", ".join(SECTIONS))
     add("--out", type=Path, metavar="FILE", help="keep what is printed here as well")
     return parser

@@ -54,7 +54,7 @@ class OpenAiChat:
         options = payload.get("stream_options") or {}
         if not isinstance(options, dict):
             raise _wrong("stream_options", "an object")
-        canonical = json_body.canonical(effective(payload, self._ignored))
+        canonical = json_body.canonical(effective(payload, self._ignored), len(body))
         return Call(
             prompt=Prompt(self.operation, model, canonical),
             stream=stream,
@@ -78,7 +78,7 @@ class OpenAiChat:
         if stream and usage:
             options = payload.get("stream_options") or {}
             payload["stream_options"] = {**options, "include_usage": True}
-        return json_body.write(payload)
+        return json_body.write(payload, len(body))
 
     def check(self, answer: dict[str, Any]) -> None:
         if answer.get("error"):

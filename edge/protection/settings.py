@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,9 @@ class ProtectionSettings:
     anonymous_requests_per_minute: Annotated[int, Ge(0)] = 6000
     """Requests of one source that bring no API key (those that do have a plan), all at once if it
     sent none before. 0: no limit."""
+    large_bodies_share: Annotated[float, Gt(0), Le(1)] = 0.25
+    """Of one core: what may go into reading bodies of more than 64 KiB. What comes beyond waits,
+    tenants or sources in turn. More is right for a node that is sent many pictures."""
     failed_keys_per_minute: Annotated[int, Ge(1)] = 10
     """Wrong API keys that one source may try; with more it is locked out."""
     lockout_s: Annotated[float, Gt(0)] = 300.0

@@ -18,7 +18,17 @@ from multidict import CIMultiDict
 from edge.errors import ClientError, EdgeError, Overloaded, StreamCut, body_too_large, body_too_slow
 from edge.protection.connections import Connections, Place
 from edge.protection.settings import ProtectionSettings
-from edge.request import EventStream, Fields, Handler, Head, Reply, Request, Response
+from edge.request import (
+    LARGE_BODY_BYTES,
+    PIECE_BYTES,
+    EventStream,
+    Fields,
+    Handler,
+    Head,
+    Reply,
+    Request,
+    Response,
+)
 from edge.wire.acceptor import Acceptor
 from edge.wire.http1_connection import Connection
 from edge.wire.http1_head import HeadReader
@@ -34,6 +44,8 @@ log = logging.getLogger("http")
 
 WRITE_BUFFER_BYTES = 64 * 1024
 UNWIND_S = 5.0
+LARGE_SHARE = 0.75
+"""Of the bytes of bodies that are held: what large ones may fill, so that others find room."""
 _SERVER: Fields = (("server", "promptedge"),)
 """Without its version: that is for operators."""
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
@@ -68,6 +80,8 @@ class Http1Wire:
             tls.in_clear_text = self._in_clear_text
         self._heads = HeadReader(settings.header_section_max_bytes)
         self._bodies = ByteBudget(max(settings.bodies_total_max_bytes, handler.body_bytes_max))
+        large_max_bytes = int(self._bodies.max_bytes * LARGE_SHARE)
+        self._large = ByteBudget(max(large_max_bytes, handler.body_bytes_max), self._bodies)
         self._open: set[Connection] = set()
         self._all_closed = asyncio.Event()
         self._all_closed.set()
@@ -176,7 +190,7 @@ class Http1Wire:
             answer = self._handler.handle(Request(head, body, peer, "1.1"))
             reply = answer if isinstance(answer, Response) else await answer
         finally:
-            self._bodies.give(len(body))
+            self._give(len(body))
         return await self._send(request, reply)
 
     async def _body(self, request: web.BaseRequest, head: Head) -> bytes:
@@ -188,24 +202,31 @@ class Http1Wire:
         else:
             if "expect" in head.headers and request.version >= HttpVersion11:
                 _transport(request).write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            chunks, size = await self._rest(content)
+            chunks, size = await self._rest(content, head, _connection(request).peer)
         if _connection(request).torn is content:
-            self._bodies.give(size)
+            self._give(size)
             raise _connection(request).framing()
         return b"".join(chunks)
 
-    async def _rest(self, content: StreamReader) -> tuple[list[bytes], int]:
-        """What is still to come, as long as it comes fast enough."""
-        chunks: list[bytes] = []
-        size = 0
-        began = asyncio.get_running_loop().time() + self.settings.body_timeout_s
+    async def _rest(self, content: StreamReader, head: Head, peer: str) -> tuple[list[bytes], int]:
+        """What is still to come, as long as it comes fast enough.
+
+        What waits to be read waits at the client: no more is taken from its connection."""
+        loop, chunks = asyncio.get_running_loop(), list[bytes]()
+        size, may_read = 0, LARGE_BODY_BYTES
+        began = loop.time() + self.settings.body_timeout_s
         try:
             while not content.at_eof():
+                if size > may_read:
+                    waits_since = loop.time()
+                    await self._handler.wait_to_read(head, peer)
+                    may_read += PIECE_BYTES
+                    began += loop.time() - waits_since
                 async with asyncio.timeout_at(began + size / self.settings.body_rate_min_bytes):
                     chunks.append(await content.readany())
                 size = self._take(size, chunks[-1])
         except BaseException as exc:
-            self._bodies.give(size)
+            self._give(size)
             if isinstance(exc, TimeoutError):
                 log.info("event=timeout phase=body proto=h1")
                 raise body_too_slow() from exc
@@ -217,9 +238,16 @@ class Http1Wire:
         limit = self._handler.body_bytes_max
         if size + len(chunk) > limit:
             raise body_too_large(limit)
-        if not self._bodies.take(len(chunk)):
-            raise Overloaded("Too many bytes of requests are held already.", retry_after_s=1)
-        return size + len(chunk)
+        large = _large(size + len(chunk)) - _large(size)
+        if self._large.take(large):
+            if self._bodies.take(len(chunk) - large):
+                return size + len(chunk)
+            self._large.give(large)
+        raise Overloaded("Too many bytes of requests are held already.", retry_after_s=1)
+
+    def _give(self, size: int) -> None:
+        self._large.give(_large(size))
+        self._bodies.give(size - _large(size))
 
     def _refuse(self, request: web.BaseRequest, response: Response) -> web.StreamResponse:
         """Answer what is not read to its end, and close then: what follows is the rest of it."""
@@ -313,6 +341,11 @@ class _Whole(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to write."""
+
+
+def _large(size: int) -> int:
+    """What of a body of `size` bytes is beyond a small one."""
+    return max(size - LARGE_BODY_BYTES, 0)
 
 
 def _connection(request: web.BaseRequest) -> Connection:

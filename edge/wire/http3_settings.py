@@ -79,7 +79,8 @@ class Http3Settings:
     """Requests that a client may cancel, or send malformed, at once (Rapid Reset)."""
 
     resets_per_s: Annotated[float, Gt(0)] = 10.0
-    """How fast that allowance comes back. Beyond it the connection is closed."""
+    """How fast that allowance comes back, besides one for each request that is answered. Beyond it
+    the connection is closed."""
 
     connections_max: Annotated[int, Ge(1)] = 2048
     """Connections alive at once, about 120 KiB each. Further ones are refused."""

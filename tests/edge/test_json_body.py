@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from edge import json_body
 from edge.errors import ClientError
 from edge.json_body import DEPTH_MAX, STRUCTURE_MAX, canonical, read_object, write
+from edge.request import LARGE_BODY_BYTES
 
 NUMBERS = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text(st.characters(codec="utf-8"))
@@ -49,6 +50,14 @@ def test_any_bytes_are_an_object_or_a_client_error(body: bytes) -> None:
 def test_what_is_written_reads_as_the_same(document: dict[str, Any]) -> None:
     assert canonical(read_object(write(document))) == canonical(read_object(canonical(document)))
     assert read_object(write(document)) == document
+
+
+@given(OBJECTS, st.text(max_size=9))
+def test_a_large_document_is_written_as_a_small_one(document: dict[str, Any], text: str) -> None:
+    """Texts of several pieces too, and what has to be escaped wherever a piece ends."""
+    document = {**document, "long": (text + 'a"\\\n\x00é漢😀') * 20_000}
+    assert canonical(document, LARGE_BODY_BYTES + 1) == canonical(document)
+    assert write(document, LARGE_BODY_BYTES + 1) == write(document)
 
 
 def shuffled(draw: Any, value: Any) -> Any:

@@ -33,6 +33,7 @@ from edge.fill import Fill
 from edge.gate import Gate
 from edge.handler import PromptHandler
 from edge.intake import Intake
+from edge.large_bodies import LargeBodies
 from edge.line import AdmissionSettings, Line
 from edge.metrics import Metrics
 from edge.negative import Negative
@@ -369,6 +370,9 @@ async def indoors(
                 monotonic=clock.monotonic,
             )
             negative = Negative("edge", cache.negative_ttl_s, lambda: answers.purges)
+            large = LargeBodies(
+                protection.large_bodies_share, SECRET, monotonic=clock.monotonic, cpu_s=lambda: 0.0
+            )
             fill = Fill(
                 answers=answers,
                 batcher=batcher,
@@ -386,6 +390,7 @@ async def indoors(
                 others=others,
                 gate=gate,
                 negative=negative,
+                large=large,
             )
             rules = Rules("edge", HttpSettings(), cache, routes, region)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
@@ -429,6 +434,7 @@ async def indoors(
                 refreshes,
                 board.guidance,
                 negative,
+                large,
                 wall=clock.wall,
                 monotonic=clock.monotonic,
                 new_id=new_id,
@@ -459,6 +465,7 @@ async def indoors(
             )
             for task in (*running, *beside):
                 task.cancel()
+            large.close()
     finally:
         reader.shutdown()
         answers.close()

@@ -5,7 +5,7 @@ import datetime as dt
 import functools
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +69,10 @@ async def eventually(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
+async def _at_once() -> None:
+    """There is no crowd here."""
+
+
 @dataclass
 class FakeHandler:
     """Answers as `answer` says, refuses as `refusal` says, and remembers what it was asked."""
@@ -76,6 +80,9 @@ class FakeHandler:
     answer: Answer = echo
     body_bytes_max: int = 8 * 1024 * 1024
     refusal: Callable[[Head], Response | None] = lambda head: None
+    may_read: Callable[[], Awaitable[object]] = _at_once
+    waits: int = 0
+    """How often somebody had to ask before it read on."""
     admitted: list[Head] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
 
@@ -84,6 +91,10 @@ class FakeHandler:
         if refusal is None:
             self.admitted.append(head)
         return refusal
+
+    async def wait_to_read(self, head: Head, peer: str) -> None:
+        self.waits += 1
+        await self.may_read()
 
     def handle(self, request: Request) -> Response | Coroutine[Any, Any, Reply]:
         self.requests.append(request)

@@ -20,11 +20,18 @@ from aiohttp.http import RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from edge.errors import StreamCut
+from edge.errors import Overloaded, StreamCut
 from edge.listen import Address, bind_tcp
 from edge.protection.connections import Connections
 from edge.protection.settings import ProtectionSettings
-from edge.request import EventStream, Reply, Request, Response
+from edge.request import (
+    LARGE_BODY_BYTES,
+    PIECE_BYTES,
+    EventStream,
+    Reply,
+    Request,
+    Response,
+)
 from edge.wire.http1 import Http1Settings, Http1Wire
 from edge.wire.http1_head import MEMO_BYTES_MAX, HeadReader
 from edge.wire.tls import ServerTls
@@ -383,6 +390,61 @@ async def test_bodies_of_all_connections_have_a_limit_together() -> None:
         pending.release.set()
         assert (await first.answer())[0] == 200
         assert (await second.ask(post(body=b"x" * 900)))[0] == 200
+
+
+async def test_a_large_body_is_read_piece_by_piece() -> None:
+    handler = FakeHandler()
+    async with place(handler) as here:
+        peer = await here.connect()
+        small, large = b"x" * LARGE_BODY_BYTES, b"x" * (3 * PIECE_BYTES)
+        assert (await peer.ask(post(body=small)))[2] == small
+        assert handler.waits == 0
+        assert (await peer.ask(post(body=large)))[2] == large
+        assert handler.waits == 3
+
+
+async def test_what_waits_to_be_read_stays_with_the_client() -> None:
+    turn = asyncio.Event()
+    handler = FakeHandler(may_read=turn.wait)
+    async with place(handler) as here:
+        peer, other = await here.connect(), await here.connect()
+        large = b"x" * (4 * PIECE_BYTES)
+        peer.writer.write(post(body=large))
+        await eventually(lambda: handler.waits)
+        assert (await other.ask(post(body=b"small")))[2] == b"small"
+        assert here.wire._bodies.held < PIECE_BYTES
+        turn.set()
+        assert (await peer.answer())[2] == large
+        assert here.wire._bodies.held == 0
+
+
+async def test_who_waits_too_long_to_be_read_is_refused_and_not_read() -> None:
+    async def never() -> None:
+        raise Overloaded("Too many wait.")
+
+    async with place(FakeHandler(may_read=never)) as here:
+        peer = await here.connect()
+        status, fields, body = await peer.ask(post(body=b"x" * PIECE_BYTES))
+        assert (status, fields["connection"], body) == (503, "close", b"overloaded")
+        await eventually(lambda: here.wire._bodies.held == 0)
+
+
+async def test_large_bodies_leave_room_for_others() -> None:
+    pending = Pending()
+    async with place(
+        FakeHandler(answer=pending.answer, body_bytes_max=700_000), bodies_total_max_bytes=2_000_000
+    ) as here:
+        peers = [await here.connect() for _ in range(2)]
+        for peer in peers:
+            peer.writer.write(post(body=b"x" * 700_000))
+        await eventually(lambda: pending.live == 2)
+        third, small = await here.connect(), await here.connect()
+        third.writer.write(post("Content-Length: 700000") + b"x" * 599_000)  # the rest never comes
+        assert (await third.answer())[0] == 503
+        small.writer.write(post(body=b"x" * 2_000))
+        await eventually(lambda: pending.live == 3)
+        pending.release.set()
+        assert [(await peer.answer())[0] for peer in (*peers, small)] == [200] * 3
 
 
 # Time
