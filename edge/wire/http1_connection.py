@@ -169,6 +169,7 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         before = self._request_count
+        of_a_body = self._receiving is not None and not self._receiving.is_eof()
         super().data_received(data)
         if self._request_count != before:
             self._head_came()
@@ -177,7 +178,7 @@ class Connection(RequestHandler):
                 self._tear()
             else:
                 self._receiving = payload
-        elif data and not self._close and (self._receiving is None or self._receiving.is_eof()):
+        elif data and not self._close and not of_a_body:
             self._more_of_a_head(data)
 
     def _more_of_a_head(self, data: bytes) -> None:

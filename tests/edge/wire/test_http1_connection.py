@@ -403,6 +403,19 @@ async def test_a_large_body_is_read_piece_by_piece() -> None:
         assert handler.waits == 3
 
 
+async def test_the_end_of_a_body_is_not_taken_for_a_head() -> None:
+    async with place(FakeHandler()) as here:
+        peer = await here.connect()
+        data = post(body=b"x" * 200_000)
+        peer.writer.write(data[:100_000])
+        await eventually(lambda: here.wire._bodies.held)
+        status, fields, _ = await peer.ask(data[100_000:])
+        assert (status, "connection" in fields) == (200, False)
+        (connection,) = here.wire._open
+        assert connection._deadline is None
+        assert (await peer.ask(data))[0] == 200
+
+
 async def test_what_waits_to_be_read_stays_with_the_client() -> None:
     turn = asyncio.Event()
     handler = FakeHandler(may_read=turn.wait)
