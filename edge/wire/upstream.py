@@ -299,7 +299,8 @@ def _error_of(body: bytes) -> dict[str, Any]:
 
 def _token(value: Any) -> str | None:
     """An error's code if it looks like one: it is logged."""
-    return str(value) if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", str(value)) else None
+    code = "" if value is None else str(value)
+    return code if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", code) else None
 
 
 def _text(value: Any) -> str | None:

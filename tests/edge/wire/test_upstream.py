@@ -253,6 +253,11 @@ async def test_our_key_is_in_no_message(upstream: ScriptedUpstream, status: int)
     assert error.message == "wrong: ***"
 
 
+async def test_an_error_without_a_code_has_that_of_its_kind(upstream: ScriptedUpstream) -> None:
+    error = await refuse(upstream, 413, {"error": {"message": "m", "code": None}})
+    assert error.code == "invalid_request"
+
+
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 413, 415, 422])
 async def test_the_clients_fault_is_told_as_it_is(upstream: ScriptedUpstream, status: int) -> None:
     told = {"message": "m", "code": "context_length_exceeded", "param": "messages"}
