@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 
+NOWHERE = ".".join(["n" * 63] * 3 + ["n" * 62])
+"""A letter longer than a name may be: nobody is asked for it, whatever DNS there is, or none."""
+
 FIRST, LAST = 10_000, 32_000
 """Linux chooses from 32768, and the IANA would have everybody choose from 49152."""
 

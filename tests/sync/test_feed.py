@@ -25,6 +25,7 @@ from sync.settings import SyncSettings
 from sync.unlinked import NO_ADDRESS, REVOKED, Unlinked
 from tests.fakes.eventually import until
 from tests.fakes.members import NOW, Member, fleet, listening, member, running
+from tests.fakes.ports import NOWHERE
 
 READER, SOURCE = Role.READER, Role.SOURCE
 
@@ -118,7 +119,7 @@ async def test_why_there_is_no_link_is_said_in_words(tmp_path: Path) -> None:
     port = server.sockets[0].getsockname()[1]
     said = {
         f"127.0.0.1:{port}": "does something else than promptedge answer there",
-        "nobody.invalid:1": "the name in nobody.invalid:1 is not known here",
+        f"{NOWHERE}:1": f"the name in {NOWHERE}:1 is not known here",
         "127.0.0.1:99999": "'127.0.0.1:99999' is no HOST:PORT",
     }
     async with server, running(b) as feed:

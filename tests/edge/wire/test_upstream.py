@@ -17,6 +17,7 @@ from edge.routing.headers import RETRY_AFTER_S_MAX, Told
 from edge.routing.settings import UpstreamSettings
 from edge.routing.upstream import Upstream
 from edge.wire.upstream import ERROR_BYTES_MAX, UpstreamClient, key_of
+from tests.fakes.ports import NOWHERE
 from tests.fakes.upstream import Exchange, ScriptedUpstream, chunks, completion
 
 KEY = "sk-canary-0123456789"
@@ -153,7 +154,7 @@ async def test_nobody_listens() -> None:
 
 
 async def test_a_name_that_does_not_resolve() -> None:
-    error = await fault("http://no-such-host.invalid/v1")
+    error = await fault(f"http://{NOWHERE}/v1")
     assert error.status == 502
 
 
