@@ -133,7 +133,8 @@ class CacheFile:
         self.now = clock
         self._normaliser = normaliser
         self.epoch = 0
-        """Counts the files seen under this name: a reader of an earlier one must open again."""
+        """Counts what was under this name: another file, or none. It changes when that is done, so
+        that a reader which was opened meanwhile must open again, as one of an earlier file must."""
 
     def open(self) -> sqlite3.Connection:
         """The one connection that writes. Raises `Unreadable`; sqlite3.Error if the disk fails."""
@@ -151,6 +152,7 @@ class CacheFile:
         except Unreadable:
             connection.close()
             raise
+        self.epoch += 1
         return connection
 
     def open_reader(self) -> sqlite3.Connection:
@@ -179,7 +181,6 @@ class CacheFile:
 
     def set_aside(self, why: str) -> Path:
         """Rename file and log, the newest `ASIDE_MAX` kept. The writer's connection is closed."""
-        self.epoch += 1
         when = datetime.fromtimestamp(max(0.0, min(self.now(), 4e9)), UTC)
         name = f"{self.path}.{why}-{when:%Y%m%dT%H%M%SZ}"
         aside = next(
@@ -189,13 +190,14 @@ class CacheFile:
             if (old := Path(f"{self.path}{suffix}")).exists():
                 old.rename(f"{aside}{suffix}").touch()
         Path(f"{self.path}-shm").unlink(missing_ok=True)
+        self.epoch += 1
         _forget_oldest(self.path)
         return aside
 
     def delete(self) -> None:
         """Remove the file and its log. The writer's connection is closed."""
-        self.epoch += 1
         _delete(self.path)
+        self.epoch += 1
 
 
 def _open(connection: sqlite3.Connection, normaliser: str) -> None:

@@ -144,10 +144,10 @@ class Store:
     def get(self, scope: Scope, key: CacheKey) -> Stored | None:
         if (put := self._pending.get((scope, key))) is not None:
             return Stored(put.id, put.entry)
-        blob = scope.encode("utf-8", "surrogatepass")
+        blob, epoch = scope.encode("utf-8", "surrogatepass"), self._file.epoch
         found = self._entry("WHERE e.scope=? AND e.key=?", (blob, key))
         if found and (found.entry.scope != scope or found.entry.key != key):
-            self._damage()  # the row is whole: the index led to a wrong one
+            self._damage(epoch)  # the row is whole: the index led to a wrong one
             found = None
         if found:
             self._hits += 1
@@ -319,8 +319,8 @@ class Store:
         finally:
             self._examined = None
             connection.close()
-        if verdict != b"ok" and epoch == self._file.epoch:
-            self._damage()
+        if verdict != b"ok":
+            self._damage(epoch)
         return bool(verdict == b"ok")
 
     def examine_aside(self) -> None:
@@ -397,12 +397,13 @@ class Store:
         return None
 
     def _rows(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
+        epoch = self._file.epoch
         try:
             with self._reader() as connection:
                 return connection.execute(sql, values).fetchall()
         except ERRORS as exc:
             if damaged(exc):
-                self._damage()
+                self._damage(epoch)
             return []
 
     @contextmanager
@@ -431,8 +432,8 @@ class Store:
         with suppress(StoreClosed):
             self._writer.run(lambda: self._writer.drop_rotten(id_))
 
-    def _damage(self) -> None:
-        epoch = self._file.epoch
+    def _damage(self, epoch: int) -> None:
+        """What was there when somebody began to read is damaged; by now there may be another."""
 
         def set_aside() -> None:
             if epoch == self._file.epoch:  # several readers may have met the same damage

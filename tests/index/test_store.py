@@ -270,6 +270,29 @@ def test_bit_rot_costs_entries_and_invents_none(tmp_path: Path) -> None:
     assert found > missed > 0
 
 
+def test_who_reads_while_a_file_is_set_aside_reads_the_next_one_afterwards(tmp_path: Path) -> None:
+    """The date of its new name is read when it is about to be renamed."""
+    stores: list[Store] = []
+
+    def clock() -> float:
+        for store in stores:
+            list(store.all())
+        return NOW
+
+    with opened(tmp_path, clock=clock) as store:
+        put(store, *(entry(n, os.urandom(5_000)) for n in range(20)))
+        store.flush()
+        stores.append(store)
+        store.aside(store._writer.set_aside).result()
+        stores.clear()
+        assert store.stats.set_aside == 1
+        put(store, entry("new"))
+        store.flush()
+        assert got(store, "new") == entry("new")
+        assert store.stats.set_aside == 1
+        store.check()
+
+
 def rotten(whole: bytes, random: Random) -> bytes:
     spoilt = bytearray(whole)
     at = random.randrange(len(spoilt))
