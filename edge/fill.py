@@ -23,7 +23,7 @@ from edge.batcher import Batcher, Vector
 from edge.collapse import Collapse, Failed, Flight, Found, Whole
 from edge.decisions import Decided
 from edge.dialects import Assembly
-from edge.dialects.events import DONE, EventReader
+from edge.dialects.events import DONE, Event, EventReader
 from edge.dispatch import Dispatch
 from edge.errors import ClientError, EdgeError, Overloaded, UpstreamError
 from edge.freshness import Expired, places, young_enough
@@ -58,6 +58,9 @@ from index.entry import (
 log = logging.getLogger("fill")
 
 JSON_ANSWER_BYTES_MAX = 64 * 1024 * 1024
+PREAMBLE_EVENTS_MAX = 16
+"""Events without a word that are held back until there is one: while nothing was shown another
+upstream may answer instead."""
 
 
 class UpstreamReply(Protocol):
@@ -453,6 +456,7 @@ class Fill:
     ) -> int:
         reader = EventReader()
         assembly = ask.query.dialect.assembly()
+        preamble: list[Event] = []
         size = count = 0
         async for chunk in reply.chunks():
             size += len(chunk)
@@ -466,9 +470,14 @@ class Fill:
                     self._land(ask, memo, flight, assembly)
                     return count
                 if not count:
+                    preamble.append(event)
+                    if not assembly.speaks and len(preamble) < PREAMBLE_EVENTS_MAX:
+                        continue
                     begins()
-                count += 1
-                flight.publish(event)
+                for one in preamble or (event,):
+                    count += 1
+                    flight.publish(one)
+                preamble.clear()
             await flight.room()
         if not assembly.finished:
             raise UpstreamError("The upstream broke off before its answer was complete.")

@@ -33,6 +33,9 @@ class Assembly(Protocol):
     def feed(self, event: Event) -> None:
         """Raises what the event tells of, or UpstreamError when it makes no sense."""
 
+    speaks: bool
+    """Has anything of the answer come? Who will speak is nothing yet."""
+
     @property
     def finished(self) -> bool:
         """Has every choice ended?"""

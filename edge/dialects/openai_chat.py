@@ -174,6 +174,7 @@ class ChatAssembly:
     """Folds `chat.completion.chunk` events into the `chat.completion` that they spell."""
 
     def __init__(self) -> None:
+        self.speaks = False
         self._frame: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self._usage: Any = None
@@ -199,6 +200,7 @@ class ChatAssembly:
             raise UpstreamError("The upstream sent a choice that makes no sense.")
         for part in parts:
             self._fold(part)
+        self.speaks = self.speaks or any(map(_says, parts))
 
     def _fold(self, part: dict[str, Any]) -> None:
         index = part.get("index", 0)
@@ -353,6 +355,12 @@ def _is_part(part: Any) -> bool:
         return False
     calls = delta.get("tool_calls") or []
     return isinstance(calls, list) and all(isinstance(call, dict) for call in calls)
+
+
+def _says(part: dict[str, Any]) -> bool:
+    """Is there more in it than a role? Some servers send that before they begin to compute."""
+    delta = part.get("delta") or {}
+    return bool(part.get("finish_reason")) or any(delta[name] for name in delta if name != "role")
 
 
 def in_band_error(error: Any) -> ClientError | UpstreamError:

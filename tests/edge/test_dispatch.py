@@ -119,6 +119,30 @@ async def test_after_the_first_token_nobody_else_is_asked(tmp_path: Path) -> Non
         assert one.nothing_left()
 
 
+async def test_who_speaks_is_no_first_token(tmp_path: Path) -> None:
+    """Some servers say it before they compute anything, and may die over that."""
+    async with scene(tmp_path, FIRST) as one:
+        silent = [chunk({"role": "assistant", "content": ""}), chunk({"content": None}), EMPTY]
+        one.upstreams["first"].script = lambda exchange: exchange.cut(silent)
+        got = await one.ask(chat("x", stream=True))
+        assert got.status == 200
+        assert got.body.count(b'"role"') == 1
+        assert got.body.endswith(b"data: [DONE]\n\n")
+        assert one.calls() == {"first": 1, "second": 1}
+        assert one.nothing_left()
+
+
+async def test_what_says_nothing_is_not_held_back_for_ever(tmp_path: Path) -> None:
+    async with scene(tmp_path, FIRST) as one:
+        one.upstreams["first"].script = lambda exchange: exchange.cut([EMPTY] * 20)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await one.ask(chat("x", stream=True))
+        assert one.calls() == {"first": 1, "second": 0}
+
+
+EMPTY = chunk({}, choices=[])
+
+
 async def test_it_is_returned_to_when_it_is_well_again(tmp_path: Path) -> None:
     async with indoors(tmp_path, upstreams=(PREFERRED, "second")) as house:
         house.upstreams.refusals["first"] = _lost()
