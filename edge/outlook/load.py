@@ -41,9 +41,11 @@ def utilisation(pool: Pool, calls: Calls, now: Instant, wall: Timestamp) -> floa
     works = [one for one, word in states if word == "up"]
     if not works:
         return 1.0 if any(word == "at its limit" for _, word in states) else None
-    # A local one is no place for all: it stands in when nobody else can.
-    meant = [one for one in works if one.settings.tier != "local"] or works
-    return max(_allowed(calls), _borne(meant, calls.waiting, now))
+    # A local one is no place for all: it stands in when nobody else can, and for some routes only.
+    meant = [one for one in works if one.settings.tier != "local"]
+    load = max(_allowed(calls), _borne(meant or works, calls.waiting, now))
+    alone = not meant and any(one.settings.tier != "local" for one in pool.upstreams)
+    return max(load, 1.0) if alone else load
 
 
 def _allowed(calls: Calls) -> float:

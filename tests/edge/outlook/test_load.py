@@ -75,7 +75,9 @@ def test_an_upstream_that_stands_in_is_no_room_for_all() -> None:
     for call in range(16):
         one.begins(call, NEED, NOW)
     assert load(pool(one, local)) == 0.5
-    assert load(pool(down(upstream("a")), local)) == 0
+    assert load(pool(down(upstream("a")), local)) == 1.0
+    assert load(pool(limited(upstream("a")), local)) == 1.0
+    assert load(pool(local)) == 0  # where there is no other it is what is meant
 
 
 def test_where_all_are_at_their_rate_limit_it_is_full() -> None:
