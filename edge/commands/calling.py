@@ -19,6 +19,9 @@ _UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 UPSTREAM_KEY = "PROMPTEDGE_UPSTREAM_KEY"
 """The key for upstreams that are given by flag. In a file each upstream names its own."""
 
+_NOT_THE_OPERATORS = ("not_found", "https_required")
+"""What listeners for clients say to a command."""
+
 
 class UsageError(Exception):
     """What was asked for on the command line cannot be done."""
@@ -75,16 +78,19 @@ def call(options: argparse.Namespace, path: str, document: Any = None) -> Any:
         with opener.open(request, timeout=CALL_TIMEOUT_S) as response:
             return json.load(response)
     except urllib.error.HTTPError as exc:
-        print(f"promptedge: {_told(exc)}", file=sys.stderr)
+        print(f"promptedge: {_told(exc, options.admin)}", file=sys.stderr)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", exc)
         print(f"promptedge: no node answers at {options.admin}: {reason}", file=sys.stderr)
     return None
 
 
-def _told(exc: urllib.error.HTTPError) -> str:
+def _told(exc: urllib.error.HTTPError, admin: str) -> str:
     try:
-        return str(json.load(exc)["error"]["message"])
+        error = json.load(exc)["error"]
+        if error["code"] in _NOT_THE_OPERATORS:
+            return f"{admin} is where clients ask; give --admin the address of node.admin"
+        return str(error["message"])
     except (OSError, ValueError, KeyError, TypeError):
         return f"the node answered with status {exc.code}: its log says why"
 

@@ -111,6 +111,14 @@ async def test_without_a_node_there_is_an_error_and_no_trace(command: tuple[str,
     assert err.startswith("promptedge: no node answers at 127.0.0.1:1: ")
 
 
+@pytest.mark.parametrize("listener", ["plain", "listen"])
+async def test_who_mistakes_the_listener_is_told_which_it_is(node: Node, listener: str) -> None:
+    at = str(node.addresses[listener])
+    code, out, err = await run("keys", "list", "--admin", at)
+    assert (code, out) == (1, "")
+    assert err == f"promptedge: {at} is where clients ask; give --admin the address of node.admin\n"
+
+
 async def test_a_port_in_use_and_a_directory_in_use(node: Node, tmp_path: Path) -> None:
     free = ("--listen", "127.0.0.1:0", "--plain", "127.0.0.1:0", "--admin", "127.0.0.1:0")
     taken = str(node.addresses["plain"])
