@@ -94,8 +94,9 @@ class Refresh:
         return f"<Refresh {len(self._running)} run, {len(self._rests)} rest>"
 
     def revalidate(self, ask: Ask, entry: Entry) -> None:
-        """It had expired, and was served."""
-        if not ask.query.allowed.only_if_cached:
+        """It had expired, and was served. One whose answer may not be kept here is no help."""
+        allowed = ask.query.allowed
+        if allowed.store and not allowed.only_if_cached:
             self._start(ask, entry, "swr")
 
     def served(self, ask: Ask, hot: Hot, now: Timestamp) -> None:

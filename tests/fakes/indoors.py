@@ -276,6 +276,7 @@ async def indoors(
     routes: tuple[RouteSettings, ...] = (),
     keys: Mapping[str, str] | None = None,
     residency: Mapping[str, tuple[str, ...]] | None = None,
+    regions: Mapping[str, tuple[str, ...]] | None = None,
     plans: tuple[PlanSettings, ...] = (),
     admission: AdmissionSettings = AdmissionSettings(),  # noqa: B008  frozen
     key_plans: Mapping[str, str] | None = None,
@@ -394,7 +395,7 @@ async def indoors(
             )
             rules = Rules("edge", HttpSettings(), cache, routes, region)
             dialect = OpenAiChat(cache.ignored_parameters, cache.temperature_max)
-            ring = KeyRing(keys or {}, residency, key_plans)
+            ring = KeyRing(keys or {}, residency, key_plans, regions)
             ring.follow(roster.keybook)
             intake = Intake(
                 rules,
