@@ -412,6 +412,7 @@ class Fill:
     async def _exchange(self, ask: Ask, memo: _Memo, flight: Flight, call: Call) -> int:
         """One upstream's answer, into the flight. Returns about how many tokens it had."""
         dialect, stream, upstream = ask.query.dialect, ask.query.call.stream, call.upstream
+        call.streams = stream
         usage = upstream.settings.stream_usage
         body = await self._large.work_at_once(
             len(ask.query.body),

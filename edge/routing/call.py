@@ -36,6 +36,8 @@ class Call:
     first_at: Instant | None = None
     whole: bool = False
     """Whether all of it came with the first token."""
+    streams: bool = True
+    """Whether its tokens are seen as they come."""
     tokens: int = 0
     """Of the answer, about, as far as it has come."""
     result: str = ""
@@ -123,7 +125,8 @@ class Call:
             self._end("abandoned", now)
 
     def _over(self, now: Instant, tokens: int, *, left: bool) -> None:
-        self.upstream.over(self.need, tokens, self.usual, self._since, now, left=left)
+        how = {"left": left, "streams": self.streams}
+        self.upstream.over(self.need, tokens, self.usual, self._since, now, **how)
 
     def _end(self, result: str, now: Instant) -> None:
         assert not self.result, self

@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 from index.entry import Instant
 
-ANSWERS_MIN = 10
-"""Fewer tell nothing."""
+ANSWERS_MIN, ROUND = 10, 0.25
+"""Fewer tell nothing, nor does a smaller share of those that are there at a time: the first to come
+to their ends are the fastest."""
 SMOOTHING = 0.15
 KNOWN_S = 3600.0
 """What was seen longer ago was another server, or might as well have been."""
@@ -37,7 +38,7 @@ from going to and fro."""
 TWICE = 1.8
 LOOK_MIN = 4
 """Smaller numbers are not looked at without reason."""
-LEAVING = 0.2
+LEAVING = 0.4
 """If so many answers are not waited for, it is high time."""
 SLACK = 2
 """Numbers that differ by so many do so by chance."""
@@ -112,7 +113,8 @@ class Knee:
             point = self.points[size] = Point()
         point.observe(number, speed, now)
         self.answers += 1
-        if self.answers >= ANSWERS_MIN and point.answers >= ANSWERS_MIN:
+        enough = max(ANSWERS_MIN, ROUND * number)
+        if self.answers >= enough and point.answers >= ANSWERS_MIN:
             self._judge(point, now, full)
 
     def _judge(self, here: Point, now: Instant, full: bool) -> None:
@@ -136,7 +138,7 @@ class Knee:
         self._move(number, now)
 
     def _move(self, most: float, now: Instant) -> None:
-        self.most, self.moved_at, self.answers = round(most), now, 0
+        self.most, self.moved_at, self.answers = max(1, round(most)), now, 0
         for point in self.points.values():
             point.weight = min(point.weight, KEPT)  # what is seen from now on tells more
 

@@ -36,12 +36,19 @@ class Norm:
     first_s: list[Slow] = field(default_factory=lambda: [Slow() for _ in (*LENGTHS_BYTES, None)])
     """Until the first token, by length of prompt."""
     token_s: Slow = field(default_factory=Slow)
+    answers: int = 0
+    """That were waited for to their end."""
 
     def begun(self, prompt_bytes: int, ttft_s: float, now: Instant) -> None:
         self.first_s[length_of(prompt_bytes)].observe(ttft_s, now)
 
     def written(self, tokens: int, took_s: float, now: Instant) -> None:
         self.token_s.observe(took_s / tokens, now)
+
+    @property
+    def known(self) -> bool:
+        """Is it more than a guess?"""
+        return self.answers >= FIRST_ANSWERS
 
     def of(self, prompt_bytes: int, tokens: int, token_s: float) -> float:
         """Seconds to the end, at `token_s` a token unless better is known; 0: that is unknown."""

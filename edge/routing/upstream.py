@@ -46,10 +46,12 @@ UNTRIED = 256
 back on suspicion, where a model thinks for a minute first, would refuse what it could bear."""
 FULL = 0.9
 """From this share of what it takes on, it has as many requests as it takes."""
-LEFT_EARLY = 0.8
-"""Who left while it was faster than this, as usual is 1, did not leave because it was slow..."""
+LATE, TOO_LATE = 0.8, 0.4
+"""Who left while it was faster than the first, as usual is 1, did not leave because it was slow,
+nor perhaps who left a stream that was faster than the second: some take twice as long as others by
+themselves, and there are clients that do not wait for most of what they ask..."""
 NOBODY_WAITS = 32
-"""...unless so many did in a row: then nobody knows what is usual."""
+"""...unless so many left in a row, none of them in time, as far as that is known."""
 _LONG_AGO = Instant(0.0)
 
 
@@ -78,7 +80,7 @@ class Upstream:
     """`in_flight`, summed over the time until `counted_at`."""
     counted_at: Instant = _LONG_AGO
     unanswered: int = 0
-    """So many in a row were not waited for."""
+    """So many in a row were not waited for, and none of them came in time, as far as is known."""
     asked_at: Instant | None = None
     """When it was last asked, or first thought of."""
     waiting: dict[int, float] = field(default_factory=dict)
@@ -279,15 +281,26 @@ class Upstream:
         return self.busy_s
 
     def over(
-        self, need: Need, tokens: int, usual: Usual, since: Since, now: Instant, *, left: bool
+        self,
+        need: Need,
+        tokens: int,
+        usual: Usual,
+        since: Since,
+        now: Instant,
+        *,
+        left: bool,
+        streams: bool,
     ) -> None:
         """An answer has come to its end, or with so many tokens to that of its client's patience.
         Were there too many at a time?"""
         took_s = max(now - since.at, LEAST_S)
         norm = self.lane(need.model).norm
         speed = norm.of(need.prompt_bytes, tokens, 1 / self.speed(usual)) / took_s
-        self.unanswered = self.unanswered + 1 if left else 0
-        if left and speed > LEFT_EARLY and self.unanswered < NOBODY_WAITS:
+        norm.answers += not left
+        in_time = norm.known and speed > LATE
+        self.unanswered = self.unanswered + 1 if left and not in_time else 0
+        in_vain = norm.known and speed <= (TOO_LATE if streams else LATE)
+        if left and not in_vain and self.unanswered < NOBODY_WAITS:
             return
         if not left and not (speed and steady(since.number, self.in_flight)):
             return

@@ -2,8 +2,9 @@
 
 How a server shares itself among the requests it has is its `Sharing`: how fast each gets on, with
 so many at a time, where 1 is alone. A node admits by `Upstream.spare`; who is not admitted waits in
-one queue, for `QUEUE_S` at most. Whoever has no whole answer `PATIENCE_S` after asking leaves. One
-`Random(seed)` draws everything, so a seed replays a run.
+one queue, for `QUEUE_S` at most. Whoever has no whole answer `PATIENCE_S` after asking leaves, and
+the share `leaving` of them somewhere within the answer, however fast it comes. One `Random(seed)`
+draws everything, so a seed replays a run.
 """
 
 from collections import deque
@@ -67,6 +68,8 @@ class Asker:
     first_s: float
     """Of work until the first token, and `tokens` after it."""
     tokens: float
+    enough: float = inf
+    """So many tokens, and it leaves."""
     left: float = 0.0
     """Of its tokens."""
     call: Call | None = None
@@ -81,12 +84,14 @@ class Crowd:
         seed: int,
         concurrency: int | None = None,
         spread: float = 0.0,
+        leaving: float = 0.0,
     ) -> None:
         """`rate` is in requests a second; `spread` is of the logarithm of how long work takes."""
         self.server = server
         self.rate = rate
         self.chance = Random(seed)
         self.spread = spread
+        self.leaving = leaving
         settings = UpstreamSettings("http://server", concurrency=concurrency)
         self.upstream = Upstream(settings, "server", frozenset())
         self.pool = Pool([self.upstream], Random(seed))
@@ -115,7 +120,9 @@ class Crowd:
             chance = self.chance
             first_s = FIRST_S * exp(chance.gauss(0, self.spread))
             tokens = max(1.0, TOKENS * exp(chance.gauss(0, 2 * self.spread)))
-            one = Asker(self._next, first_s, tokens, tokens)
+            one = Asker(self._next, first_s, tokens, left=tokens)
+            if self.leaving and chance.random() < self.leaving:
+                one.enough = chance.uniform(0, tokens)
             self.asked.append(one)
             self.queue.append(one)
             self._next += chance.expovariate(self.rate(self._next))
@@ -130,6 +137,7 @@ class Crowd:
                 one.call = self.pool.trip(Need("m", 1_000), now, wall).first(now, wall)
             except Overloaded:
                 continue
+            one.call.streams = not self.server.whole
             if len(self.running) < self.server.takes:
                 self.running.append(one)
                 continue
@@ -162,8 +170,11 @@ class Crowd:
         one.took_s = self.now - one.at
 
     def _leave(self) -> None:
-        for one in [one for one in self.running if self.now - one.at > PATIENCE_S]:
+        for one in list(self.running):
             assert one.call is not None
-            one.call.tokens = int(one.tokens - one.left)
-            one.call.abandoned(Instant(self.now))
-            self.running.remove(one)
+            seen = one.first_s <= 0 and not self.server.whole
+            one.call.tokens = int(one.tokens - one.left) if seen else 0
+            satisfied = seen and one.call.tokens >= one.enough
+            if satisfied or self.now - one.at > PATIENCE_S:
+                one.call.abandoned(Instant(self.now))
+                self.running.remove(one)

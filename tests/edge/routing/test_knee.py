@@ -73,6 +73,23 @@ def test_what_the_operator_says_is_where_it_begins(seed: int) -> None:
     assert max(len(found.running), 5) < 12
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("leaving", [0.5, 0.8, 0.95])
+def test_clients_that_leave_most_of_what_they_ask_are_sent_no_fewer(
+    leaving: float, seed: int
+) -> None:
+    found = Crowd(Server(alone), lambda _: 30, seed, spread=0.5, leaving=leaving)
+    found.run(180)
+    assert found.upstream.knee.most == inf
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nor_when_it_gets_no_more_done_with_more(seed: int) -> None:
+    found = Crowd(Server(shares(5)), rises(3, 60), seed, spread=SPREAD, leaving=0.5)
+    found.run(180)
+    assert found.goodput(90, 170) > 2
+
+
 # By itself
 
 
@@ -134,3 +151,10 @@ def test_answers_that_began_before_a_move_tell_nothing_of_it() -> None:
     before = replace(knee, points=dict(knee.points))
     knee.observe(8, 0.1, Instant(now - 1), Instant(now + 5), full=True)
     assert knee == before
+
+
+def test_it_leaves_one_at_a_time_whatever_it_is_told() -> None:
+    knee = Knee()
+    now = feed(knee, 0, 0.2, 100, full=False)  # by a clock that hardly moved
+    feed(knee, now, 50, 0.0, full=True)
+    assert knee.most == 1
