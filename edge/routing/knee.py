@@ -47,7 +47,8 @@ KEPT = 3
 STEP = 1.25
 """How the limit grows while it is reached and nothing is known of more."""
 HOLD_S, HOLD_S_MAX = 10.0, 320.0
-"""After it was lowered, the limit stays for so long, twice as long each time, before it grows."""
+"""After it was lowered, the limit stays for so long before it grows, and twice as long each time
+that it had to be lowered again since it had grown."""
 _LONG_AGO, _NEVER = Instant(0.0), Instant(-inf)
 
 
@@ -97,6 +98,8 @@ class Knee:
     moved_at: Instant = _LONG_AGO
     answers: int = 0
     """Seen since then, of those that began after."""
+    grown: bool = False
+    """Since it was lowered."""
     hold_s: float = HOLD_S
     holds_until: Instant = _NEVER
 
@@ -129,10 +132,12 @@ class Knee:
         elif fewer is not None:
             self._lower(fewer, now)
         elif full and now >= self.holds_until and here.number * APART >= self.most:
+            self.grown = True
             self._move(ceil(self.most * STEP), now)
 
     def _lower(self, number: float, now: Instant) -> None:
-        again = now < self.holds_until + HOLD_S_MAX
+        again = self.grown and now < self.holds_until + HOLD_S_MAX
+        self.grown = False
         self.hold_s = min(2 * self.hold_s, HOLD_S_MAX) if again else HOLD_S
         self.holds_until = Instant(now + self.hold_s)
         self._move(number, now)

@@ -57,6 +57,14 @@ def test_one_that_is_slow_for_everybody_is_sent_as_much(takes: float, seed: int)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_one_that_hardly_moved_for_a_minute_is_soon_sent_as_much_again(seed: int) -> None:
+    server = Server(alone, slower=lambda now: 20.0 if 60 <= now < 120 else 1.0)
+    found = Crowd(server, lambda _: 25, seed, spread=SPREAD)
+    found.run(190)
+    assert found.goodput(150, 180) > 0.93 * 25
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_after_the_surge_everybody_is_answered(seed: int) -> None:
     found = Crowd(
         Server(thrashes(5)), lambda now: 50 if 60 <= now < 120 else 2.5, seed, spread=SPREAD
@@ -142,6 +150,18 @@ def test_it_grows_while_it_is_reached_and_not_before_its_time() -> None:
     assert (knee.most, now < lowered + HOLD_S) == (4, True)
     feed(knee, now, 4, 1.0, full=True, answers=1)
     assert knee.most == 5
+
+
+def test_it_waits_longer_each_time_that_it_grew_in_vain() -> None:
+    knee = Knee()
+    now = feed(knee, 0, 2, 1.0, full=False)
+    for number in (80, 40, 20):
+        now = feed(knee, now, number, 0.001, full=True, answers=20)
+    assert (knee.most, knee.hold_s) == (10, HOLD_S)
+    now = feed(knee, now, 10, 1.0, full=True)
+    assert knee.most == 13
+    feed(knee, now, 13.5, 0.02, full=True)
+    assert (knee.most, knee.hold_s) == (10, 2 * HOLD_S)
 
 
 def test_answers_that_began_before_a_move_tell_nothing_of_it() -> None:
