@@ -106,10 +106,10 @@ class Network:
 
     def shut_out(self, node: Node) -> None:
         """Cut the links of whom the node's roster has lost, as a transport does."""
-        for wire in list(self._wires.values()):
-            if node not in (wire.reader, wire.source) or not wire.ends.get(node.stem):
-                continue
-            if node.replica is not None and wire.end_at(node) not in node.replica.links.ends:
+        if node.replica is None:
+            return
+        for wire in self._wires.values():
+            if node.stem in wire.ends and wire.end_at(node) not in node.replica.links.ends:
                 wire.ends.pop(node.stem)
                 self.break_(wire)
 
