@@ -31,7 +31,7 @@ PROBE_SHARE = 0.05
 FIRST_PROBE_SHARE = 0.2
 """The same for those that were hardly asked, which lasts for a few requests."""
 LOOK_AROUND_S = 60.0
-"""How often one that was never nearer is tried, to know it when it is needed."""
+"""How often one that was not nearer is tried, to know it when it is needed."""
 
 
 @dataclass(slots=True)
@@ -98,7 +98,7 @@ class Choice:
         if not (one.breaker.closed and one.lane(need.model).breaker.closed):
             return True
         better = one.best_cost_s(need, now, self.usual) < best.cost_s(need, now, self.usual)
-        better = better or one.settings.tier != best.settings.tier
+        better = better or one.settings.tier != best.settings.tier or not one.results
         if one.asked_at is None:
             one.asked_at = now
         return now - one.asked_at >= (self.probe_interval_s if better or soon else LOOK_AROUND_S)

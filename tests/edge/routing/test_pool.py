@@ -303,6 +303,19 @@ def test_when_all_are_thought_down_one_is_asked_all_the_same() -> None:
     assert following.upstream is b
 
 
+def test_one_that_nobody_asked_is_soon_asked() -> None:
+    """What is assumed of it may be worse than what is known of the other, and worse than it is."""
+    fast, unknown = known(upstream("fast"), 0.2), upstream("unknown")
+    pool = pool_of(fast, unknown)
+    calls: list[str] = []
+    for number in range(60):
+        _, call = start(pool, now=after(number / 5))
+        calls.append(call.upstream.name)
+        call.answers(after(number / 5 + 0.2))
+        call.succeeded(after(number / 5 + 0.5), 20)
+    assert 25 <= calls.index("unknown") < 40
+
+
 def test_one_that_said_when_is_not_asked_before() -> None:
     pool = pool_of(upstream("a"))
     start(pool)[1].failed(NOW, error(429, 20.0))
