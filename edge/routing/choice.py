@@ -93,7 +93,7 @@ class Choice:
         return None
 
     def _due(self, one: Upstream, best: Upstream, need: Need, now: Instant, *, soon: bool) -> bool:
-        if not one.may_be_tried(need, now) or one.full(need, now):
+        if not one.may_be_tried(need, now) or one.in_flight >= one.at_once(now):
             return False
         if not (one.breaker.closed and one.lane(need.model).breaker.closed):
             return True
