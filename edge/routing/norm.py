@@ -13,6 +13,7 @@ from index.entry import Instant
 FIRST_ANSWERS = 8
 """So many are averaged before the average becomes slow."""
 TAU_S = 3600.0
+_LONG_AGO = Instant(0.0)
 
 
 @dataclass(slots=True)
@@ -21,7 +22,7 @@ class Slow:
 
     value: float = 0.0
     answers: int = 0
-    at: Instant = field(default=Instant(0.0))
+    at: Instant = _LONG_AGO
 
     def observe(self, value: float, now: Instant) -> None:
         self.answers += 1

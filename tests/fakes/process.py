@@ -3,11 +3,12 @@
 import os
 import signal
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import IO
 
 
-class ServerProcess:
+class ServerProcess(ABC):
     """`start`, `kill` and `start` again. `pause` is a partition: connections stay open, and nothing
     comes over them."""
 
@@ -16,8 +17,9 @@ class ServerProcess:
         self._ready = ready
         self._process: subprocess.Popen[str] | None = None
 
+    @abstractmethod
     def command(self) -> Sequence[str]:
-        raise NotImplementedError
+        """What starts it."""
 
     def start(self) -> None:
         """Returns when it serves."""
